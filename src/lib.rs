@@ -2,6 +2,8 @@
 #![warn(missing_docs)]
 
 pub mod backoff;
+pub mod line;
+pub mod number;
 pub mod partition;
 pub mod ring;
 pub mod wheel;

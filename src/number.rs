@@ -1,0 +1,450 @@
+//! From whole lines to numbers, and to the verdict on each.
+//!
+//! [`parse`] is the rule for one line, written to be read. [`Judge::judge`] applies it to a region of
+//! many lines in one pass and must agree with it on every byte; tests and the fuzzer hold it to that.
+
+use std::fmt;
+
+use memchr::memchr;
+
+/// Why a line is not a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumberError {
+    /// No digit where one was due: only blanks, or a sign with nothing behind it.
+    NoDigits,
+    /// A byte that is no decimal digit, or a blank or sign in the wrong place.
+    NotADigit(u8),
+    /// Digits only, but below [`i64::MIN`] or above [`i64::MAX`].
+    OutOfRange,
+}
+
+impl fmt::Display for NumberError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NumberError::NoDigits => write!(f, "no digits, expected a decimal number"),
+            NumberError::NotADigit(byte) => {
+                write!(
+                    f,
+                    "unexpected '{}', expected a decimal number",
+                    byte.escape_ascii()
+                )
+            }
+            NumberError::OutOfRange => {
+                write!(f, "out of range, expected {} to {}", i64::MIN, i64::MAX)
+            }
+        }
+    }
+}
+
+impl std::error::Error for NumberError {}
+
+/// Reads one line, given without its newline.
+///
+/// One carriage return at the end is dropped; blanks and tabs round the number are allowed, and one
+/// leading `+` or `-`. `Ok(None)` is an empty line: a heartbeat.
+///
+/// ```
+/// use tcpcore::number::{NumberError, parse};
+/// assert_eq!(parse(b" +12\t\r"), Ok(Some(12)));
+/// assert_eq!(parse(b""), Ok(None));
+/// assert_eq!(parse(b"12a"), Err(NumberError::NotADigit(b'a')));
+/// ```
+pub fn parse(line: &[u8]) -> Result<Option<i64>, NumberError> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let text = trim_blanks(line);
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    if digits.is_empty() {
+        return Err(NumberError::NoDigits);
+    }
+    if let Some(&byte) = digits.iter().find(|byte| !byte.is_ascii_digit()) {
+        return Err(NumberError::NotADigit(byte));
+    }
+    // Counted downwards from zero, as i64::MIN has no positive twin.
+    digits
+        .iter()
+        .try_fold(0_i64, |value, byte| {
+            value.checked_mul(10)?.checked_sub(i64::from(byte - b'0'))
+        })
+        .and_then(|value| {
+            if negative {
+                Some(value)
+            } else {
+                value.checked_neg()
+            }
+        })
+        .map(Some)
+        .ok_or(NumberError::OutOfRange)
+}
+
+fn trim_blanks(mut text: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = text {
+        text = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// A divisor, prepared so that testing a number costs a multiplication instead of a division.
+///
+/// With `d = odd * 2^shift` and `inverse` the inverse of `odd` modulo 2^64, `d` divides `n` exactly
+/// if `n * inverse`, rotated right by `shift`, is at most `(2^64 - 1) / d` (Hacker's Delight, 10-17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Divisor {
+    inverse: u64,
+    shift: u32,
+    limit: u64,
+}
+
+impl Divisor {
+    /// Prepares a divisor; `None` for zero.
+    pub fn new(divisor: u64) -> Option<Divisor> {
+        let limit = u64::MAX.checked_div(divisor)?;
+        let shift = divisor.trailing_zeros();
+        let odd = divisor >> shift;
+        // Newton's iteration doubles the right bits each time; an odd number is its own inverse
+        // modulo 8, so five rounds take 3 bits past 64.
+        let inverse = (0..5).fold(odd, |inverse, _| {
+            inverse.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(inverse)))
+        });
+        Some(Divisor {
+            inverse,
+            shift,
+            limit,
+        })
+    }
+
+    /// Whether the divisor divides `number`.
+    #[inline]
+    pub fn divides(self, number: i64) -> bool {
+        let product = number.unsigned_abs().wrapping_mul(self.inverse);
+        product.rotate_right(self.shift) <= self.limit
+    }
+}
+
+/// What [`Judge::judge`] tells about a region, in the order of its lines within each method.
+pub trait Verdicts {
+    /// Numbers that the divisor divides, in the order of their lines.
+    fn matched(&mut self, numbers: &[i64]);
+    /// A line that is neither a number nor empty, without its newline.
+    fn malformed(&mut self, line: &[u8], error: NumberError);
+    /// A line that is longer than the limit.
+    fn too_long(&mut self);
+}
+
+/// Judges regions of whole lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Judge {
+    divisor: Divisor,
+    max_line: usize,
+}
+
+/// Matched numbers are handed on in batches of this many.
+const BATCH: usize = 128;
+
+/// This many digits fit an i64 whatever they are.
+const SAFE_DIGITS: usize = 18;
+
+impl Judge {
+    /// A judge for numbers that `divisor` divides, on lines of at most `max_line` bytes.
+    pub fn new(divisor: Divisor, max_line: usize) -> Judge {
+        Judge { divisor, max_line }
+    }
+
+    /// Judges every line of `region`, which must be empty or end in a newline, and returns how many
+    /// lines there were.
+    pub fn judge(&self, region: &[u8], verdicts: &mut impl Verdicts) -> u64 {
+        debug_assert!(region.last().is_none_or(|&byte| byte == b'\n'));
+        let mut batch = Batch::default();
+        let mut lines = 0;
+        let mut rest = region;
+        while !rest.is_empty() {
+            lines += 1;
+            rest = match leading_digits(rest) {
+                (value, digits) if self.is_plain(rest, digits) => {
+                    self.take(value, &mut batch, verdicts);
+                    &rest[digits + 1..]
+                }
+                _ => self.judge_slowly(rest, &mut batch, verdicts),
+            };
+        }
+        batch.flush(verdicts);
+        lines
+    }
+
+    /// Whether the line at the start of `rest` is nothing but a safe number of digits.
+    #[inline]
+    fn is_plain(&self, rest: &[u8], digits: usize) -> bool {
+        (1..=SAFE_DIGITS).contains(&digits)
+            && digits <= self.max_line
+            && rest.get(digits) == Some(&b'\n')
+    }
+
+    /// Judges the first line of `rest` by the book and returns what follows it.
+    #[cold]
+    fn judge_slowly<'a>(
+        &self,
+        rest: &'a [u8],
+        batch: &mut Batch,
+        verdicts: &mut impl Verdicts,
+    ) -> &'a [u8] {
+        let newline = memchr(b'\n', rest).unwrap_or(rest.len());
+        let line = &rest[..newline];
+        if line.len() > self.max_line {
+            verdicts.too_long();
+        } else {
+            match parse(line) {
+                Ok(Some(value)) => self.take(value, batch, verdicts),
+                Ok(None) => {}
+                Err(error) => verdicts.malformed(line, error),
+            }
+        }
+        rest.get(newline + 1..).unwrap_or_default()
+    }
+
+    #[inline]
+    fn take(&self, value: i64, batch: &mut Batch, verdicts: &mut impl Verdicts) {
+        if self.divisor.divides(value) {
+            batch.push(value, verdicts);
+        }
+    }
+}
+
+/// The value of the decimal digits at the start of `bytes`, and how many they are. The value is
+/// right for up to [`SAFE_DIGITS`] of them.
+#[inline]
+fn leading_digits(bytes: &[u8]) -> (i64, usize) {
+    let mut value = 0_i64;
+    let mut digits = 0;
+    for &byte in bytes {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
+        digits += 1;
+    }
+    (value, digits)
+}
+
+/// Matched numbers on their way to the caller.
+struct Batch {
+    numbers: [i64; BATCH],
+    /// How many of `numbers` are taken: less than `BATCH` between two calls.
+    len: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Batch {
+            numbers: [0; BATCH],
+            len: 0,
+        }
+    }
+}
+
+impl Batch {
+    #[inline]
+    fn push(&mut self, number: i64, verdicts: &mut impl Verdicts) {
+        self.numbers[self.len] = number;
+        self.len += 1;
+        if self.len == BATCH {
+            self.flush(verdicts);
+        }
+    }
+
+    fn flush(&mut self, verdicts: &mut impl Verdicts) {
+        if self.len > 0 {
+            verdicts.matched(&self.numbers[..self.len]);
+            self.len = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Default, PartialEq)]
+    struct Seen {
+        matched: Vec<i64>,
+        malformed: Vec<(Vec<u8>, NumberError)>,
+        too_long: u64,
+    }
+
+    impl Verdicts for Seen {
+        fn matched(&mut self, numbers: &[i64]) {
+            self.matched.extend_from_slice(numbers);
+        }
+        fn malformed(&mut self, line: &[u8], error: NumberError) {
+            self.malformed.push((line.to_vec(), error));
+        }
+        fn too_long(&mut self) {
+            self.too_long += 1;
+        }
+    }
+
+    fn judge(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
+        let mut seen = Seen::default();
+        let divisor = Divisor::new(divisor).expect("tests divide by something");
+        let lines = Judge::new(divisor, max_line).judge(region, &mut seen);
+        (seen, lines)
+    }
+
+    /// The rules once more, by other means: text, `str::parse` and `%`.
+    fn naive(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
+        let mut seen = Seen::default();
+        let mut lines = 0;
+        for line in region.split_inclusive(|&byte| byte == b'\n') {
+            let line = &line[..line.len() - 1];
+            lines += 1;
+            if line.len() > max_line {
+                seen.too_long += 1;
+                continue;
+            }
+            let text: String = line.iter().copied().map(char::from).collect();
+            let text = text.strip_suffix('\r').unwrap_or(&text);
+            match text.trim_matches([' ', '\t']).parse::<i64>() {
+                Ok(n) if n.unsigned_abs() % divisor == 0 => seen.matched.push(n),
+                Ok(_) => {}
+                Err(_) if text.is_empty() => {}
+                Err(_) => {
+                    let error = parse(line).expect_err("str::parse refuses it, so must parse");
+                    seen.malformed.push((line.to_vec(), error));
+                }
+            }
+        }
+        (seen, lines)
+    }
+
+    #[test]
+    fn whole_i64_range_and_one_beyond() {
+        for value in [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX] {
+            assert_eq!(parse(value.to_string().as_bytes()), Ok(Some(value)));
+        }
+        for beyond in [
+            "9223372036854775808",
+            "-9223372036854775809",
+            "99999999999999999999999",
+        ] {
+            assert_eq!(
+                parse(beyond.as_bytes()),
+                Err(NumberError::OutOfRange),
+                "{beyond}"
+            );
+        }
+    }
+
+    #[test]
+    fn signs_blanks_and_one_carriage_return_are_allowed() {
+        for (line, value) in [
+            (&b"-6"[..], -6),
+            (b"+12", 12),
+            (b"-0", 0),
+            (b"\t 18 \t", 18),
+            (b"24\r", 24),
+            (b" -30 \r", -30),
+            (b"0000000000000000000000000000000006", 6),
+        ] {
+            assert_eq!(parse(line), Ok(Some(value)), "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn anything_else_is_malformed() {
+        use NumberError::{NoDigits, NotADigit};
+        for (line, error) in [
+            (&b" "[..], NoDigits),
+            (b"\t\r", NoDigits),
+            (b"-", NoDigits),
+            (b"+\r", NoDigits),
+            (b"--6", NotADigit(b'-')),
+            (b"+-6", NotADigit(b'-')),
+            (b"- 6", NotADigit(b' ')),
+            (b"6 6", NotADigit(b' ')),
+            (b"6\r\r", NotADigit(b'\r')),
+            (b"\r6", NotADigit(b'\r')),
+            (b"0x6", NotADigit(b'x')),
+            (b"6.0", NotADigit(b'.')),
+            (b"\x006", NotADigit(0)),
+            (b"\xd9\xa6", NotADigit(0xd9)),
+        ] {
+            assert_eq!(parse(line), Err(error), "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn an_empty_line_is_a_heartbeat() {
+        assert_eq!(parse(b""), Ok(None));
+        assert_eq!(parse(b"\r"), Ok(None));
+        let (seen, lines) = judge(b"\n\r\n6\n\n", 6, 4096);
+        assert_eq!((seen.matched, seen.malformed.len(), lines), (vec![6], 0, 4));
+    }
+
+    #[test]
+    fn eighteen_nineteen_and_twenty_digits() {
+        let region = b"999999999999999996\n9223372036854775806\n9223372036854775808\n";
+        let (seen, lines) = judge(region, 6, 4096);
+        assert_eq!(
+            seen.matched,
+            [999_999_999_999_999_996, 9_223_372_036_854_775_806]
+        );
+        assert_eq!(seen.malformed.len(), 1);
+        assert_eq!(lines, 3);
+    }
+
+    #[test]
+    fn a_line_over_the_limit_counts_even_when_it_would_be_a_number() {
+        let (seen, lines) = judge(b"666\n6666\n   6\n  6\n", 6, 3);
+        assert_eq!((seen.matched, seen.too_long, lines), (vec![666, 6], 2, 4));
+    }
+
+    #[test]
+    fn more_matches_than_a_batch_keep_their_order() {
+        let numbers: Vec<i64> = (0..1000).map(|i| i * 6).collect();
+        let region: String = numbers.iter().map(|n| format!("{n}\n")).collect();
+        assert_eq!(judge(region.as_bytes(), 6, 4096).0.matched, numbers);
+    }
+
+    proptest! {
+        #[test]
+        fn divides_equals_remainder(divisor in 1..=u64::MAX, small in 1_u64..100, n: i64) {
+            for divisor in [divisor, small, divisor & divisor.wrapping_neg(), 1 << 63] {
+                let prepared = Divisor::new(divisor).expect("not zero");
+                for n in [n, 0, i64::MIN, i64::MAX, n - n % small.cast_signed()] {
+                    prop_assert_eq!(prepared.divides(n), n.unsigned_abs() % divisor == 0);
+                }
+            }
+        }
+
+        #[test]
+        fn any_region_equals_split_and_parse(
+            mut region in prop::collection::vec(prop_oneof![
+                8 => b'0'..=b'9', 4 => Just(b'\n'), 1 => prop::sample::select(b" \t\r+-x\0".to_vec()),
+                1 => any::<u8>()], 0..300),
+            divisor in prop_oneof![1_u64..20, 1..=u64::MAX],
+            max_line in prop_oneof![1_usize..30, Just(4096)],
+        ) {
+            region.push(b'\n');
+            prop_assert_eq!(judge(&region, divisor, max_line), naive(&region, divisor, max_line));
+        }
+
+        #[test]
+        fn numbers_of_any_length_equal_split_and_parse(
+            numbers in prop::collection::vec((any::<i64>(), 0_u32..64), 0..200),
+        ) {
+            let region: String =
+                numbers.iter().map(|(n, shift)| format!("{}\n", n >> shift)).collect();
+            prop_assert_eq!(judge(region.as_bytes(), 6, 4096), naive(region.as_bytes(), 6, 4096));
+        }
+    }
+}
