@@ -122,9 +122,7 @@ mod tests {
             framer.feed(chunk, max_line, |framed| match framed {
                 Framed::TooLong => said.push(None),
                 Framed::Lines(region) => {
-                    let lines = region
-                        .strip_suffix(b"\n")
-                        .expect("a region ends in a newline");
+                    let lines = region.strip_suffix(b"\n").expect("a region ends in a newline");
                     for line in lines.split(|&byte| byte == b'\n') {
                         // What the judge does with a whole line over the limit.
                         said.push((line.len() <= max_line).then(|| line.to_vec()));
@@ -140,10 +138,8 @@ mod tests {
     fn naive(bytes: &[u8], max_line: usize) -> (Vec<Option<Vec<u8>>>, bool) {
         let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
         let tail = lines.pop().expect("split yields at least one piece");
-        let mut said: Vec<Option<Vec<u8>>> = lines
-            .iter()
-            .map(|line| (line.len() <= max_line).then(|| line.to_vec()))
-            .collect();
+        let mut said: Vec<Option<Vec<u8>>> =
+            lines.iter().map(|line| (line.len() <= max_line).then(|| line.to_vec())).collect();
         if tail.len() > max_line {
             said.push(None);
         }
@@ -175,11 +171,7 @@ mod tests {
         for (text, kept) in [(&b"1234\n"[..], true), (b"12345\n", false)] {
             for cut in 0..text.len() {
                 let (said, _) = feed_all(&[&text[..cut], &text[cut..]], 4);
-                assert_eq!(
-                    said,
-                    [kept.then(|| text[..text.len() - 1].to_vec())],
-                    "cut at {cut}"
-                );
+                assert_eq!(said, [kept.then(|| text[..text.len() - 1].to_vec())], "cut at {cut}");
             }
         }
     }

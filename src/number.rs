@@ -23,11 +23,7 @@ impl fmt::Display for NumberError {
         match self {
             NumberError::NoDigits => write!(f, "no digits, expected a decimal number"),
             NumberError::NotADigit(byte) => {
-                write!(
-                    f,
-                    "unexpected '{}', expected a decimal number",
-                    byte.escape_ascii()
-                )
+                write!(f, "unexpected '{}', expected a decimal number", byte.escape_ascii())
             }
             NumberError::OutOfRange => {
                 write!(f, "out of range, expected {} to {}", i64::MIN, i64::MAX)
@@ -69,16 +65,8 @@ pub fn parse(line: &[u8]) -> Result<Option<i64>, NumberError> {
     // Counted downwards from zero, as i64::MIN has no positive twin.
     digits
         .iter()
-        .try_fold(0_i64, |value, byte| {
-            value.checked_mul(10)?.checked_sub(i64::from(byte - b'0'))
-        })
-        .and_then(|value| {
-            if negative {
-                Some(value)
-            } else {
-                value.checked_neg()
-            }
-        })
+        .try_fold(0_i64, |value, byte| value.checked_mul(10)?.checked_sub(i64::from(byte - b'0')))
+        .and_then(|value| if negative { Some(value) } else { value.checked_neg() })
         .map(Some)
         .ok_or(NumberError::OutOfRange)
 }
@@ -115,11 +103,7 @@ impl Divisor {
         let inverse = (0..5).fold(odd, |inverse, _| {
             inverse.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(inverse)))
         });
-        Some(Divisor {
-            inverse,
-            shift,
-            limit,
-        })
+        Some(Divisor { inverse, shift, limit })
     }
 
     /// Whether the divisor divides `number`.
@@ -244,10 +228,7 @@ struct Batch {
 
 impl Default for Batch {
     fn default() -> Self {
-        Batch {
-            numbers: [0; BATCH],
-            len: 0,
-        }
+        Batch { numbers: [0; BATCH], len: 0 }
     }
 }
 
@@ -331,16 +312,8 @@ mod tests {
         for value in [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX] {
             assert_eq!(parse(value.to_string().as_bytes()), Ok(Some(value)));
         }
-        for beyond in [
-            "9223372036854775808",
-            "-9223372036854775809",
-            "99999999999999999999999",
-        ] {
-            assert_eq!(
-                parse(beyond.as_bytes()),
-                Err(NumberError::OutOfRange),
-                "{beyond}"
-            );
+        for beyond in ["9223372036854775808", "-9223372036854775809", "99999999999999999999999"] {
+            assert_eq!(parse(beyond.as_bytes()), Err(NumberError::OutOfRange), "{beyond}");
         }
     }
 
@@ -394,10 +367,7 @@ mod tests {
     fn eighteen_nineteen_and_twenty_digits() {
         let region = b"999999999999999996\n9223372036854775806\n9223372036854775808\n";
         let (seen, lines) = judge(region, 6, 4096);
-        assert_eq!(
-            seen.matched,
-            [999_999_999_999_999_996, 9_223_372_036_854_775_806]
-        );
+        assert_eq!(seen.matched, [999_999_999_999_999_996, 9_223_372_036_854_775_806]);
         assert_eq!(seen.malformed.len(), 1);
         assert_eq!(lines, 3);
     }
