@@ -1,1 +1,150 @@
-//! TODO
+//! Cuts the list of servers into one contiguous slice per worker.
+//!
+//! Pure arithmetic on counts: the same function can cut one list over threads or over processes,
+//! because every party that knows the counts computes the same cut.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
+/// The servers, as a range of list positions, that worker `index` of `workers` looks after.
+///
+/// The slices are contiguous and cover `0..servers` in order. Their sizes differ by at most one,
+/// the larger ones first, so no worker is idle unless there are fewer servers than workers. (Cutting
+/// by `ceil(servers / workers)` instead would leave the last of 4 workers without any of 5 servers.)
+///
+/// ```
+/// use tcpcore::partition::slice;
+///
+/// let cut: Vec<_> = (0..4).map(|index| slice(5, 4, index)).collect();
+/// assert_eq!(cut, [0..2, 2..3, 3..4, 4..5]);
+/// ```
+///
+/// # Panics
+///
+/// If `index` is not below `workers`: there is no such worker.
+#[must_use]
+pub fn slice(servers: usize, workers: usize, index: usize) -> Range<usize> {
+    assert!(index < workers, "worker {index} of {workers}");
+    let size = servers / workers;
+    let larger = servers % workers;
+    // `index < workers`, so this is at most `servers` and cannot overflow.
+    let start = index * size + index.min(larger);
+    start..start + size + usize::from(index < larger)
+}
+
+/// How many workers to start for this many servers.
+///
+/// `requested` is what the user asked for, by default one per core. Workers beyond one per server
+/// would have nothing to do and are not counted; a caller that wants to warn of them compares the
+/// result with what was requested. Without servers the result is 0.
+#[must_use]
+pub fn workers(servers: usize, requested: Option<NonZeroUsize>, cores: NonZeroUsize) -> usize {
+    requested.unwrap_or(cores).get().min(servers)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cut(servers: usize, workers: usize) -> Vec<Range<usize>> {
+        (0..workers).map(|index| slice(servers, workers, index)).collect()
+    }
+
+    fn count(n: usize) -> NonZeroUsize {
+        NonZeroUsize::new(n).expect("tests count from 1")
+    }
+
+    #[test]
+    fn four_over_four_is_one_each() {
+        assert_eq!(cut(4, 4), [0..1, 1..2, 2..3, 3..4]);
+    }
+
+    #[test]
+    fn four_over_two_is_two_each() {
+        assert_eq!(cut(4, 2), [0..2, 2..4]);
+    }
+
+    #[test]
+    fn three_over_two_gives_the_first_one_more() {
+        assert_eq!(cut(3, 2), [0..2, 2..3]);
+    }
+
+    #[test]
+    fn five_over_four_leaves_nobody_idle() {
+        assert_eq!(cut(5, 4), [0..2, 2..3, 3..4, 4..5]);
+    }
+
+    #[test]
+    fn one_over_three_leaves_the_surplus_empty() {
+        assert_eq!(cut(1, 3), [0..1, 1..1, 1..1]);
+    }
+
+    #[test]
+    fn none_over_two_is_two_empty_slices() {
+        assert_eq!(cut(0, 2), [0..0, 0..0]);
+    }
+
+    #[test]
+    fn the_largest_counts_do_not_overflow() {
+        const MAX: usize = usize::MAX;
+        assert_eq!(slice(MAX, 1, 0), 0..MAX);
+        assert_eq!(slice(MAX, MAX, MAX - 1), MAX - 1..MAX);
+        assert_eq!(slice(MAX, MAX - 1, 0), 0..2);
+        assert_eq!(slice(MAX, MAX - 1, MAX - 2), MAX - 1..MAX);
+        assert_eq!(slice(MAX - 1, MAX, MAX - 1), MAX - 1..MAX - 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "worker 2 of 2")]
+    fn an_index_at_the_number_of_workers_is_a_bug() {
+        let _ = slice(4, 2, 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "worker 0 of 0")]
+    fn no_workers_at_all_is_a_bug() {
+        let _ = slice(4, 0, 0);
+    }
+
+    #[test]
+    fn workers_default_to_the_cores_and_at_most_one_per_server() {
+        assert_eq!(workers(9, None, count(8)), 8);
+        assert_eq!(workers(8, None, count(8)), 8);
+        assert_eq!(workers(7, None, count(8)), 7);
+        assert_eq!(workers(0, None, count(8)), 0);
+    }
+
+    #[test]
+    fn requested_workers_may_exceed_the_cores_but_not_the_servers() {
+        assert_eq!(workers(9, Some(count(3)), count(2)), 3);
+        assert_eq!(workers(9, Some(count(1)), count(2)), 1);
+        assert_eq!(workers(2, Some(count(3)), count(8)), 2);
+        assert_eq!(workers(usize::MAX, Some(NonZeroUsize::MAX), count(1)), usize::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn slices_cover_all_once_in_order_larger_first(servers in 0..10_000_usize, workers in 1..200_usize) {
+            let cut = cut(servers, workers);
+            prop_assert_eq!(cut[0].start, 0);
+            prop_assert_eq!(cut[workers - 1].end, servers);
+            for pair in cut.windows(2) {
+                prop_assert_eq!(pair[0].end, pair[1].start);
+                prop_assert!(pair[0].len() >= pair[1].len());
+            }
+            prop_assert!(cut[0].len() - cut[workers - 1].len() <= 1);
+        }
+
+        #[test]
+        fn neighbours_meet_at_any_size(servers: usize, workers in 2..=usize::MAX, at: usize) {
+            let index = at % (workers - 1);
+            let (this, next) = (slice(servers, workers, index), slice(servers, workers, index + 1));
+            prop_assert_eq!(this.end, next.start);
+            prop_assert!(this.len() == next.len() || this.len() == next.len() + 1);
+            prop_assert_eq!(slice(servers, workers, 0).start, 0);
+            prop_assert_eq!(slice(servers, workers, workers - 1).end, servers);
+        }
+    }
+}
