@@ -7,3 +7,7 @@ pub mod number;
 pub mod partition;
 pub mod ring;
 pub mod wheel;
+
+mod server;
+
+pub use server::{Host, Server, ServerError, ServerErrorKind};
