@@ -9,5 +9,7 @@ pub mod ring;
 pub mod wheel;
 
 mod server;
+#[cfg(feature = "cli")]
+pub mod stdout;
 
 pub use server::{Host, Server, ServerError, ServerErrorKind};
