@@ -8,8 +8,10 @@ pub mod partition;
 pub mod ring;
 pub mod wheel;
 
+mod config;
 mod server;
 #[cfg(feature = "cli")]
 pub mod stdout;
 
+pub use config::{Config, ConfigBuilder, ConfigError};
 pub use server::{Host, Server, ServerError, ServerErrorKind};
