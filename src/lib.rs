@@ -8,6 +8,8 @@ pub mod partition;
 pub mod ring;
 pub mod wheel;
 
+#[cfg(feature = "cli")]
+pub mod cli;
 mod config;
 mod server;
 #[cfg(feature = "cli")]
