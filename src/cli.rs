@@ -322,11 +322,12 @@ dialled. When all servers are given up, the program ends with status 1.",
     Flag {
         long: "connect-timeout",
         short: None,
-        brief: "Time for connecting to an address",
+        brief: "Time an attempt may take",
         doc: "\
-How long connecting to one address may take; after it the next address
-of the name is tried, or the attempt has failed. The system's own limit,
-often about two minutes, holds as well.",
+How long an attempt may take, from looking the name up to being
+connected. The addresses of a name are tried one after the other, each
+within its share of the time that is left, so that a dead one does not
+keep the next from being tried.",
         action: Action::Value {
             setting: Setting::ConnectTimeout,
             placeholder: "D",
