@@ -4,6 +4,7 @@
 //! many lines in one pass and must agree with it on every byte; tests and the fuzzer hold it to that.
 
 use std::fmt;
+use std::num::NonZeroU64;
 
 use memchr::memchr;
 
@@ -93,17 +94,16 @@ pub struct Divisor {
 }
 
 impl Divisor {
-    /// Prepares a divisor; `None` for zero.
-    pub fn new(divisor: u64) -> Option<Divisor> {
-        let limit = u64::MAX.checked_div(divisor)?;
+    /// Prepares a divisor.
+    pub fn new(divisor: NonZeroU64) -> Divisor {
         let shift = divisor.trailing_zeros();
-        let odd = divisor >> shift;
+        let odd = divisor.get() >> shift;
         // Newton's iteration doubles the right bits each time; an odd number is its own inverse
         // modulo 8, so five rounds take 3 bits past 64.
         let inverse = (0..5).fold(odd, |inverse, _| {
             inverse.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(inverse)))
         });
-        Some(Divisor { inverse, shift, limit })
+        Divisor { inverse, shift, limit: u64::MAX / divisor }
     }
 
     /// Whether the divisor divides `number`.
@@ -131,10 +131,7 @@ pub struct Judge {
     max_line: usize,
 }
 
-/// Matched numbers are handed on in batches of this many.
-const BATCH: usize = 128;
-
-/// This many digits fit an i64 whatever they are.
+/// As many digits fit an i64 whatever they are.
 const SAFE_DIGITS: usize = 18;
 
 impl Judge {
@@ -147,68 +144,66 @@ impl Judge {
     /// lines there were.
     pub fn judge(&self, region: &[u8], verdicts: &mut impl Verdicts) -> u64 {
         debug_assert!(region.last().is_none_or(|&byte| byte == b'\n'));
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(self.divisor, verdicts);
+        let lines = self.judge_plainly(region, &mut batch);
+        batch.flush();
+        lines
+    }
+
+    /// Judges line by line: the way for any processor and any input.
+    fn judge_plainly<V: Verdicts>(&self, region: &[u8], batch: &mut Batch<'_, V>) -> u64 {
         let mut lines = 0;
         let mut rest = region;
         while !rest.is_empty() {
             lines += 1;
-            rest = match leading_digits(rest) {
-                (value, digits) if self.is_plain(rest, digits) => {
-                    self.take(value, &mut batch, verdicts);
-                    &rest[digits + 1..]
-                }
-                _ => self.judge_slowly(rest, &mut batch, verdicts),
+            let (value, digits) = leading_digits(rest);
+            let is_plain = (1..=SAFE_DIGITS.min(self.max_line)).contains(&digits);
+            rest = if is_plain && rest.get(digits) == Some(&b'\n') {
+                batch.take(value);
+                &rest[digits + 1..]
+            } else {
+                self.judge_by_the_book(rest, batch)
             };
         }
-        batch.flush(verdicts);
         lines
     }
 
-    /// Whether the line at the start of `rest` is nothing but a safe number of digits.
-    #[inline]
-    fn is_plain(&self, rest: &[u8], digits: usize) -> bool {
-        (1..=SAFE_DIGITS).contains(&digits)
-            && digits <= self.max_line
-            && rest.get(digits) == Some(&b'\n')
-    }
-
-    /// Judges the first line of `rest` by the book and returns what follows it.
+    /// Judges the first line of `rest`, whatever it is, and returns what follows it.
     #[cold]
-    fn judge_slowly<'a>(
+    fn judge_by_the_book<'a, V: Verdicts>(
         &self,
         rest: &'a [u8],
-        batch: &mut Batch,
-        verdicts: &mut impl Verdicts,
+        batch: &mut Batch<'_, V>,
     ) -> &'a [u8] {
         let newline = memchr(b'\n', rest).unwrap_or(rest.len());
         let line = &rest[..newline];
         if line.len() > self.max_line {
-            verdicts.too_long();
+            batch.verdicts.too_long();
         } else {
             match parse(line) {
-                Ok(Some(value)) => self.take(value, batch, verdicts),
+                Ok(Some(value)) => batch.take(value),
                 Ok(None) => {}
-                Err(error) => verdicts.malformed(line, error),
+                Err(error) => batch.verdicts.malformed(line, error),
             }
         }
         rest.get(newline + 1..).unwrap_or_default()
     }
-
-    #[inline]
-    fn take(&self, value: i64, batch: &mut Batch, verdicts: &mut impl Verdicts) {
-        if self.divisor.divides(value) {
-            batch.push(value, verdicts);
-        }
-    }
 }
 
 /// The value of the decimal digits at the start of `bytes`, and how many they are. The value is
-/// right for up to [`SAFE_DIGITS`] of them.
+/// right for up to [`SAFE_DIGITS`] of them; no more than 24 are counted.
 #[inline]
 fn leading_digits(bytes: &[u8]) -> (i64, usize) {
-    let mut value = 0_i64;
-    let mut digits = 0;
-    for &byte in bytes {
+    let (mut value, mut digits) = (0_i64, 0);
+    while let Some(word) = bytes[digits..].first_chunk() {
+        let (more, count) = digits_of_word(u64::from_le_bytes(*word));
+        digits += count;
+        value = value.wrapping_mul(POWERS_OF_TEN[count]).wrapping_add(more);
+        if count < 8 || digits == 24 {
+            return (value, digits);
+        }
+    }
+    for byte in &bytes[digits..] {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
             break;
@@ -219,32 +214,60 @@ fn leading_digits(bytes: &[u8]) -> (i64, usize) {
     (value, digits)
 }
 
-/// Matched numbers on their way to the caller.
-struct Batch {
+const POWERS_OF_TEN: [i64; 9] =
+    [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// The value of the decimal digits at the start of eight bytes, the first in the lowest bits, and
+/// how many they are.
+#[inline]
+fn digits_of_word(word: u64) -> (i64, usize) {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let digits = word ^ (EACH * 0x30);
+    // The high bit of each byte up to the first that is above 9; behind that, carries do not matter.
+    let others = (digits | digits.wrapping_add(EACH * 0x76)) & (EACH * 0x80);
+    let count = others.trailing_zeros() / 8;
+    if count == 0 {
+        return (0, 0);
+    }
+    // With the digits at the upper end, what stands before them counts as leading zeros. Then pairs
+    // become numbers below 100, pairs of those numbers below 10,000, and so on.
+    let ones = digits << (64 - 8 * count);
+    let pairs = (ones.wrapping_mul(10).wrapping_add(ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100).wrapping_add(pairs >> 16)) & 0x0000_ffff_0000_ffff;
+    let eight = (fours.wrapping_mul(10_000).wrapping_add(fours >> 32)) & 0xffff_ffff;
+    (eight.cast_signed(), count as usize)
+}
+
+/// Numbers on their way to the caller: the divisor picks, and batches save calls.
+struct Batch<'a, V> {
+    divisor: Divisor,
+    verdicts: &'a mut V,
     numbers: [i64; BATCH],
     /// How many of `numbers` are taken: less than `BATCH` between two calls.
     len: usize,
 }
 
-impl Default for Batch {
-    fn default() -> Self {
-        Batch { numbers: [0; BATCH], len: 0 }
-    }
-}
+/// As many matched numbers are handed on at once.
+const BATCH: usize = 256;
 
-impl Batch {
+impl<'a, V: Verdicts> Batch<'a, V> {
+    fn new(divisor: Divisor, verdicts: &'a mut V) -> Batch<'a, V> {
+        Batch { divisor, verdicts, numbers: [0; BATCH], len: 0 }
+    }
+
     #[inline]
-    fn push(&mut self, number: i64, verdicts: &mut impl Verdicts) {
+    fn take(&mut self, number: i64) {
+        // Written whether it stays or not: a branch that depends on the data would cost more.
         self.numbers[self.len] = number;
-        self.len += 1;
+        self.len += usize::from(self.divisor.divides(number));
         if self.len == BATCH {
-            self.flush(verdicts);
+            self.flush();
         }
     }
 
-    fn flush(&mut self, verdicts: &mut impl Verdicts) {
+    fn flush(&mut self) {
         if self.len > 0 {
-            verdicts.matched(&self.numbers[..self.len]);
+            self.verdicts.matched(&self.numbers[..self.len]);
             self.len = 0;
         }
     }
@@ -276,8 +299,8 @@ mod tests {
 
     fn judge(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
         let mut seen = Seen::default();
-        let divisor = Divisor::new(divisor).expect("tests divide by something");
-        let lines = Judge::new(divisor, max_line).judge(region, &mut seen);
+        let divisor = NonZeroU64::new(divisor).expect("tests divide by something");
+        let lines = Judge::new(Divisor::new(divisor), max_line).judge(region, &mut seen);
         (seen, lines)
     }
 
@@ -389,7 +412,7 @@ mod tests {
         #[test]
         fn divides_equals_remainder(divisor in 1..=u64::MAX, small in 1_u64..100, n: i64) {
             for divisor in [divisor, small, divisor & divisor.wrapping_neg(), 1 << 63] {
-                let prepared = Divisor::new(divisor).expect("not zero");
+                let prepared = Divisor::new(NonZeroU64::new(divisor).expect("not zero"));
                 for n in [n, 0, i64::MIN, i64::MAX, n - n % small.cast_signed()] {
                     prop_assert_eq!(prepared.divides(n), n.unsigned_abs() % divisor == 0);
                 }
