@@ -2,7 +2,9 @@
 #![warn(missing_docs)]
 
 pub mod backoff;
+pub mod fleet;
 pub mod line;
+pub mod link;
 pub mod number;
 pub mod partition;
 pub mod ring;
