@@ -1,2 +1,89 @@
-//! The program.
-fn main() {}
+//! The program: arguments -> run -> exit code.
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use log::{LevelFilter, debug, error};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tcpcore::cli::{self, Command};
+use tcpcore::signals::CaughtSignals;
+use tcpcore::stdout::Stdout;
+use tcpcore::{Config, Job};
+
+/// The exit status of bad usage, as of most programs.
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    match cli::parse(env::args_os().skip(1)) {
+        Ok(Command::Run { config, log_level }) => {
+            init_logger(log_level);
+            run(config)
+        }
+        Ok(Command::Print(text)) => print(&text),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn run(config: Config) -> ExitCode {
+    raise_descriptor_limit();
+    match run_job(config) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the job to its end and returns whether it was a success.
+fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
+    let signals = CaughtSignals::catch()?;
+    let job = Job::start(config, Stdout::open()?)?;
+    signals.stop(job.stop_handle())?;
+    Ok(job.wait()?.is_success())
+}
+
+/// `RUST_LOG` wins over the level of the flags.
+fn init_logger(level: LevelFilter) {
+    env_logger::Builder::new()
+        .filter_level(level)
+        .parse_default_env()
+        .format_timestamp_millis()
+        .format_target(false)
+        .init();
+}
+
+/// Every server needs a descriptor. The soft limit is low, often 1024, only for programs that use
+/// `select`. Without the raise, servers beyond the limit fail and are dialled again.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let show = |limit: Option<u64>| limit.map_or("unlimited".into(), |limit| limit.to_string());
+    let (from, to) = (show(limit.current), show(limit.maximum));
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => debug!("Limit of open files raised from {from} to {to}"),
+        Err(error) => debug!("Limit of open files left at {from}, not raised to {to}: {error}"),
+    }
+}
+
+/// A reader that has seen enough of the help is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            complain(&format_args!("tcpcore: cannot write to stdout: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Writes a line to stderr. If that fails there is no place left to say so.
+fn complain(message: &dyn std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{message}");
+}

@@ -1,0 +1,305 @@
+//! From N rings to one output.
+//!
+//! The printer formats what the rings hold and writes it out in large pieces while there is more, and
+//! at once when there is not. Every write begins and ends between two lines.
+
+use std::io::{self, Write};
+
+use crate::ring::{Consumer, Doorbell};
+
+/// Text is written out when there is so much of it, in bytes.
+const WRITE_SIZE: usize = 64 * 1024;
+
+/// The numbers that are taken from a ring at once, so that the rings take turns.
+const READ_MAX: usize = 4096;
+
+/// What became of the numbers.
+#[derive(Debug)]
+pub(crate) struct Printed {
+    /// The numbers whose whole lines the output took.
+    pub(crate) written: u64,
+    /// The numbers that it did not take.
+    pub(crate) lost: u64,
+    /// Why it took no more, if it did not take all.
+    pub(crate) error: Option<io::Error>,
+}
+
+/// Prints the numbers of all rings until every producer is gone.
+///
+/// When the output fails, `on_error` is called once, and from then on numbers are only counted, so
+/// that no producer waits for room that never comes.
+pub(crate) fn print(
+    mut rings: Vec<Consumer<i64>>,
+    bell: &mut Doorbell,
+    output: impl Write,
+    on_error: impl FnOnce(),
+) -> Printed {
+    let mut page = Page::new(output, on_error);
+    while !rings.is_empty() {
+        let mut taken = 0;
+        for ring in &mut rings {
+            taken += ring.read(READ_MAX, |numbers| page.add(numbers));
+            if page.text.len() >= WRITE_SIZE {
+                page.write_out();
+            }
+        }
+        if taken == 0 {
+            page.write_out();
+            rings.retain(|ring| !ring.is_finished());
+            if !rings.is_empty() {
+                bell.sleep_unless(|| rings.iter().any(Consumer::is_ready));
+            }
+        }
+    }
+    Printed { written: page.written, lost: page.lost, error: page.error }
+}
+
+/// Lines on their way to the output.
+struct Page<W, F> {
+    output: W,
+    /// Called, and gone, at the first error.
+    on_error: Option<F>,
+    /// Whole lines, `lines` of them; written out at `WRITE_SIZE` and less than a read beyond it.
+    text: Vec<u8>,
+    lines: u64,
+    written: u64,
+    lost: u64,
+    error: Option<io::Error>,
+}
+
+impl<W: Write, F: FnOnce()> Page<W, F> {
+    fn new(output: W, on_error: F) -> Page<W, F> {
+        Page {
+            output,
+            on_error: Some(on_error),
+            text: Vec::new(),
+            lines: 0,
+            written: 0,
+            lost: 0,
+            error: None,
+        }
+    }
+
+    fn add(&mut self, numbers: &[i64]) {
+        let count = numbers.len() as u64;
+        if self.error.is_some() {
+            self.lost += count;
+            return;
+        }
+        let mut digits = itoa::Buffer::new();
+        for number in numbers {
+            self.text.extend_from_slice(digits.format(*number).as_bytes());
+            self.text.push(b'\n');
+        }
+        self.lines += count;
+    }
+
+    /// Writes out what there is.
+    fn write_out(&mut self) {
+        if self.text.is_empty() {
+            return;
+        }
+        let (taken, result) = write_counting(&mut self.output, &self.text);
+        if let Err(error) = result {
+            // A line of which the output took only a part is lost, too.
+            let unwritten = memchr::memchr_iter(b'\n', &self.text[taken..]).count() as u64;
+            self.lost += unwritten;
+            self.lines -= unwritten;
+            self.error = Some(error);
+            if let Some(on_error) = self.on_error.take() {
+                on_error();
+            }
+        }
+        self.written += self.lines;
+        self.lines = 0;
+        self.text.clear();
+    }
+}
+
+/// Writes all of `text` and flushes; says how many bytes were taken before an error.
+fn write_counting(output: &mut impl Write, text: &[u8]) -> (usize, io::Result<()>) {
+    let mut taken = 0;
+    while taken < text.len() {
+        match output.write(&text[taken..]) {
+            Ok(0) => return (taken, Err(io::ErrorKind::WriteZero.into())),
+            Ok(n) => taken += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (taken, Err(error)),
+        }
+    }
+    (taken, output.flush())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::{Producer, ring};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// Prints what `feed` puts into the rings, and returns what became of it.
+    fn print_all(
+        rings: usize,
+        output: impl Write,
+        on_error: impl FnOnce(),
+        feed: impl FnOnce(Vec<Producer<i64>>) + Send,
+    ) -> Printed {
+        let mut bell = Doorbell::new();
+        let (producers, consumers) = (0..rings).map(|_| ring(1 << 16, &bell, || ())).unzip();
+        thread::scope(|scope| {
+            scope.spawn(move || feed(producers));
+            print(consumers, &mut bell, output, on_error)
+        })
+    }
+
+    fn never() {
+        panic!("the output did not fail");
+    }
+
+    /// Takes `limit` bytes, `step` at a time, and then fails.
+    struct Small {
+        text: Vec<u8>,
+        step: usize,
+        limit: usize,
+        interrupted: bool,
+    }
+
+    impl Small {
+        fn new(step: usize, limit: usize) -> Small {
+            Small { text: Vec::new(), step, limit, interrupted: false }
+        }
+    }
+
+    impl Write for Small {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.interrupted = !self.interrupted;
+            if self.interrupted {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let n = buf.len().min(self.step).min(self.limit - self.text.len());
+            if n == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.text.extend_from_slice(&buf[..n]);
+            Ok(n)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_number_of_a_ring_is_printed_in_order() {
+        let mut text = Vec::new();
+        let printed = print_all(2, &mut text, never, |producers| {
+            for (first, mut producer) in [0, 1_000_000].into_iter().zip(producers) {
+                producer.stage(&(first..first + 50_000).collect::<Vec<i64>>());
+            }
+        });
+        assert_eq!((printed.written, printed.lost), (100_000, 0));
+        let text = String::from_utf8(text).unwrap();
+        let (high, low): (Vec<i64>, Vec<i64>) =
+            text.lines().map(|line| line.parse::<i64>().unwrap()).partition(|&n| n >= 1_000_000);
+        assert_eq!(low, (0..50_000).collect::<Vec<_>>());
+        assert_eq!(high, (1_000_000..1_050_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_ends_of_i64_and_zero() {
+        let mut text = Vec::new();
+        print_all(1, &mut text, never, |mut producers| {
+            producers[0].stage(&[i64::MIN, -6, 0, i64::MAX]);
+        });
+        assert_eq!(text, b"-9223372036854775808\n-6\n0\n9223372036854775807\n");
+    }
+
+    #[test]
+    fn a_number_is_out_before_the_next_one_comes() {
+        struct Channel(mpsc::Sender<Vec<u8>>);
+        impl Write for Channel {
+            fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+                self.0.send(buf.to_vec()).unwrap();
+                Ok(buf.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (output, written) = mpsc::channel();
+        print_all(1, Channel(output), never, move |mut producers| {
+            for number in [6, 12, 18] {
+                producers[0].stage(&[number]);
+                producers[0].publish();
+                let text = written.recv_timeout(DEADLINE).unwrap();
+                assert_eq!(text, format!("{number}\n").as_bytes());
+            }
+        });
+    }
+
+    #[test]
+    fn every_write_is_of_whole_lines_and_bounded() {
+        struct Whole(u64);
+        impl Write for Whole {
+            fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+                assert_eq!(buf.last(), Some(&b'\n'));
+                assert!(buf.len() < WRITE_SIZE + READ_MAX * "-9223372036854775808\n".len());
+                self.0 += memchr::memchr_iter(b'\n', buf).count() as u64;
+                Ok(buf.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let mut output = Whole(0);
+        print_all(3, &mut output, never, |producers| {
+            for mut producer in producers {
+                producer.stage(&[i64::MIN; 60_000]);
+            }
+        });
+        assert_eq!(output.0, 180_000);
+    }
+
+    #[test]
+    fn partial_and_interrupted_writes_lose_nothing() {
+        let mut output = Small::new(3, usize::MAX);
+        let printed = print_all(1, &mut output, never, |mut producers| {
+            producers[0].stage(&[123_456, 7, -88]);
+        });
+        assert_eq!(output.text, b"123456\n7\n-88\n");
+        assert_eq!(printed.written, 3);
+    }
+
+    #[test]
+    fn a_failed_output_is_told_once_and_every_number_is_accounted_for() {
+        // The fourth byte is the newline of the second line; without it the line is not written.
+        for (limit, written) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2)] {
+            let mut output = Small::new(2, limit);
+            let mut told = 0;
+            let (failed, may_go_on) = mpsc::channel();
+            let on_error = || {
+                told += 1;
+                failed.send(()).unwrap();
+            };
+            let printed = print_all(1, &mut output, on_error, move |mut producers| {
+                producers[0].stage(&[1, 2, 3]);
+                producers[0].publish();
+                may_go_on.recv_timeout(DEADLINE).unwrap();
+                // More than the ring holds: after the error it still has to be emptied.
+                for _ in 0..3 {
+                    while producers[0].room(1 << 16) < 1 << 16 {
+                        thread::yield_now();
+                    }
+                    producers[0].stage(&[4; 1 << 16]);
+                    producers[0].publish();
+                }
+            });
+            assert_eq!(printed.written, written, "after {limit} bytes");
+            assert_eq!(printed.lost, 3 - written + (3 << 16), "after {limit} bytes");
+            assert_eq!(printed.error.map(|e| e.kind()), Some(io::ErrorKind::StorageFull));
+            assert_eq!(told, 1);
+        }
+    }
+}

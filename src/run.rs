@@ -1,0 +1,270 @@
+//! Threads: starting them, stopping them, and adding up what they did.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::panic;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::thread::{self, JoinHandle};
+
+use log::{info, warn};
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+use crate::config::Config;
+use crate::fleet::Fleet;
+use crate::link::{Counters, Policy};
+use crate::partition;
+use crate::printer::{self, Printed};
+use crate::resolver::Resolver;
+use crate::ring::{Doorbell, ring};
+use crate::server::Host;
+use crate::worker::{Poller, Waker, Worker};
+
+/// How many numbers may wait for the printer, per worker: half a megabyte of them.
+const RING_CAPACITY: usize = 64 * 1024;
+
+/// A running collector: its workers and its printer, each on a thread of its own.
+///
+/// Dropping a `Job` lets it run on, as dropping a [`JoinHandle`] does.
+#[derive(Debug)]
+pub struct Job {
+    stop: StopHandle,
+    servers: usize,
+    workers: Vec<JoinHandle<(Counters, usize)>>,
+    printer: JoinHandle<Printed>,
+}
+
+impl Job {
+    /// Starts to dial the servers of `config` and to print to `output`, one number a line.
+    ///
+    /// `output` is written to in whole lines and flushed whenever there is nothing more to add; it
+    /// may block, which holds the servers back by TCP's flow control and loses nothing.
+    ///
+    /// # Errors
+    /// If the system grants no thread, no descriptor or no random seed. Nothing runs then. A server
+    /// that cannot be reached is no error: it is dialled again.
+    pub fn start(config: Config, output: impl Write + Send + 'static) -> io::Result<Job> {
+        let servers = config.servers();
+        let cores = thread::available_parallelism()?;
+        let count = partition::workers(servers.len(), config.parallelism(), cores);
+        if let Some(asked) = config.parallelism().filter(|asked| asked.get() > count) {
+            warn!("Parallelism {asked} is more than one worker per server: {count} are started");
+        }
+
+        let pollers = (0..count).map(|_| Poller::new()).collect::<io::Result<Vec<_>>>()?;
+        let stop = StopHandle::new(pollers.iter().map(Poller::waker).collect());
+        // Until everything runs, an early return ends what has been started so far.
+        let started = StopOnDrop(stop.clone());
+        let has_names = servers.iter().any(|server| matches!(server.host(), Host::Name(_)));
+        let resolver = has_names.then(Resolver::start).transpose()?.map(Arc::new);
+
+        let mut bell = Doorbell::new();
+        let mut rings = Vec::new();
+        let mut workers = Vec::new();
+        for (index, poller) in pollers.into_iter().enumerate() {
+            let slice = partition::slice(servers.len(), count, index);
+            info!(
+                "Task index {index} out of {count} allocated servers {} to {}",
+                slice.start, slice.end
+            );
+            let waker = poller.waker();
+            let (numbers, consumer) = ring(RING_CAPACITY, &bell, move || waker.wake());
+            rings.push(consumer);
+            let fleet = Fleet::new(index, Policy::from(&config), SysRng.try_next_u64()?, 0);
+            let slice = servers[slice].to_vec();
+            let worker = Worker::new(poller, fleet, slice, numbers, resolver.clone(), stop.clone());
+            let guard = StopOnPanic(stop.clone());
+            workers.push(spawn(format!("worker-{index}"), move || {
+                let _guard = guard;
+                worker.run()
+            })?);
+        }
+        let on_error = stop.clone();
+        let guard = StopOnPanic(stop.clone());
+        let printer = spawn("printer".into(), move || {
+            let _guard = guard;
+            printer::print(rings, &mut bell, output, || on_error.stop())
+        })?;
+        std::mem::forget(started);
+        Ok(Job { stop, servers: servers.len(), workers, printer })
+    }
+
+    /// What stops this job, from any thread.
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
+    /// Waits for the end: until the job is [stopped](StopHandle::stop), its output is closed, or no
+    /// server is left to dial. All that was read has been printed then.
+    ///
+    /// # Errors
+    /// If the output failed, other than by being closed ([`io::ErrorKind::BrokenPipe`]).
+    ///
+    /// # Panics
+    /// If one of the job's threads has panicked.
+    pub fn wait(self) -> Result<Report, OutputError> {
+        let mut counters = Counters::default();
+        let mut failed = 0;
+        for worker in self.workers {
+            let (its_counters, its_failed) = join(worker);
+            counters += its_counters;
+            failed += its_failed;
+        }
+        let printed = join(self.printer);
+        let totals = Totals { servers: self.servers, counters, printed: printed.written };
+        let ending = match printed.error {
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ending::OutputClosed,
+            Some(error) => return Err(OutputError { error, lost: printed.lost, totals }),
+            None if self.stop.is_stopped() => Ending::Stopped,
+            None => Ending::Finished { failed },
+        };
+        Ok(Report { ending, totals })
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: String,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    thread::Builder::new().name(name).spawn(body)
+}
+
+fn join<T>(thread: JoinHandle<T>) -> T {
+    thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
+}
+
+/// Stops a [`Job`]: its servers are read no more, and what was read is printed.
+#[derive(Clone, Debug)]
+pub struct StopHandle(Arc<Stop>);
+
+#[derive(Debug)]
+struct Stop {
+    stopped: AtomicBool,
+    wakers: Vec<Waker>,
+}
+
+impl StopHandle {
+    fn new(wakers: Vec<Waker>) -> StopHandle {
+        StopHandle(Arc::new(Stop { stopped: AtomicBool::new(false), wakers }))
+    }
+
+    /// Stops the job; returns at once. [`Job::wait`] returns when it has ended.
+    pub fn stop(&self) {
+        self.0.stopped.store(true, Release);
+        for waker in &self.0.wakers {
+            waker.wake();
+        }
+    }
+
+    /// Whether the job has been stopped, or has stopped itself as its output failed.
+    pub fn is_stopped(&self) -> bool {
+        self.0.stopped.load(Acquire)
+    }
+}
+
+/// Stops what has been started when the rest cannot be.
+struct StopOnDrop(StopHandle);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
+
+/// Makes the panic of one thread the end of the job, instead of a job that lacks a part.
+struct StopOnPanic(StopHandle);
+
+impl Drop for StopOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stop();
+        }
+    }
+}
+
+/// How a job ended, and what it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Why it ended.
+    pub ending: Ending,
+    /// What it did.
+    pub totals: Totals,
+}
+
+impl Report {
+    /// Whether the job did what it was asked for: exit status 0.
+    pub fn is_success(&self) -> bool {
+        !matches!(self.ending, Ending::Finished { failed: 1.. })
+    }
+}
+
+/// Why a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Somebody called [`StopHandle::stop`].
+    Stopped,
+    /// Whoever read the output has closed it.
+    OutputClosed,
+    /// No server is left to dial: each was read to its end, or given up.
+    Finished {
+        /// How many servers were given up, could not be connected, or ended by an error.
+        failed: usize,
+    },
+}
+
+/// What a job did, over all servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Totals {
+    /// The servers it was given.
+    pub servers: usize,
+    /// What it did with them.
+    pub counters: Counters,
+    /// The numbers that were printed.
+    pub printed: u64,
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { servers, counters, printed } = self;
+        let Counters { connects, failures, bytes, lines, malformed, too_long, cut, .. } = counters;
+        write!(f, "{servers} servers, {connects} connects, {failures} failures, {bytes} bytes, ")?;
+        write!(f, "{lines} lines, {malformed} malformed, {too_long} too long, {cut} cut, ")?;
+        write!(f, "{printed} numbers printed")
+    }
+}
+
+/// The output failed, and with it the job.
+#[derive(Debug)]
+pub struct OutputError {
+    error: io::Error,
+    lost: u64,
+    totals: Totals,
+}
+
+impl OutputError {
+    /// How many numbers were read and not printed.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// What the job did until then.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OutputError { error, lost, .. } = self;
+        write!(f, "writing the output failed: {error}; {lost} numbers were read and not printed")
+    }
+}
+
+impl std::error::Error for OutputError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}

@@ -1,0 +1,294 @@
+//! The poll loop: sockets, readiness, the clock. The only room that names mio.
+//!
+//! A turn is: poll, readiness, reading, time, actions, publish. Sockets are opened only when the events
+//! of the turn are used up, so no event can be taken for one of a socket that was opened since. mio is
+//! edge-triggered: what is left unread keeps its place in the fleet's queue and the poll does not
+//! sleep, or the connection would never be heard of again.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use socket2::{SockRef, TcpKeepalive};
+
+use crate::fleet::Fleet;
+use crate::link::{Action, Cause, Counters, Event, Millis, Sink};
+use crate::resolver::Resolver;
+use crate::ring::{Producer, Wait};
+use crate::run::StopHandle;
+use crate::server::{Host, Server};
+
+/// The token of the waker; sockets have their link's id.
+const WAKER: Token = Token(usize::MAX);
+
+/// The events that are taken from the system at once.
+const EVENTS_PER_TURN: usize = 1024;
+
+/// The actions that are carried out in a turn, so that a thousand servers to be dialled at once do
+/// not keep the connected ones waiting.
+const ACTIONS_PER_TURN: usize = 64;
+
+/// Numbers are published at the end of a turn, and when so many are staged within one.
+const PUBLISH_AT: usize = 4096;
+
+/// How a dead peer is noticed on a connection without traffic: a probe after 20 s of silence, then
+/// every 5 s, and the connection is lost when three are not answered.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(Duration::from_secs(20))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3)
+}
+
+/// A worker: a fleet, and the sockets and the clock that drive it.
+pub(crate) struct Worker {
+    poll: Poll,
+    events: Events,
+    fleet: Fleet,
+    /// By link id: the socket, while there is one.
+    sockets: Vec<Option<TcpStream>>,
+    numbers: Producer<i64>,
+    /// Whether the ring was full when last seen: nothing is read until there is room again.
+    is_full: bool,
+    names: Names,
+    stop: StopHandle,
+    epoch: Instant,
+}
+
+/// What a worker needs to have its names resolved.
+struct Names {
+    resolver: Option<Arc<Resolver>>,
+    inbox: Receiver<Answer>,
+    outbox: Sender<Answer>,
+    waker: Waker,
+}
+
+/// An answer of the resolver: the link's id, its attempt, and the addresses.
+type Answer = (usize, u32, io::Result<Vec<SocketAddr>>);
+
+/// The part of a worker that can fail to start.
+#[derive(Debug)]
+pub(crate) struct Poller {
+    poll: Poll,
+    waker: Waker,
+}
+
+impl Poller {
+    /// Fails when the system has no descriptors left.
+    pub(crate) fn new() -> io::Result<Poller> {
+        let poll = Poll::new()?;
+        let waker = Waker(Arc::new(mio::Waker::new(poll.registry(), WAKER)?));
+        Ok(Poller { poll, waker })
+    }
+
+    /// What wakes the worker.
+    pub(crate) fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+}
+
+/// Wakes a worker from any thread, so that it looks round.
+#[derive(Clone, Debug)]
+pub(crate) struct Waker(Arc<mio::Waker>);
+
+impl Waker {
+    pub(crate) fn wake(&self) {
+        // It fails only when the system is out of memory for one number, or the worker has ended.
+        _ = self.0.wake();
+    }
+}
+
+impl Worker {
+    /// A worker that dials `servers` from its first turn on. `resolver` is needed if one of them has
+    /// a name.
+    pub(crate) fn new(
+        poller: Poller,
+        mut fleet: Fleet,
+        servers: Vec<Server>,
+        numbers: Producer<i64>,
+        resolver: Option<Arc<Resolver>>,
+        stop: StopHandle,
+    ) -> Worker {
+        let (outbox, inbox) = mpsc::channel();
+        let sockets = servers.iter().map(|_| None).collect();
+        for server in servers {
+            fleet.add(server, 0);
+        }
+        Worker {
+            poll: poller.poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            fleet,
+            sockets,
+            numbers,
+            is_full: false,
+            names: Names { resolver, inbox, outbox, waker: poller.waker },
+            stop,
+            epoch: Instant::now(),
+        }
+    }
+
+    /// Works until told to stop or until there is nothing left to do, and returns what was done and
+    /// how many servers have ended badly.
+    pub(crate) fn run(mut self) -> (Counters, usize) {
+        while !self.fleet.is_finished() {
+            self.wait();
+            if self.stop.is_stopped() {
+                break;
+            }
+            self.take_events();
+            self.take_answers();
+            self.read();
+            self.fleet.on_time(self.now());
+            self.act();
+            self.numbers.publish();
+        }
+        self.fleet.shut_down();
+        self.fleet.totals()
+    }
+
+    /// The time as the fleet sees it: rounded down, so that nothing is due before its time.
+    fn now(&self) -> Millis {
+        u64::try_from(self.epoch.elapsed().as_millis()).expect("half a billion years of uptime")
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&mut self) {
+        if self.is_full {
+            // Half the ring, so that the two threads do not wake each other for every few numbers.
+            self.is_full = self.numbers.wait_for_room(self.numbers.capacity() / 2) == Wait::Pending;
+        }
+        let is_busy = self.fleet.has_actions() || (self.fleet.has_ready() && !self.is_full);
+        let timeout = if is_busy {
+            Some(Duration::ZERO)
+        } else {
+            self.fleet.next_deadline().map(|deadline| {
+                // mio rounds this up to what the system can wait for.
+                Duration::from_millis(deadline).saturating_sub(self.epoch.elapsed())
+            })
+        };
+        if let Err(error) = self.poll.poll(&mut self.events, timeout) {
+            assert_eq!(error.kind(), io::ErrorKind::Interrupted, "the poll is ours: {error}");
+        }
+    }
+
+    /// Sorts the events of this turn by what their links are doing, not by their flags alone.
+    fn take_events(&mut self) {
+        let now = self.now();
+        for event in &self.events {
+            let id = event.token().0;
+            // Absent for the waker, and for a socket that was closed since the event.
+            let Some(Some(socket)) = self.sockets.get(id) else { continue };
+            if !self.fleet.is_connected(id) {
+                match connection(socket) {
+                    Ok(true) => self.fleet.handle(id, Event::Connected, now),
+                    Ok(false) => continue,
+                    Err(cause) => self.fleet.handle(id, Event::Failed(cause), now),
+                }
+            }
+            self.fleet.on_ready(id, event.is_read_closed() || event.is_error());
+        }
+    }
+
+    fn take_answers(&mut self) {
+        while let Ok((id, attempt, result)) = self.names.inbox.try_recv() {
+            let now = self.now();
+            self.fleet.handle(id, Event::Resolved { attempt, result }, now);
+        }
+    }
+
+    /// Gives each connection that has something to read one turn.
+    fn read(&mut self) {
+        let now = self.now();
+        for _ in 0..self.fleet.ready_len() {
+            if self.is_full {
+                return;
+            }
+            let Some(id) = self.fleet.next_ready() else { return };
+            let Some(socket) = &mut self.sockets[id] else { continue };
+            self.is_full = !self.fleet.read(id, socket, &mut self.numbers, now);
+            if self.numbers.staged() >= PUBLISH_AT {
+                self.numbers.publish();
+            }
+        }
+    }
+
+    /// Carries out what the fleet has asked for.
+    fn act(&mut self) {
+        for _ in 0..ACTIONS_PER_TURN {
+            let Some((id, action)) = self.fleet.next_action() else { return };
+            match action {
+                Action::Close => self.close(id),
+                Action::Connect(address) => match self.connect(id, address) {
+                    Ok(socket) => self.sockets[id] = Some(socket),
+                    Err(error) => {
+                        let now = self.now();
+                        self.fleet.handle(id, Event::Failed(error.into()), now);
+                    }
+                },
+                Action::Resolve { attempt } => {
+                    self.names.resolve(id, attempt, self.fleet.server(id))
+                }
+            }
+        }
+    }
+
+    fn connect(&self, id: usize, address: SocketAddr) -> io::Result<TcpStream> {
+        let mut socket = TcpStream::connect(address)?;
+        SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
+        // Writable says that it is connected, and never changes after that, as nothing is written.
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut socket, Token(id), interest)?;
+        Ok(socket)
+    }
+
+    fn close(&mut self, id: usize) {
+        if let Some(mut socket) = self.sockets[id].take() {
+            // Closing it would do on most systems; mio asks for this on all of them.
+            _ = self.poll.registry().deregister(&mut socket);
+        }
+    }
+}
+
+impl Names {
+    fn resolve(&self, id: usize, attempt: u32, server: &Server) {
+        let resolver = self.resolver.as_ref().expect("there is a resolver if there is a name");
+        let Host::Name(name) = server.host() else { unreachable!("an address is not resolved") };
+        let (outbox, waker, port) = (self.outbox.clone(), self.waker.clone(), server.port());
+        resolver.resolve(name, move |mut answer| {
+            for address in answer.iter_mut().flatten() {
+                address.set_port(port);
+            }
+            // A worker that has ended wants no answers any more.
+            if outbox.send((id, attempt, answer)).is_ok() {
+                waker.wake();
+            }
+        });
+    }
+}
+
+impl Sink for Producer<i64> {
+    fn room(&mut self, want: usize) -> usize {
+        Producer::room(self, want)
+    }
+
+    fn push(&mut self, numbers: &[i64]) {
+        self.stage(numbers);
+    }
+}
+
+/// Whether a socket that was told to connect is connected by now.
+fn connection(socket: &TcpStream) -> Result<bool, Cause> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error.into());
+    }
+    match socket.peer_addr() {
+        Ok(peer) if socket.local_addr()? == peer => Err(Cause::ConnectedToItself),
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

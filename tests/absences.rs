@@ -1,0 +1,90 @@
+//! What must not be where: the absences that `src/lib.rs` promises.
+
+use std::fs;
+use std::path::Path;
+
+/// The code of each file in `src`, without its tests and comments, by name.
+fn rooms() -> Vec<(String, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut rooms = Vec::new();
+    let mut folders = vec![src.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+            let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let name = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+            rooms.push((name, code.collect::<Vec<_>>().join("\n")));
+        }
+    }
+    rooms
+}
+
+/// Asserts that of all rooms just the `allowed` ones have `word` in their code.
+fn only_in(word: &str, allowed: &[&str]) {
+    let mut found: Vec<String> = rooms()
+        .into_iter()
+        .filter(|(_, code)| {
+            code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|w| w == word)
+        })
+        .map(|(name, _)| name)
+        .collect();
+    found.sort();
+    assert_eq!(found, allowed, "`{word}` stands elsewhere");
+}
+
+#[test]
+fn unsafe_stands_in_the_ring_alone() {
+    only_in("unsafe", &["ring.rs"]);
+}
+
+#[test]
+fn mio_is_named_in_the_worker_alone() {
+    only_in("mio", &["worker.rs"]);
+}
+
+#[test]
+fn the_clock_is_read_in_the_worker_alone() {
+    only_in("Instant", &["worker.rs"]);
+    only_in("SystemTime", &[]);
+}
+
+#[test]
+fn locks_and_blocking_sockets_are_absent() {
+    for word in ["Mutex", "RwLock", "Condvar", "TcpListener"] {
+        only_in(word, &[]);
+    }
+    assert!(rooms().iter().all(|(_, code)| !code.contains("thread::sleep")));
+}
+
+#[test]
+fn the_pure_rooms_know_no_thread_and_no_atomic() {
+    let pure =
+        ["partition.rs", "line.rs", "number.rs", "backoff.rs", "wheel.rs", "link.rs", "fleet.rs"];
+    for (name, code) in rooms().into_iter().filter(|(name, _)| pure.contains(&name.as_str())) {
+        for word in ["std::thread", "std::sync", "std::fs", "std::env", "TcpStream"] {
+            assert!(!code.contains(word), "{word} in {name}");
+        }
+    }
+}
+
+#[test]
+fn the_map_names_every_room() {
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    for (name, _) in rooms() {
+        let room = name.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
+        let names = match room.as_str() {
+            "lib" | "main" => continue,
+            "config" => "[`Config`]",
+            "server" => "[`Server`]",
+            "run" => "[`Job`]",
+            room => &format!("`{room}`"),
+        };
+        assert!(lib.contains(names), "the map in src/lib.rs lacks {names}");
+    }
+}
