@@ -59,7 +59,8 @@
 //!
 //! Each absence is checked by `tests/absences.rs`:
 //!
-//! - `unsafe` stands in `ring` and nowhere else.
+//! - `unsafe` stands in `ring`, and in `number::vector`, the judge for processors that have AVX-512,
+//!   and nowhere else.
 //! - mio is named in `worker` alone; `Instant::now` and the like are called there alone.
 //! - The rooms from `partition` to `fleet` do no I/O of their own: they see bytes as slices or
 //!   through [`Read`](std::io::Read), time as a number and randomness as an argument, so that a

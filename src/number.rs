@@ -8,6 +8,9 @@ use std::num::NonZeroU64;
 
 use memchr::memchr;
 
+#[cfg(target_arch = "x86_64")]
+mod vector;
+
 /// Why a line is not a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NumberError {
@@ -88,6 +91,7 @@ fn trim_blanks(mut text: &[u8]) -> &[u8] {
 /// if `n * inverse`, rotated right by `shift`, is at most `(2^64 - 1) / d` (Hacker's Delight, 10-17).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Divisor {
+    divisor: NonZeroU64,
     inverse: u64,
     shift: u32,
     limit: u64,
@@ -103,7 +107,7 @@ impl Divisor {
         let inverse = (0..5).fold(odd, |inverse, _| {
             inverse.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(inverse)))
         });
-        Divisor { inverse, shift, limit: u64::MAX / divisor }
+        Divisor { divisor, inverse, shift, limit: u64::MAX / divisor }
     }
 
     /// Whether the divisor divides `number`.
@@ -111,6 +115,20 @@ impl Divisor {
     pub fn divides(self, number: i64) -> bool {
         let product = number.unsigned_abs().wrapping_mul(self.inverse);
         product.rotate_right(self.shift) <= self.limit
+    }
+
+    /// Inverse, shift and limit for numbers of 16 bits.
+    #[cfg(target_arch = "x86_64")]
+    fn short(self) -> (u16, u16, u16) {
+        match u16::try_from(self.divisor.get()) {
+            Ok(divisor) => {
+                let [low, high, ..] = self.inverse.to_le_bytes();
+                let shift = u16::try_from(self.shift).expect("a shift is less than 64");
+                (u16::from_le_bytes([low, high]), shift, u16::MAX / divisor)
+            }
+            // Of numbers that are all smaller, a divisor divides 0 alone.
+            Err(_) => (1, 0, 0),
+        }
     }
 }
 
@@ -129,15 +147,22 @@ pub trait Verdicts {
 pub struct Judge {
     divisor: Divisor,
     max_line: usize,
+    way: Way,
 }
 
 /// As many digits fit an i64 whatever they are.
 const SAFE_DIGITS: usize = 18;
 
 impl Judge {
-    /// A judge for numbers that `divisor` divides, on lines of at most `max_line` bytes.
+    /// A judge for numbers that `divisor` divides, on lines of at most `max_line` bytes. It goes the
+    /// fastest way that the processor has.
     pub fn new(divisor: Divisor, max_line: usize) -> Judge {
-        Judge { divisor, max_line }
+        Judge { divisor, max_line, way: Way::detect(max_line) }
+    }
+
+    /// A judge that goes the way that every processor has, to compare with.
+    pub fn portable(divisor: Divisor, max_line: usize) -> Judge {
+        Judge { divisor, max_line, way: Way::Portable }
     }
 
     /// Judges every line of `region`, which must be empty or end in a newline, and returns how many
@@ -145,97 +170,92 @@ impl Judge {
     pub fn judge(&self, region: &[u8], verdicts: &mut impl Verdicts) -> u64 {
         debug_assert!(region.last().is_none_or(|&byte| byte == b'\n'));
         let mut batch = Batch::new(self.divisor, verdicts);
-        let lines = self.judge_plainly(region, &mut batch);
+        let lines = match self.way {
+            Way::Portable => self.judge_portably(region, &mut batch),
+            #[cfg(target_arch = "x86_64")]
+            Way::Vector(vector) => self.judge_by_vector(vector, region, &mut batch),
+        };
         batch.flush();
         lines
     }
 
-    /// Judges line by line: the way for any processor and any input.
-    fn judge_plainly<V: Verdicts>(&self, region: &[u8], batch: &mut Batch<'_, V>) -> u64 {
-        let mut lines = 0;
-        let mut rest = region;
-        while !rest.is_empty() {
-            lines += 1;
-            let (value, digits) = leading_digits(rest);
-            let is_plain = (1..=SAFE_DIGITS.min(self.max_line)).contains(&digits);
-            rest = if is_plain && rest.get(digits) == Some(&b'\n') {
+    /// Judges byte by byte: the way for any processor and any input.
+    fn judge_portably<V: Verdicts>(&self, region: &[u8], batch: &mut Batch<'_, V>) -> u64 {
+        let safe_digits = SAFE_DIGITS.min(self.max_line);
+        let (mut lines, mut start, mut at, mut value) = (0, 0, 0, 0_i64);
+        while let Some(&byte) = region.get(at) {
+            let digit = byte.wrapping_sub(b'0');
+            if digit <= 9 {
+                value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
+                at += 1;
+                continue;
+            }
+            if byte == b'\n' && (1..=safe_digits).contains(&(at - start)) {
                 batch.take(value);
-                &rest[digits + 1..]
             } else {
-                self.judge_by_the_book(rest, batch)
-            };
+                at += memchr(b'\n', &region[at..]).unwrap_or(region.len() - at);
+                self.judge_by_the_book(&region[start..at], batch);
+            }
+            lines += 1;
+            at += 1;
+            (start, value) = (at, 0);
         }
         lines
     }
 
-    /// Judges the first line of `rest`, whatever it is, and returns what follows it.
-    #[cold]
-    fn judge_by_the_book<'a, V: Verdicts>(
+    /// Judges what lies too near an end of the region line by line, and all between by blocks.
+    #[cfg(target_arch = "x86_64")]
+    fn judge_by_vector<V: Verdicts>(
         &self,
-        rest: &'a [u8],
+        vector: vector::Vector,
+        region: &[u8],
         batch: &mut Batch<'_, V>,
-    ) -> &'a [u8] {
-        let newline = memchr(b'\n', rest).unwrap_or(rest.len());
-        let line = &rest[..newline];
+    ) -> u64 {
+        let from = vector::LOOK_BACK - 1;
+        let newline = region.get(from..).and_then(|rest| memchr(b'\n', rest));
+        let Some(newline) = newline else { return self.judge_portably(region, batch) };
+        let start = from + newline + 1;
+        let before = self.judge_portably(&region[..start], batch);
+        let (lines, end) = vector.judge(self, region, start, batch);
+        before + lines + self.judge_portably(&region[end..], batch)
+    }
+
+    /// Judges a line, whatever it is, given without its newline.
+    #[cold]
+    fn judge_by_the_book<V: Verdicts>(&self, line: &[u8], batch: &mut Batch<'_, V>) {
         if line.len() > self.max_line {
             batch.verdicts.too_long();
-        } else {
-            match parse(line) {
-                Ok(Some(value)) => batch.take(value),
-                Ok(None) => {}
-                Err(error) => batch.verdicts.malformed(line, error),
-            }
+            return;
         }
-        rest.get(newline + 1..).unwrap_or_default()
+        match parse(line) {
+            Ok(Some(value)) => batch.take(value),
+            Ok(None) => {}
+            Err(error) => batch.verdicts.malformed(line, error),
+        }
     }
 }
 
-/// The value of the decimal digits at the start of `bytes`, and how many they are. The value is
-/// right for up to [`SAFE_DIGITS`] of them; no more than 24 are counted.
-#[inline]
-fn leading_digits(bytes: &[u8]) -> (i64, usize) {
-    let (mut value, mut digits) = (0_i64, 0);
-    while let Some(word) = bytes[digits..].first_chunk() {
-        let (more, count) = digits_of_word(u64::from_le_bytes(*word));
-        digits += count;
-        value = value.wrapping_mul(POWERS_OF_TEN[count]).wrapping_add(more);
-        if count < 8 || digits == 24 {
-            return (value, digits);
-        }
-    }
-    for byte in &bytes[digits..] {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
-        digits += 1;
-    }
-    (value, digits)
+/// How a judge goes about it. All ways come to the same verdicts.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Vector(vector::Vector),
 }
 
-const POWERS_OF_TEN: [i64; 9] =
-    [1, 10, 100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
-
-/// The value of the decimal digits at the start of eight bytes, the first in the lowest bits, and
-/// how many they are.
-#[inline]
-fn digits_of_word(word: u64) -> (i64, usize) {
-    const EACH: u64 = 0x0101_0101_0101_0101;
-    let digits = word ^ (EACH * 0x30);
-    // The high bit of each byte up to the first that is above 9; behind that, carries do not matter.
-    let others = (digits | digits.wrapping_add(EACH * 0x76)) & (EACH * 0x80);
-    let count = others.trailing_zeros() / 8;
-    if count == 0 {
-        return (0, 0);
+impl Way {
+    /// The fastest way on this processor.
+    fn detect(max_line: usize) -> Way {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(vector) = vector::Vector::detect()
+            // So that no line of which it reads the number is over the limit.
+            && max_line >= SAFE_DIGITS
+        {
+            return Way::Vector(vector);
+        }
+        _ = max_line;
+        Way::Portable
     }
-    // With the digits at the upper end, what stands before them counts as leading zeros. Then pairs
-    // become numbers below 100, pairs of those numbers below 10,000, and so on.
-    let ones = digits << (64 - 8 * count);
-    let pairs = (ones.wrapping_mul(10).wrapping_add(ones >> 8)) & 0x00ff_00ff_00ff_00ff;
-    let fours = (pairs.wrapping_mul(100).wrapping_add(pairs >> 16)) & 0x0000_ffff_0000_ffff;
-    let eight = (fours.wrapping_mul(10_000).wrapping_add(fours >> 32)) & 0xffff_ffff;
-    (eight.cast_signed(), count as usize)
 }
 
 /// Numbers on their way to the caller: the divisor picks, and batches save calls.
@@ -243,7 +263,7 @@ struct Batch<'a, V> {
     divisor: Divisor,
     verdicts: &'a mut V,
     numbers: [i64; BATCH],
-    /// How many of `numbers` are taken: less than `BATCH` between two calls.
+    /// How many of `numbers` are taken.
     len: usize,
 }
 
@@ -255,14 +275,26 @@ impl<'a, V: Verdicts> Batch<'a, V> {
         Batch { divisor, verdicts, numbers: [0; BATCH], len: 0 }
     }
 
+    /// Room for `N` numbers, of which [`keep`](Batch::keep) then keeps the first.
+    #[inline]
+    fn spare<const N: usize>(&mut self) -> &mut [i64; N] {
+        if self.len + N > BATCH {
+            self.flush();
+        }
+        self.numbers[self.len..].first_chunk_mut().expect("N is at most BATCH")
+    }
+
+    #[inline]
+    fn keep(&mut self, count: usize) {
+        self.len += count;
+    }
+
     #[inline]
     fn take(&mut self, number: i64) {
         // Written whether it stays or not: a branch that depends on the data would cost more.
-        self.numbers[self.len] = number;
-        self.len += usize::from(self.divisor.divides(number));
-        if self.len == BATCH {
-            self.flush();
-        }
+        let is_match = self.divisor.divides(number);
+        self.spare::<1>()[0] = number;
+        self.keep(usize::from(is_match));
     }
 
     fn flush(&mut self) {
@@ -298,10 +330,14 @@ mod tests {
     }
 
     fn judge(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
-        let mut seen = Seen::default();
-        let divisor = NonZeroU64::new(divisor).expect("tests divide by something");
-        let lines = Judge::new(Divisor::new(divisor), max_line).judge(region, &mut seen);
-        (seen, lines)
+        let divisor = Divisor::new(NonZeroU64::new(divisor).expect("tests divide by something"));
+        let [fastest, portable] = [Judge::new, Judge::portable].map(|new| {
+            let mut seen = Seen::default();
+            let lines = new(divisor, max_line).judge(region, &mut seen);
+            (seen, lines)
+        });
+        assert_eq!(fastest, portable, "the ways differ");
+        portable
     }
 
     /// The rules once more, by other means: text, `str::parse` and `%`.
@@ -433,11 +469,41 @@ mod tests {
 
         #[test]
         fn numbers_of_any_length_equal_split_and_parse(
-            numbers in prop::collection::vec((any::<i64>(), 0_u32..64), 0..200),
+            numbers in prop::collection::vec((any::<u64>(), 0_u32..64, 0_usize..3), 0..200),
+            rare in prop::collection::vec((0_usize..2000, prop::sample::select(b"\n-\r x".to_vec())), 0..4),
+            divisor in prop_oneof![1_u64..20, 1_u64..100_000, 1..=u64::MAX],
+            longest in prop::sample::select(vec![10, 1_000, 10_000, 100_000, u64::MAX]),
         ) {
-            let region: String =
-                numbers.iter().map(|(n, shift)| format!("{}\n", n >> shift)).collect();
-            prop_assert_eq!(judge(region.as_bytes(), 6, 4096), naive(region.as_bytes(), 6, 4096));
+            let mut region: Vec<u8> = numbers
+                .iter()
+                .flat_map(|(n, shift, zeros)| format!("{:0zeros$}{}\n", 0, (n % longest) >> shift).into_bytes())
+                .collect();
+            for (place, byte) in rare {
+                if let Some(at) = region.get_mut(place) {
+                    *at = byte;
+                }
+            }
+            region.extend(b"7\n");
+            let expected = naive(&region, divisor, 4096);
+            prop_assert_eq!(judge(&region, divisor, 4096), expected);
+        }
+
+        #[test]
+        fn short_numbers_equal_split_and_parse(
+            numbers in prop::collection::vec(0_u16..=9999, 0..500),
+            width in 0_usize..=4,
+            empty in prop::collection::vec(0_usize..500, 0..5),
+            divisor in prop_oneof![1_u64..20, 1_u64..10_000, 60_000_u64..70_000, 1..=u64::MAX],
+        ) {
+            let mut lines: Vec<String> = numbers.iter().map(|n| format!("{n:0width$}\n")).collect();
+            for place in empty {
+                lines.insert(place.min(lines.len()), "\n".into());
+            }
+            let region = lines.concat();
+            prop_assert_eq!(
+                judge(region.as_bytes(), divisor, 4096),
+                naive(region.as_bytes(), divisor, 4096)
+            );
         }
     }
 }

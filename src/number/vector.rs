@@ -1,0 +1,393 @@
+//! The judge for processors with 64-byte vectors: AVX-512 with VBMI2, which Intel has had since Ice
+//! Lake and AMD since Zen 4.
+//!
+//! A region is taken in blocks of 64 bytes. A few comparisons find the newlines of a block and whether
+//! it is all digits beside them. Then the lines that end in it are judged
+//!
+//! - all at once, if none has more than four digits,
+//! - one by one, by a few instructions each, if they are longer,
+//! - by the book, in a block with any other byte.
+//!
+//! Masks have a bit for each byte of a block, the first byte's lowest.
+
+use std::arch::x86_64::*;
+
+use super::{Batch, Divisor, Judge, SAFE_DIGITS, Verdicts};
+
+/// The bytes of a vector, and of a block.
+const BLOCK: usize = 64;
+
+/// The bytes before the end of a line that are looked at. Blocks begin as far behind the beginning of
+/// a region, so that they are there.
+pub(super) const LOOK_BACK: usize = 32;
+
+/// The most lines with a digit that can end in a block.
+const LINES: usize = BLOCK / 2;
+
+/// The proof that the processor has what this room needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vector(());
+
+impl Vector {
+    /// Looks whether the processor is fit. The answer is remembered by the standard library.
+    pub(super) fn detect() -> Option<Vector> {
+        let is_fit = is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vbmi2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("popcnt");
+        is_fit.then_some(Vector(()))
+    }
+
+    /// Judges the lines of `region` from the one at `start`, which is not before [`LOOK_BACK`], as far
+    /// as whole blocks reach. Returns how many lines that were, and where the next one begins.
+    pub(super) fn judge<V: Verdicts>(
+        self,
+        judge: &Judge,
+        region: &[u8],
+        start: usize,
+        batch: &mut Batch<'_, V>,
+    ) -> (u64, usize) {
+        // SAFETY: a `Vector` exists only where `detect` has found the features.
+        unsafe { judge_blocks(judge, region, start, batch) }
+    }
+}
+
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+fn judge_blocks<V: Verdicts>(
+    judge: &Judge,
+    region: &[u8],
+    start: usize,
+    batch: &mut Batch<'_, V>,
+) -> (u64, usize) {
+    let short_divisor = ShortDivisor::new(judge.divisor);
+    let long_divisor = LongDivisor::new(judge.divisor);
+    let mut long_lines = LongLines::new();
+    let mut lines = 0;
+    // Where the line begins that has not ended yet, and whether it is all digits so far.
+    let (mut line, mut is_plain) = (start, true);
+    // The newlines of the block before; the first block has one right before it.
+    let mut before = 1 << (BLOCK - 1);
+    let mut at = start;
+    while at + BLOCK <= region.len() {
+        let bytes = load(region, at);
+        let newlines = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(0x0a));
+        let digits = _mm512_sub_epi8(bytes, _mm512_set1_epi8(0x30));
+        let others = _mm512_cmpgt_epu8_mask(digits, _mm512_set1_epi8(9)) & !newlines;
+        lines += u64::from(newlines.count_ones());
+        if is_plain && others == 0 {
+            let runs = Runs::new(newlines, before);
+            if newlines & runs.five == 0 {
+                long_lines.judge(region, &long_divisor, batch);
+                judge_short(region, at, newlines, &runs, &short_divisor, batch);
+            } else {
+                for end in ends(newlines, at) {
+                    match end - line {
+                        0 => {}
+                        len @ ..=SAFE_DIGITS => {
+                            long_lines.push(region, end, len, &long_divisor, batch);
+                        }
+                        _ => {
+                            long_lines.judge(region, &long_divisor, batch);
+                            judge.judge_by_the_book(&region[line..end], batch);
+                        }
+                    }
+                    line = end + 1;
+                }
+            }
+        } else {
+            long_lines.judge(region, &long_divisor, batch);
+            for end in ends(newlines, at) {
+                judge.judge_by_the_book(&region[line..end], batch);
+                line = end + 1;
+            }
+        }
+        let tail = newlines.leading_zeros();
+        if newlines != 0 {
+            line = at + BLOCK - tail as usize;
+            is_plain = true;
+        }
+        // What stands behind the last newline belongs to the next line.
+        is_plain &= tail == 0 || others >> (u64::BITS - tail) == 0;
+        before = newlines;
+        at += BLOCK;
+    }
+    long_lines.judge(region, &long_divisor, batch);
+    (lines, line)
+}
+
+/// The positions of the newlines of the block that begins at `at`.
+#[inline]
+fn ends(mut newlines: u64, at: usize) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let end = (newlines != 0).then(|| at + newlines.trailing_zeros() as usize);
+        newlines &= newlines.wrapping_sub(1);
+        end
+    })
+}
+
+/// Which bytes of a block have at least so many bytes of their line before them.
+struct Runs {
+    one: u64,
+    two: u64,
+    three: u64,
+    four: u64,
+    five: u64,
+}
+
+impl Runs {
+    #[inline]
+    fn new(newlines: u64, before: u64) -> Runs {
+        let no_newline = |back: u32| !(newlines << back | before >> (u64::BITS - back));
+        let one = no_newline(1);
+        let two = one & no_newline(2);
+        let three = two & no_newline(3);
+        let four = three & no_newline(4);
+        let five = four & no_newline(5);
+        Runs { one, two, three, four, five }
+    }
+}
+
+/// Judges all lines that end in the block at `at`, none of which has more than four bytes, all digits.
+#[inline]
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+fn judge_short<V: Verdicts>(
+    region: &[u8],
+    at: usize,
+    newlines: u64,
+    runs: &Runs,
+    divisor: &ShortDivisor,
+    batch: &mut Batch<'_, V>,
+) {
+    // An empty line is a heartbeat.
+    let ends = newlines & runs.one;
+    let zero = _mm512_set1_epi8(0x30);
+    let tens = _mm512_broadcast_i32x4(_mm_setr_epi8(
+        0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 0, 0, 0, 0, 0, 0,
+    ));
+    // At each end of a line: its last digit, the one before that, and so on, 0 where there is none.
+    let ones_digit = _mm512_sub_epi8(load(region, at - 1), zero);
+    let tens_digit = _mm512_maskz_sub_epi8(runs.two, load(region, at - 2), zero);
+    let hundreds_digit = _mm512_maskz_sub_epi8(runs.three, load(region, at - 3), zero);
+    let thousands_digit = _mm512_maskz_sub_epi8(runs.four, load(region, at - 4), zero);
+    let low = _mm512_add_epi8(ones_digit, _mm512_shuffle_epi8(tens, tens_digit));
+    let high = _mm512_add_epi8(hundreds_digit, _mm512_shuffle_epi8(tens, thousands_digit));
+    // Only the ends, one beside the other: at most `LINES` of them, so half a vector holds all.
+    let low = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(ends, low));
+    let high = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(ends, high));
+    let values = _mm512_add_epi16(
+        _mm512_cvtepu8_epi16(low),
+        _mm512_mullo_epi16(_mm512_cvtepu8_epi16(high), _mm512_set1_epi16(100)),
+    );
+    let hits = divisor.divides(values) & _bzhi_u32(u32::MAX, ends.count_ones());
+    let values = _mm512_maskz_compress_epi16(hits, values);
+
+    let spare = batch.spare::<LINES>();
+    let count = hits.count_ones() as usize;
+    store_widened(&mut spare[..8], _mm512_castsi512_si128(values));
+    if count > 8 {
+        store_widened(&mut spare[8..16], _mm512_extracti32x4_epi32::<1>(values));
+        store_widened(&mut spare[16..24], _mm512_extracti32x4_epi32::<2>(values));
+        store_widened(&mut spare[24..], _mm512_extracti32x4_epi32::<3>(values));
+    }
+    batch.keep(count);
+}
+
+/// Lines of 1 to [`SAFE_DIGITS`] digits that wait until there are as many as fit a vector.
+struct LongLines {
+    /// Where they end in the region. What is behind `count` is of lines judged before.
+    ends: [usize; LONG],
+    /// How many digits they have, the number repeated in each byte.
+    lens: [u32; LONG],
+    /// The four bytes in front of their last sixteen.
+    fronts: [u32; LONG],
+    count: usize,
+}
+
+/// As many numbers of 64 bits fit a vector.
+const LONG: usize = BLOCK / 8;
+
+impl LongLines {
+    fn new() -> LongLines {
+        LongLines { ends: [LOOK_BACK; LONG], lens: [0; LONG], fronts: [0; LONG], count: 0 }
+    }
+
+    /// Adds a line of 1 to [`SAFE_DIGITS`] digits that ends in front of `end`.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+    fn push<V: Verdicts>(
+        &mut self,
+        region: &[u8],
+        end: usize,
+        len: usize,
+        divisor: &LongDivisor,
+        batch: &mut Batch<'_, V>,
+    ) {
+        assert!((1..=SAFE_DIGITS).contains(&len));
+        let front = region[end - 20..].first_chunk().expect("the line has a newline");
+        self.ends[self.count] = end;
+        self.lens[self.count] = u32::try_from(len).expect("just asserted") * 0x0101_0101;
+        self.fronts[self.count] = u32::from_le_bytes(*front);
+        self.count += 1;
+        if self.count == LONG {
+            self.judge(region, divisor, batch);
+        }
+    }
+
+    /// Judges the lines that wait.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+    fn judge<V: Verdicts>(
+        &mut self,
+        region: &[u8],
+        divisor: &LongDivisor,
+        batch: &mut Batch<'_, V>,
+    ) {
+        if self.count == 0 {
+            return;
+        }
+        let values = self.values(region);
+        let hits = divisor.divides(values) & (u8::MAX >> (LONG - self.count));
+        let spare = batch.spare::<LONG>();
+        // SAFETY: it is eight numbers of eight bytes that are written, and they need no alignment.
+        unsafe {
+            let kept = _mm512_maskz_compress_epi64(hits, values);
+            _mm512_storeu_si512(spare.as_mut_ptr().cast(), kept);
+        }
+        batch.keep(hits.count_ones() as usize);
+        self.count = 0;
+    }
+
+    /// The numbers, in order.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+    fn values(&self, region: &[u8]) -> __m512i {
+        // SAFETY: it is 32 bytes each that are read, and they need no alignment.
+        let (lens, fronts) = unsafe {
+            (
+                _mm256_loadu_si256(self.lens.as_ptr().cast()),
+                _mm256_loadu_si256(self.fronts.as_ptr().cast()),
+            )
+        };
+        // Of the last sixteen bytes, those of the even lines, and of the odd ones. A byte counts if
+        // it is no farther from the end than the line is long. Pairs of digits become numbers below
+        // 100, pairs of those numbers below 10^4, and then 10^8.
+        let from_end = _mm512_broadcast_i32x4(_mm_setr_epi8(
+            15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
+        ));
+        let fours = |lines: [usize; 4], of_line| {
+            let bytes = load_lasts(region, lines.map(|line| self.ends[line]));
+            let lens = _mm512_permutexvar_epi32(of_line, _mm512_castsi256_si512(lens));
+            let is_digit = _mm512_cmplt_epu8_mask(from_end, lens);
+            let ones = _mm512_maskz_sub_epi8(is_digit, bytes, _mm512_set1_epi8(0x30));
+            let pairs = _mm512_maddubs_epi16(ones, _mm512_set1_epi16(0x010a));
+            _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x0001_0064))
+        };
+        let even = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
+        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        let fours = _mm512_packus_epi32(fours([0, 2, 4, 6], even), fours([1, 3, 5, 7], odd));
+        // The packing has brought the lines into order: for each, two numbers below 10^8.
+        let eights = _mm512_madd_epi16(fours, _mm512_set1_epi32(0x0001_2710));
+        // The bytes in front of those, in the same way.
+        let from_end = _mm256_set1_epi32(0x1011_1213);
+        let is_digit = _mm256_cmplt_epu8_mask(from_end, lens);
+        let ones = _mm256_maskz_sub_epi8(is_digit, fronts, _mm256_set1_epi8(0x30));
+        let pairs = _mm256_maddubs_epi16(ones, _mm256_set1_epi16(0x010a));
+        let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_0064));
+        let fronts = _mm512_cvtepu32_epi64(fours);
+        let front = _mm512_mullo_epi64(fronts, _mm512_set1_epi64(10_000_000_000_000_000));
+        let upper = _mm512_mul_epu32(eights, _mm512_set1_epi64(100_000_000));
+        let lower = _mm512_srli_epi64::<32>(eights);
+        _mm512_add_epi64(front, _mm512_add_epi64(upper, lower))
+    }
+}
+
+/// The sixteen bytes in front of each of these positions.
+#[inline]
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+fn load_lasts(region: &[u8], ends: [usize; 4]) -> __m512i {
+    let [a, b, c, d] = ends.map(|end| {
+        let bytes: &[u8; 16] = region[..end].last_chunk().expect("blocks begin behind as many");
+        // SAFETY: it is sixteen bytes that are read, and they need no alignment.
+        unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+    });
+    let ab = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
+    let cd = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd)
+}
+
+/// A [`Divisor`] for numbers of 64 bits, eight of them at once.
+struct LongDivisor {
+    inverse: __m512i,
+    shift: __m512i,
+    limit: __m512i,
+}
+
+impl LongDivisor {
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+    fn new(divisor: Divisor) -> LongDivisor {
+        LongDivisor {
+            inverse: _mm512_set1_epi64(divisor.inverse.cast_signed()),
+            shift: _mm512_set1_epi64(i64::from(divisor.shift)),
+            limit: _mm512_set1_epi64(divisor.limit.cast_signed()),
+        }
+    }
+
+    /// Which of the numbers, none of them negative, the divisor divides.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+    fn divides(&self, numbers: __m512i) -> u8 {
+        let product = _mm512_mullo_epi64(numbers, self.inverse);
+        _mm512_cmple_epu64_mask(_mm512_rorv_epi64(product, self.shift), self.limit)
+    }
+}
+
+/// A [`Divisor`] for numbers of 16 bits, 32 of them at once.
+struct ShortDivisor {
+    inverse: __m512i,
+    shift: __m512i,
+    limit: __m512i,
+}
+
+impl ShortDivisor {
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512vbmi2")]
+    fn new(divisor: Divisor) -> ShortDivisor {
+        let (inverse, shift, limit) = divisor.short();
+        ShortDivisor {
+            inverse: _mm512_set1_epi16(inverse.cast_signed()),
+            shift: _mm512_set1_epi16(shift.cast_signed()),
+            limit: _mm512_set1_epi16(limit.cast_signed()),
+        }
+    }
+
+    /// Which of the numbers the divisor divides.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512vbmi2")]
+    fn divides(&self, numbers: __m512i) -> u32 {
+        let product = _mm512_mullo_epi16(numbers, self.inverse);
+        let rotated = _mm512_shrdv_epi16(product, product, self.shift);
+        _mm512_cmple_epu16_mask(rotated, self.limit)
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512bw")]
+fn load(region: &[u8], at: usize) -> __m512i {
+    let bytes: &[u8; BLOCK] = region[at..].first_chunk().expect("whole blocks only");
+    // SAFETY: it is 64 bytes that are read, and they need no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// Stores eight numbers of 16 bits as eight of 64.
+#[inline]
+#[target_feature(enable = "avx512bw")]
+fn store_widened(numbers: &mut [i64], values: __m128i) {
+    let numbers: &mut [i64; 8] = numbers.try_into().expect("eight numbers");
+    // SAFETY: it is eight numbers of eight bytes that are written, and they need no alignment.
+    unsafe { _mm512_storeu_si512(numbers.as_mut_ptr().cast(), _mm512_cvtepu16_epi64(values)) };
+}
