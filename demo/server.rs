@@ -1,0 +1,215 @@
+//! `demo-server`: servers of random numbers to try `tcpcore` on.
+
+mod feed;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use feed::{Feed, Misbehaviour, Settings};
+use log::{LevelFilter, info};
+use rand::TryRng;
+use rand::rngs::SysRng;
+
+const HELP: &str = "\
+Listens on each PORT and sends every client a random number from 1 to 666 each second.
+
+Usage: demo-server [OPTIONS] PORT...
+
+  PORT              0 to 65535; 0 is any free port, and the log names it
+
+      --listen ADDR      IP address to listen on [default: 127.0.0.1]
+      --interval D       from one number to the next: 250ms, 1s, 3m, at most 1day; 0 is as fast
+                         as it goes, 65536 numbers over and over [default: 1s]
+      --count N          close a connection after N numbers [default: never]
+      --seed N           the n-th client of a port gets the same numbers in every run with the
+                         same seed; the second port counts from N + 1, and so on
+                         [default: random, and the log names it]
+      --misbehave MODES  a list with commas, or the flag several times:
+                           split    each byte is a write of its own, 1ms after the one before
+                                    unless --interval is 0
+                           junk     a line that is not a number after each number
+                         and at most one of
+                           cut      after --count numbers (10 if not given) half a line and a close
+                           endless  after as many numbers a line without an end
+                           hangup   accept, then close at once
+                           silence  accept, then send nothing
+  -h, --help             this text
+
+The log goes to stderr; RUST_LOG sets its level. Exit status: 1 if a port cannot be had, 2 for bad
+usage.
+";
+
+const INTERVAL_TAKES: &str = "a duration such as 250ms, 1s or 3m, at most 1day, or 0";
+const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const COUNT_TAKES: &str = "a whole number from 1 to 18446744073709551615";
+const SEED_TAKES: &str = "a whole number from 0 to 18446744073709551615";
+const LISTEN_TAKES: &str = "an IP address such as 127.0.0.1 or ::1";
+const MISBEHAVE_TAKES: &str = "split, junk and at most one of cut, endless, hangup and silence";
+const PORT_TAKES: &str = "a number from 0 to 65535";
+
+fn main() -> ExitCode {
+    let wish = match Wish::parse(lexopt::Parser::from_env()) {
+        Ok(wish) => wish,
+        Err(message) => return fail(2, &message),
+    };
+    let arguments = match wish {
+        Wish::Help => {
+            // Whoever closed stdout has read enough.
+            let _ = io::stdout().write_all(HELP.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Wish::Serve(arguments) => arguments,
+    };
+    env_logger::Builder::new()
+        .filter_level(LevelFilter::Info)
+        .parse_default_env()
+        .format_timestamp_millis()
+        .format_target(false)
+        .init();
+    match serve(&arguments) {
+        Ok(never) => match never {},
+        Err(message) => fail(1, &message),
+    }
+}
+
+/// What the command line asks for.
+enum Wish {
+    Help,
+    Serve(Arguments),
+}
+
+struct Arguments {
+    listen: IpAddr,
+    /// Not empty.
+    ports: Vec<u16>,
+    interval: Duration,
+    count: Option<u64>,
+    seed: Option<u64>,
+    misbehaviour: Misbehaviour,
+}
+
+impl Wish {
+    /// The error is one line that names the argument and what it takes.
+    fn parse(mut parser: lexopt::Parser) -> Result<Wish, String> {
+        use lexopt::Arg::{Long, Short, Value};
+
+        let mut arguments = Arguments {
+            listen: Ipv4Addr::LOCALHOST.into(),
+            ports: Vec::new(),
+            interval: Duration::from_secs(1),
+            count: None,
+            seed: None,
+            misbehaviour: Misbehaviour::default(),
+        };
+        let mut modes: Vec<String> = Vec::new();
+        while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+            match argument {
+                Short('h') | Long("help") => return Ok(Wish::Help),
+                Long("listen") => {
+                    arguments.listen = value(&mut parser, "--listen", LISTEN_TAKES, parsed)?;
+                }
+                Long("interval") => {
+                    arguments.interval =
+                        value(&mut parser, "--interval", INTERVAL_TAKES, |text| {
+                            humantime::parse_duration(text).ok().filter(|d| *d <= INTERVAL_MAX)
+                        })?;
+                }
+                Long("count") => {
+                    arguments.count = Some(value(&mut parser, "--count", COUNT_TAKES, |text| {
+                        parsed(text).filter(|count| *count > 0)
+                    })?);
+                }
+                Long("seed") => {
+                    arguments.seed = Some(value(&mut parser, "--seed", SEED_TAKES, parsed)?);
+                }
+                Long("misbehave") => {
+                    let list = |text: &str| Some(text.to_owned());
+                    modes.push(value(&mut parser, "--misbehave", MISBEHAVE_TAKES, list)?);
+                }
+                Value(port) => {
+                    arguments.ports.push(checked(Some(port), "PORT", PORT_TAKES, parsed)?);
+                }
+                Short(_) | Long(_) => {
+                    return Err(format!("{}; --help lists the options", argument.unexpected()));
+                }
+            }
+        }
+        if arguments.ports.is_empty() {
+            return checked(None, "PORT", PORT_TAKES, |_| None);
+        }
+        if !modes.is_empty() {
+            arguments.misbehaviour = modes
+                .join(",")
+                .parse()
+                .map_err(|wrong| format!("--misbehave takes {MISBEHAVE_TAKES}, {wrong}"))?;
+        }
+        Ok(Wish::Serve(arguments))
+    }
+}
+
+/// Serves until the process is killed; returns only if it cannot begin.
+fn serve(arguments: &Arguments) -> Result<std::convert::Infallible, String> {
+    let seed = match arguments.seed {
+        Some(seed) => seed,
+        None => SysRng
+            .try_next_u64()
+            .map_err(|error| format!("cannot draw a seed ({error}); give one with --seed"))?,
+    };
+    info!("The seed is {seed}: --seed {seed} repeats the numbers");
+    let mut feeds = Vec::new();
+    let mut port_seed = seed;
+    for &port in &arguments.ports {
+        let address = SocketAddr::new(arguments.listen, port);
+        let settings = Settings {
+            interval: arguments.interval,
+            seed: port_seed,
+            count: arguments.count,
+            misbehaviour: arguments.misbehaviour,
+        };
+        let feed = Feed::start(address, settings)
+            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        feeds.push(feed);
+        port_seed = port_seed.wrapping_add(1);
+    }
+    loop {
+        thread::park();
+    }
+}
+
+/// The value of an option, read by `read`.
+fn value<T>(
+    parser: &mut lexopt::Parser,
+    name: &str,
+    takes: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, String> {
+    checked(parser.value().ok(), name, takes, read)
+}
+
+fn checked<T>(
+    given: Option<OsString>,
+    name: &str,
+    takes: &str,
+    read: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, String> {
+    let Some(given) = given else {
+        return Err(format!("{name} takes {takes}, and none is given"));
+    };
+    given.to_str().and_then(read).ok_or_else(|| {
+        format!("{name} takes {takes}, not '{}'", given.to_string_lossy().escape_debug())
+    })
+}
+
+fn parsed<T: std::str::FromStr>(text: &str) -> Option<T> {
+    text.parse().ok()
+}
+
+/// Says why in one line, on stderr, which is all that is left to say it on.
+fn fail(status: u8, message: &str) -> ExitCode {
+    let _ = writeln!(io::stderr(), "demo-server: {message}");
+    ExitCode::from(status)
+}
