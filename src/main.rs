@@ -4,12 +4,12 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use log::{LevelFilter, debug, error};
+use log::{LevelFilter, debug, error, info};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tcpcore::cli::{self, Command};
 use tcpcore::signals::CaughtSignals;
 use tcpcore::stdout::Stdout;
-use tcpcore::{Config, Job};
+use tcpcore::{Config, Ending, Job};
 
 /// The exit status of bad usage, as of most programs.
 const USAGE: u8 = 2;
@@ -45,7 +45,11 @@ fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
     let signals = CaughtSignals::catch()?;
     let job = Job::start(config, Stdout::open()?)?;
     signals.stop(job.stop_handle())?;
-    Ok(job.wait()?.is_success())
+    let report = job.wait()?;
+    if report.ending != Ending::OutputClosed {
+        info!("Totals: {}", report.totals);
+    }
+    Ok(report.is_success())
 }
 
 /// `RUST_LOG` wins over the level of the flags.
