@@ -7,7 +7,7 @@
 //!    [`handle`](Fleet::handle),
 //! 2. lets it read with [`next_ready`](Fleet::next_ready) and [`read`](Fleet::read),
 //! 3. tells it the time with [`on_time`](Fleet::on_time),
-//! 4. carries out what [`next_action`](Fleet::next_action) yields, and
+//! 4. carries out all that [`next_action`](Fleet::next_action) yields, before the next event, and
 //! 5. sleeps until [`next_deadline`](Fleet::next_deadline), or not at all while somebody
 //!    [has a turn](Fleet::has_ready).
 //!
@@ -32,9 +32,9 @@ const READ_SIZE: usize = 64 * 1024;
 /// neighbours nor the timers.
 pub const READ_BUDGET: usize = 256 * 1024;
 
-/// The timers that may expire in a turn, so that ten thousand servers that come due at once do not
-/// keep the others waiting.
-pub const TIMERS_PER_TURN: usize = 1024;
+/// The timers that may expire in a turn, so that ten thousand servers to be dialled at once do not keep
+/// the connected ones waiting.
+pub const TIMERS_PER_TURN: usize = 64;
 
 /// The links of one worker.
 #[derive(Debug)]
@@ -221,11 +221,6 @@ impl Fleet {
         self.actions.pop_front()
     }
 
-    /// Whether an action waits to be carried out.
-    pub fn has_actions(&self) -> bool {
-        !self.actions.is_empty()
-    }
-
     /// Whether all links have ended.
     pub fn is_finished(&self) -> bool {
         self.alive == 0
@@ -385,7 +380,7 @@ mod tests {
         let mut fleet = fleet(3, |config| config);
         connect_all(&mut fleet, 0);
         assert_eq!(fleet.next_deadline(), None);
-        assert!(!fleet.has_ready() && !fleet.has_actions());
+        assert!(!fleet.has_ready() && fleet.next_action().is_none());
         assert_eq!(fleet.unconnected, 0);
     }
 

@@ -28,9 +28,9 @@ const WAKER: Token = Token(usize::MAX);
 /// The events that are taken from the system at once.
 const EVENTS_PER_TURN: usize = 1024;
 
-/// The actions that are carried out in a turn, so that a thousand servers to be dialled at once do
-/// not keep the connected ones waiting.
-const ACTIONS_PER_TURN: usize = 64;
+/// The answers of the resolver that are taken in a turn, so that a name that a thousand servers share
+/// does not keep the connected ones waiting.
+const ANSWERS_PER_TURN: usize = 64;
 
 /// Numbers are published at the end of a turn, and when so many are staged within one.
 const PUBLISH_AT: usize = 4096;
@@ -54,6 +54,8 @@ pub(crate) struct Worker {
     numbers: Producer<i64>,
     /// Whether the ring was full when last seen: nothing is read until there is room again.
     is_full: bool,
+    /// Whether the resolver may have more answers than were taken in the last turn.
+    has_answers: bool,
     names: Names,
     stop: StopHandle,
     epoch: Instant,
@@ -125,6 +127,7 @@ impl Worker {
             sockets,
             numbers,
             is_full: false,
+            has_answers: false,
             names: Names { resolver, inbox, outbox, waker: poller.waker },
             stop,
             epoch: Instant::now(),
@@ -161,7 +164,7 @@ impl Worker {
             // Half the ring, so that the two threads do not wake each other for every few numbers.
             self.is_full = self.numbers.wait_for_room(self.numbers.capacity() / 2) == Wait::Pending;
         }
-        let is_busy = self.fleet.has_actions() || (self.fleet.has_ready() && !self.is_full);
+        let is_busy = self.has_answers || (self.fleet.has_ready() && !self.is_full);
         let timeout = if is_busy {
             Some(Duration::ZERO)
         } else {
@@ -194,10 +197,15 @@ impl Worker {
     }
 
     fn take_answers(&mut self) {
-        while let Ok((id, attempt, result)) = self.names.inbox.try_recv() {
-            let now = self.now();
+        let now = self.now();
+        for _ in 0..ANSWERS_PER_TURN {
+            let Ok((id, attempt, result)) = self.names.inbox.try_recv() else {
+                self.has_answers = false;
+                return;
+            };
             self.fleet.handle(id, Event::Resolved { attempt, result }, now);
         }
+        self.has_answers = true;
     }
 
     /// Gives each connection that has something to read one turn.
@@ -216,10 +224,10 @@ impl Worker {
         }
     }
 
-    /// Carries out what the fleet has asked for.
+    /// Carries out all that the fleet has asked for, so that when events come, a link's socket is the
+    /// one that the link believes to have. How much it is in a turn is bounded by what asks for it.
     fn act(&mut self) {
-        for _ in 0..ACTIONS_PER_TURN {
-            let Some((id, action)) = self.fleet.next_action() else { return };
+        while let Some((id, action)) = self.fleet.next_action() {
             match action {
                 Action::Close => self.close(id),
                 Action::Connect(address) => match self.connect(id, address) {
