@@ -106,7 +106,7 @@ impl Config {
         self.give_up_after
     }
 
-    /// How long the attempt to connect to one address may take.
+    /// How long an attempt may take, from looking the name up to being connected.
     pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
@@ -232,8 +232,9 @@ impl ConfigBuilder {
         self
     }
 
-    /// How long the attempt to connect to one address may take, from 1 ms to 365 days. The default
-    /// is 10 s; the system's own limit, often two minutes, holds as well.
+    /// How long an attempt may take, from looking the name up to being connected, from 1 ms to 365
+    /// days. The addresses of a name are tried one after the other, each within its share of the time
+    /// that is left. The default is 10 s; the system's own limit, often two minutes, holds as well.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
