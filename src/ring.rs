@@ -2,7 +2,7 @@
 //!
 //! N workers hold one [`Producer`] each; one printer thread holds the N [`Consumer`]s and the one
 //! [`Doorbell`] on which it sleeps. Neither side spins, takes a lock, or waits for the other in
-//! any call except [`Doorbell::sleep_unless`], which is the printer's sleep.
+//! any call but [`Doorbell::sleep_unless`], which is the printer's sleep.
 //!
 //! # How to drive it
 //!
@@ -92,8 +92,9 @@
 //! waiting side sees the work. If both see, the announcement is taken back by whoever swaps it
 //! first, and the worst is a wake-up too many, which costs one look.
 //!
-//! Announcements are rare and the flag is otherwise only read, so its line stays shared: nobody
-//! pays for a doorbell that nobody waits on beyond a fence a batch.
+//! Announcements are rare and the flags are otherwise only read: a doorbell that nobody waits on
+//! costs a fence a batch, and no system call. The flags are written by swaps alone, so that their
+//! writes form one chain, in which no announcement is missed or answered twice.
 //!
 //! `RUSTFLAGS="--cfg loom"` replaces the atomics by the model checker's; the `model` module below
 //! runs the whole protocol under it, and shows for each step named in `Step` that without it a
@@ -193,7 +194,7 @@ impl<T: Copy + Send> Producer<T> {
     /// The number of free slots, where staged records count as used.
     ///
     /// This is what was last known, and exact only when that is less than `want`: no more is
-    /// looked up than the question needs, so that the consumer's cache line stays with the consumer.
+    /// looked up than the question needs, so that the consumer's cache line stays its own.
     /// `room(n) >= n` is the test whether `n` records can be staged.
     #[must_use]
     pub fn room(&mut self, want: usize) -> usize {
@@ -245,7 +246,7 @@ impl<T: Copy + Send> Producer<T> {
     ///
     /// # Panics
     ///
-    /// If `want` is 0 or more than the [`capacity`](Self::capacity), for which no wake-up would come.
+    /// If `want` is 0 or more than the [`capacity`](Self::capacity): no wake-up would come.
     pub fn wait_for_room(&mut self, want: usize) -> Wait {
         let capacity = self.capacity();
         assert!((1..=capacity).contains(&want), "a wait for {want} of {capacity} slots");
@@ -317,8 +318,8 @@ impl<T: Copy + Send> Consumer<T> {
     /// how many.
     ///
     /// They are those that lie in one piece, which at the end of the storage may be fewer than
-    /// there are. 0 means that there was nothing to read (or `max` is 0), and `f` was not called. If
-    /// `f` panics its records stay in the ring.
+    /// there are. 0 means that there was nothing to read (or `max` is 0), and `f` was not called.
+    /// If `f` panics its records stay in the ring.
     pub fn read(&mut self, max: usize, f: impl FnOnce(&[T])) -> usize {
         if self.tail == self.head {
             self.tail = self.shared.tail.load(acquire(Step::TailLoad));
@@ -1046,6 +1047,18 @@ mod tests {
         bell.sleep_unless(|| true);
         let other = thread::spawn(move || bell.sleep_unless(|| true));
         assert!(other.join().is_err());
+    }
+
+    #[test]
+    fn a_sleep_that_did_not_happen_is_withdrawn() {
+        let mut bell = Doorbell::new();
+        let mut announced = false;
+        let shared = Arc::clone(&bell.shared);
+        bell.sleep_unless(|| {
+            announced = shared.sleeping.load(Relaxed);
+            true
+        });
+        assert!(announced && !shared.sleeping.load(Relaxed));
     }
 
     /// Compiles only while `$type` does not implement `$trait`: else `name` has two meanings.
