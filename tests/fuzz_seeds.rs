@@ -1,0 +1,35 @@
+//! Every committed seed of the fuzz targets, through the properties that the targets check.
+
+use std::fs;
+use std::path::Path;
+
+// The modules are public where the targets use them.
+#[allow(unreachable_pub)]
+#[path = "../fuzz/src/line_parser.rs"]
+mod line_parser;
+#[allow(unreachable_pub)]
+#[path = "../fuzz/src/partition.rs"]
+mod partition;
+
+fn run_seeds(target: &str, check: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut seeds = 0;
+    for entry in fs::read_dir(corpus).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "seed") {
+            check(&fs::read(&path).unwrap());
+            seeds += 1;
+        }
+    }
+    assert!(seeds > 0, "{target} has no seeds");
+}
+
+#[test]
+fn the_seeds_of_line_parser_pass() {
+    run_seeds("line_parser", line_parser::check);
+}
+
+#[test]
+fn the_seeds_of_partition_pass() {
+    run_seeds("partition", partition::check);
+}
