@@ -12,7 +12,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Registry, Token};
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::fleet::Fleet;
@@ -230,7 +230,7 @@ impl Worker {
         while let Some((id, action)) = self.fleet.next_action() {
             match action {
                 Action::Close => self.close(id),
-                Action::Connect(address) => match self.connect(id, address) {
+                Action::Connect(address) => match open(self.poll.registry(), id, address) {
                     Ok(socket) => self.sockets[id] = Some(socket),
                     Err(error) => {
                         let now = self.now();
@@ -242,15 +242,6 @@ impl Worker {
                 }
             }
         }
-    }
-
-    fn connect(&self, id: usize, address: SocketAddr) -> io::Result<TcpStream> {
-        let mut socket = TcpStream::connect(address)?;
-        SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
-        // Writable says that it is connected, and never changes after that, as nothing is written.
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut socket, Token(id), interest)?;
-        Ok(socket)
     }
 
     fn close(&mut self, id: usize) {
@@ -288,6 +279,15 @@ impl Sink for Producer<i64> {
     }
 }
 
+/// Opens a socket for a link, and starts to connect it.
+fn open(registry: &Registry, id: usize, address: SocketAddr) -> io::Result<TcpStream> {
+    let mut socket = TcpStream::connect(address)?;
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
+    // Writable says that it is connected, and never changes after that, as nothing is written.
+    registry.register(&mut socket, Token(id), Interest::READABLE | Interest::WRITABLE)?;
+    Ok(socket)
+}
+
 /// Whether a socket that was told to connect is connected by now.
 fn connection(socket: &TcpStream) -> Result<bool, Cause> {
     if let Some(error) = socket.take_error()? {
@@ -298,5 +298,59 @@ fn connection(socket: &TcpStream) -> Result<bool, Cause> {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use socket2::{Domain, Socket, Type};
+    use std::net::{Ipv4Addr, TcpListener};
+
+    fn socket() -> (Socket, SocketAddr) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        (socket, address)
+    }
+
+    fn nonblocking(socket: Socket) -> TcpStream {
+        socket.set_nonblocking(true).unwrap();
+        TcpStream::from_std(socket.into())
+    }
+
+    #[test]
+    fn a_socket_that_is_connected_to_itself_is_not_connected() {
+        let (socket, address) = socket();
+        socket.connect(&address.into()).unwrap();
+        let result = connection(&nonblocking(socket));
+        assert!(matches!(result, Err(Cause::ConnectedToItself)), "{result:?}");
+    }
+
+    #[test]
+    fn a_socket_is_connected_when_its_peer_is_another() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (socket, _) = socket();
+        socket.connect(&listener.local_addr().unwrap().into()).unwrap();
+        assert!(connection(&nonblocking(socket)).unwrap());
+    }
+
+    #[test]
+    fn a_socket_that_was_never_connected_is_not_yet() {
+        let (socket, _) = socket();
+        assert!(!connection(&nonblocking(socket)).unwrap());
+    }
+
+    #[test]
+    fn every_socket_is_opened_with_keepalive() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let poll = Poll::new().unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = open(poll.registry(), 0, address).unwrap();
+        let socket = SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(20));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
     }
 }
