@@ -1,0 +1,86 @@
+//! The floors: what the least program would take that does only the part nobody can leave out.
+//! Each is a process of its own, a single thread.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+use mio::{Events, Interest, Poll, Token};
+
+use crate::Result;
+
+/// The names of the subcommands.
+pub const READ: &str = "floor-read";
+pub const ECHO: &str = "floor-echo";
+pub const CONNECT: &str = "floor-connect";
+
+const READ_SIZE: usize = 256 * 1024;
+
+/// Connects to all servers and reads until the last of them closes: `what` is given all that comes.
+fn read(servers: &[String], mut what: impl FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
+    let mut poll = Poll::new()?;
+    let mut streams = Vec::new();
+    for server in servers {
+        let stream = TcpStream::connect(server)?;
+        stream.set_nonblocking(true)?;
+        let mut stream = mio::net::TcpStream::from_std(stream);
+        poll.registry().register(&mut stream, Token(streams.len()), Interest::READABLE)?;
+        streams.push(Some(stream));
+    }
+    let mut events = Events::with_capacity(1024);
+    let mut buffer = vec![0; READ_SIZE];
+    let mut open = streams.len();
+    while open > 0 {
+        poll.poll(&mut events, None)?;
+        for event in &events {
+            let slot = &mut streams[event.token().0];
+            while let Some(stream) = slot {
+                match stream.read(&mut buffer) {
+                    Ok(0) => {
+                        *slot = None;
+                        open -= 1;
+                    }
+                    Ok(len) => what(&buffer[..len])?,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes the bytes off the sockets and throws them away.
+pub fn run_read(servers: &[String]) -> Result<()> {
+    read(servers, |_| Ok(()))
+}
+
+/// Reads, converts and writes in one thread: nothing stands between a line and stdout. Lines are
+/// taken to come whole, as one at a time they do.
+pub fn run_echo(servers: &[String]) -> Result<()> {
+    let mut output = io::stdout().lock();
+    let mut text = Vec::new();
+    let mut digits = itoa::Buffer::new();
+    read(servers, |lines| {
+        text.clear();
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            let number = line[..line.len() - 1]
+                .iter()
+                .fold(0_u64, |number, byte| number.wrapping_mul(10) + u64::from(byte & 15));
+            if number % 6 == 0 {
+                text.extend_from_slice(digits.format(number).as_bytes());
+                text.push(b'\n');
+            }
+        }
+        output.write_all(&text)?;
+        output.flush()
+    })
+}
+
+/// Connects to each server, one after the other, and holds the connections until its stdin ends.
+/// Says so on stdout when all are there.
+pub fn run_connect(servers: &[String]) -> Result<()> {
+    let streams = servers.iter().map(TcpStream::connect).collect::<io::Result<Vec<_>>>()?;
+    println!("{}", streams.len());
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}

@@ -1,0 +1,264 @@
+//! The servers: a process of their own, so that their processor time and descriptors do not count,
+//! driven by lines on its stdin. It ends with its stdin, and so with the harness.
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::str::FromStr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::Result;
+use crate::payload::{Lines, Payload, Sum};
+use crate::process::Process;
+
+/// The name of the subcommand.
+pub const COMMAND: &str = "load";
+
+/// The bytes that one connection is given at once; they stay in the processor's cache.
+const WRITE_SIZE: usize = 1024 * 1024;
+
+/// What a listener may hold before it is accepted; Linux allows no more by default.
+const BACKLOG: i32 = 4096;
+
+/// The harness's side of the load server.
+pub struct Load {
+    /// Dropped first: the process ends with its stdin.
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    addresses: Vec<SocketAddr>,
+    _process: Process,
+}
+
+/// What was sent, and what of it is to be printed.
+pub struct Sent {
+    pub bytes: u64,
+    pub lines: u64,
+    pub sum: Sum,
+}
+
+impl Load {
+    /// Starts servers on this many ports.
+    pub fn start(listeners: usize) -> Result<Load> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(COMMAND).arg(listeners.to_string());
+        let mut process = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
+        let stdin = process.child().stdin.take().expect("it is piped");
+        let stdout = BufReader::new(process.child().stdout.take().expect("it is piped"));
+        let mut load = Load { stdin, stdout, addresses: Vec::new(), _process: process };
+        load.addresses = numbers(&load.reply()?)?
+            .into_iter()
+            .map(|port: u16| (Ipv4Addr::LOCALHOST, port).into())
+            .collect();
+        Ok(load)
+    }
+
+    /// This many addresses to connect to, spread over the ports.
+    pub fn addresses(&self, count: usize) -> impl Iterator<Item = String> {
+        self.addresses.iter().cycle().take(count).map(SocketAddr::to_string)
+    }
+
+    /// Begins to accept `count` connections, and then sends each the same share of about `bytes`
+    /// bytes as fast as it takes them, and closes. [`sent`](Self::sent) waits for the end.
+    pub fn stream(&mut self, count: usize, payload: Payload, bytes: u64) -> Result<()> {
+        self.command(format_args!("stream {count} {} {bytes}", payload.name()))
+    }
+
+    pub fn sent(&mut self) -> Result<Sent> {
+        let reply = numbers(&self.reply()?)?;
+        let &[bytes, lines, count, total] = &reply[..] else { return Err("a bad reply".into()) };
+        Ok(Sent { bytes, lines, sum: Sum { count, total } })
+    }
+
+    /// Begins to accept connections until there are `count`; [`done`](Self::done) waits for it.
+    pub fn accept(&mut self, count: usize) -> Result<()> {
+        self.command(format_args!("accept {count}"))
+    }
+
+    /// Begins to send one line to each connection, one after the other, `count` times, with so much
+    /// time from start to start.
+    pub fn sweep(&mut self, count: u64, period: Duration) -> Result<()> {
+        self.command(format_args!("sweep {count} {}", period.as_micros()))
+    }
+
+    /// Begins to send `count` lines, each to the next connection, with so much time in between.
+    pub fn pace(&mut self, count: u64, interval: Duration) -> Result<()> {
+        self.command(format_args!("pace {count} {}", interval.as_micros()))
+    }
+
+    /// Closes the listeners and all connections.
+    pub fn vanish(&mut self) -> Result<()> {
+        self.command(format_args!("vanish"))?;
+        self.done().map(drop)
+    }
+
+    /// Listens again, on the same ports.
+    pub fn listen(&mut self) -> Result<()> {
+        self.command(format_args!("listen"))?;
+        self.done().map(drop)
+    }
+
+    /// Waits until the server has done what it was last told, and says how long that took it.
+    pub fn done(&mut self) -> Result<Duration> {
+        let nanos = numbers(&self.reply()?)?;
+        Ok(Duration::from_nanos(*nanos.first().ok_or("a bad reply")?))
+    }
+
+    fn command(&mut self, command: fmt::Arguments) -> Result<()> {
+        writeln!(self.stdin, "{command}")?;
+        Ok(())
+    }
+
+    fn reply(&mut self) -> Result<String> {
+        let mut reply = String::new();
+        self.stdout.read_line(&mut reply)?;
+        if reply.is_empty() { Err("the load server has ended".into()) } else { Ok(reply) }
+    }
+}
+
+fn numbers<T: FromStr>(text: &str) -> Result<Vec<T>>
+where
+    T::Err: std::error::Error + 'static,
+{
+    Ok(text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?)
+}
+
+/// The load server's own side: the whole life of its process.
+pub fn serve(listeners: usize) -> Result<()> {
+    let mut server =
+        Server { listeners: Vec::new(), ports: vec![0; listeners], connections: Vec::new() };
+    server.listen()?;
+    reply(&server.ports)?;
+    // Lines of one kind are made once.
+    let mut made: Option<(Payload, Lines)> = None;
+    let mut small = Payload::Short.numbers().map(|number| format!("{number}\n"));
+    for line in io::stdin().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split(' ').collect();
+        let started = Instant::now();
+        match words[..] {
+            ["stream", count, payload, bytes] => {
+                let payload = Payload::named(payload).ok_or("no such payload")?;
+                let lines = match made.take() {
+                    Some((its, lines)) if its == payload => lines,
+                    _ => payload.lines(WRITE_SIZE),
+                };
+                let sent = server.stream(count.parse()?, &lines, bytes.parse()?)?;
+                made = Some((payload, lines));
+                reply(&[sent.bytes, sent.lines, sent.sum.count, sent.sum.total])?;
+                continue;
+            }
+            ["accept", count] => server.accept(count.parse()?)?,
+            ["sweep", count, micros] => {
+                let period = Duration::from_micros(micros.parse()?);
+                for n in 0..count.parse::<u32>()? {
+                    sleep_until(started + period * n);
+                    for (mut connection, line) in server.connections.iter().zip(&mut small) {
+                        connection.write_all(line.as_bytes())?;
+                    }
+                }
+            }
+            ["pace", count, micros] => {
+                let interval = Duration::from_micros(micros.parse()?);
+                let turns = server.connections.iter().cycle().zip(&mut small);
+                for (n, (mut connection, line)) in (0..count.parse::<u32>()?).zip(turns) {
+                    // Sleeping is too coarse for this.
+                    while started.elapsed() < interval * n {
+                        std::hint::spin_loop();
+                    }
+                    connection.write_all(line.as_bytes())?;
+                }
+            }
+            ["vanish"] => {
+                server.listeners.clear();
+                server.connections.clear();
+            }
+            ["listen"] => server.listen()?,
+            _ => return Err(format!("no such command: {line}").into()),
+        }
+        reply(&[started.elapsed().as_nanos()])?;
+    }
+    Ok(())
+}
+
+struct Server {
+    listeners: Vec<TcpListener>,
+    /// What the listeners are bound to; 0 before the first time.
+    ports: Vec<u16>,
+    connections: Vec<TcpStream>,
+}
+
+impl Server {
+    fn listen(&mut self) -> Result<()> {
+        for port in &mut self.ports {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, *port))))?;
+            socket.listen(BACKLOG)?;
+            socket.set_nonblocking(true)?;
+            let listener = TcpListener::from(socket);
+            *port = listener.local_addr()?.port();
+            self.listeners.push(listener);
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, count: usize) -> Result<()> {
+        while self.connections.len() < count {
+            let mut ready: Vec<_> =
+                self.listeners.iter().map(|l| PollFd::new(l, PollFlags::IN)).collect();
+            poll(&mut ready, None)?;
+            for listener in &self.listeners {
+                while self.connections.len() < count {
+                    match listener.accept() {
+                        Ok((connection, _)) => {
+                            connection.set_nodelay(true)?;
+                            self.connections.push(connection);
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn stream(&mut self, count: usize, lines: &Lines, bytes: u64) -> Result<Sent> {
+        self.connections.clear();
+        self.accept(count)?;
+        let count = count as u64;
+        let size = lines.text.len() as u64;
+        let times = bytes.div_ceil(count * size);
+        thread::scope(|scope| {
+            let writers: Vec<_> = self
+                .connections
+                .drain(..)
+                .map(|connection| scope.spawn(move || write(connection, &lines.text, times)))
+                .collect();
+            writers.into_iter().try_for_each(|writer| writer.join().expect("it does not panic"))
+        })?;
+        let times = times * count;
+        Ok(Sent { bytes: size * times, lines: lines.count * times, sum: lines.sum.times(times) })
+    }
+}
+
+fn write(mut connection: TcpStream, text: &[u8], times: u64) -> io::Result<()> {
+    (0..times).try_for_each(|_| connection.write_all(text))
+}
+
+fn reply<T: ToString>(numbers: &[T]) -> Result<()> {
+    let words: Vec<String> = numbers.iter().map(T::to_string).collect();
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{}", words.join(" "))?;
+    stdout.flush()?;
+    Ok(())
+}
+
+fn sleep_until(time: Instant) {
+    thread::sleep(time.saturating_duration_since(Instant::now()));
+}

@@ -1,0 +1,123 @@
+//! Measures tcpcore: its parts against what they could be replaced by, and the whole program against
+//! the floor, a program that only takes the same bytes off the same sockets. Everything is measured
+//! in alternation within one run, so what is compared has met the same machine.
+
+mod floor;
+mod load;
+mod payload;
+mod process;
+mod programs;
+mod stats;
+mod stream;
+mod table;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use lexopt::ValueExt;
+
+use crate::programs::Programs;
+use crate::table::Report;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Tells what is going on, beside the tables on stdout.
+#[macro_export]
+macro_rules! note {
+    ($($arg:tt)*) => { eprintln!("bench: {}", format_args!($($arg)*)) };
+}
+
+const USAGE: &str = "\
+Usage: cargo run --release --manifest-path benches/Cargo.toml -- [OPTIONS] [PART]...
+
+Measures tcpcore and prints tables in markdown. Without a PART, all parts are run.
+
+Parts:
+  stream     four servers at full speed: wall time against the floor and tokio
+
+Options:
+  --rounds N      rounds in alternation [5]
+  --bytes N       bytes per program and round [1000000000]
+  --program PATH  the program to measure, instead of building tcpcore
+  --quick         one small round of everything: shows that the harness works, not how fast it is
+";
+
+/// How much to measure.
+pub struct Options {
+    pub rounds: usize,
+    pub bytes: u64,
+    pub quick: bool,
+    program: Option<PathBuf>,
+    parts: Vec<String>,
+}
+
+type Part = (&'static str, fn(&Options, &Programs, &mut Report) -> Result<()>);
+
+const PARTS: [Part; 1] = [("stream", stream::run)];
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            note!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let rest: Vec<String> = std::env::args().skip(2).collect();
+    match args.next().as_deref() {
+        Some(load::COMMAND) => return load::serve(rest[0].parse()?),
+        Some(floor::READ) => return floor::run_read(&rest),
+        Some(floor::ECHO) => return floor::run_echo(&rest),
+        Some(floor::CONNECT) => return floor::run_connect(&rest),
+        _ => {}
+    }
+    let Some(options) = parse()? else { return Ok(()) };
+    let programs = Programs::build(options.program.clone())?;
+    let mut report = Report::default();
+    for (name, part) in PARTS {
+        if options.parts.is_empty() || options.parts.iter().any(|part| part == name) {
+            note!("{name}");
+            part(&options, &programs, &mut report)?;
+        }
+    }
+    println!("{}", report.goals());
+    for table in &report.tables {
+        println!("{table}");
+    }
+    Ok(())
+}
+
+fn parse() -> Result<Option<Options>> {
+    use lexopt::Arg;
+    let mut options =
+        Options { rounds: 5, bytes: 1_000_000_000, quick: false, program: None, parts: Vec::new() };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(arg) = parser.next()? {
+        match arg {
+            Arg::Long("rounds") => options.rounds = parser.value()?.parse()?,
+            Arg::Long("bytes") => options.bytes = parser.value()?.parse()?,
+            Arg::Long("program") => options.program = Some(parser.value()?.into()),
+            Arg::Long("quick") => {
+                (options.rounds, options.bytes, options.quick) = (1, 20_000_000, true);
+            }
+            Arg::Long("help") | Arg::Short('h') => {
+                print!("{USAGE}");
+                return Ok(None);
+            }
+            Arg::Value(part) => {
+                let part = part.string()?;
+                if !PARTS.iter().any(|(name, _)| *name == part) {
+                    return Err(format!("no such part: {part}; see --help").into());
+                }
+                options.parts.push(part);
+            }
+            _ => return Err(arg.unexpected().into()),
+        }
+    }
+    Ok(Some(options))
+}

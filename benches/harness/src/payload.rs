@@ -1,0 +1,127 @@
+//! What the servers send.
+
+use std::fmt;
+
+/// Kinds of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Numbers from 1 to 666, evenly distributed.
+    Short,
+    /// The same numbers one after the other, which makes lengths easy to predict.
+    Counting,
+    /// Numbers of 18 digits.
+    Long,
+    /// Numbers of 1 to 18 digits, each length as often as any other.
+    Mixed,
+}
+
+impl Payload {
+    pub const ALL: [Payload; 4] =
+        [Payload::Short, Payload::Counting, Payload::Long, Payload::Mixed];
+
+    pub fn named(name: &str) -> Option<Payload> {
+        Payload::ALL.into_iter().find(|payload| payload.name() == name)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Payload::Short => "short",
+            Payload::Counting => "counting",
+            Payload::Long => "long",
+            Payload::Mixed => "mixed",
+        }
+    }
+
+    /// Endless numbers, the same ones each time.
+    pub fn numbers(self) -> impl Iterator<Item = u64> {
+        let mut random = Random::new(1);
+        let mut count = 0;
+        std::iter::repeat_with(move || match self {
+            Payload::Short => 1 + random.below(666),
+            Payload::Counting => {
+                count += 1;
+                (count - 1) % 666 + 1
+            }
+            Payload::Long => 10_u64.pow(17) + random.below(9 * 10_u64.pow(17)),
+            Payload::Mixed => {
+                let low = 10_u64.pow(u32::try_from(random.below(18)).expect("it is below 18"));
+                low + random.below(9 * low)
+            }
+        })
+    }
+
+    /// Whole lines of at least `bytes` bytes.
+    pub fn lines(self, bytes: usize) -> Lines {
+        let mut lines =
+            Lines { text: Vec::with_capacity(bytes + 32), count: 0, sum: Sum::default() };
+        for number in self.numbers() {
+            if lines.text.len() >= bytes {
+                break;
+            }
+            lines.text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+            lines.text.push(b'\n');
+            lines.count += 1;
+            if number % 6 == 0 {
+                lines.sum.add(number);
+            }
+        }
+        lines
+    }
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Payload::Short => "1..666",
+            Payload::Counting => "1..666 in order",
+            Payload::Long => "18 digits",
+            Payload::Mixed => "1 to 18 digits",
+        })
+    }
+}
+
+/// Lines, how many they are, and what of them is to be printed.
+pub struct Lines {
+    pub text: Vec<u8>,
+    pub count: u64,
+    pub sum: Sum,
+}
+
+/// Tells one multiset of numbers from another, near enough to see that none is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    pub count: u64,
+    pub total: u64,
+}
+
+impl Sum {
+    pub fn add(&mut self, number: u64) {
+        self.count += 1;
+        self.total = self.total.wrapping_add(number);
+    }
+
+    pub fn times(self, n: u64) -> Sum {
+        Sum { count: self.count * n, total: self.total.wrapping_mul(n) }
+    }
+}
+
+/// Sebastiano Vigna's splitmix64: reproducible, and good enough to mix lengths.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`; the bias of the remainder does not matter here.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}

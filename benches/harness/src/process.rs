@@ -1,0 +1,127 @@
+//! Processes that are measured, and what the system tells about them.
+
+use std::fs;
+use std::io;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::Result;
+
+/// No single measurement takes longer; what does is ended.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+
+/// How often the peak of a process's memory is looked up.
+const SAMPLE_EVERY: Duration = Duration::from_millis(20);
+
+/// A process that was started here. It is ended when this is dropped.
+pub struct Process {
+    child: Child,
+    name: String,
+    started: Instant,
+}
+
+/// What a process took from its start to its end.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    pub wall: Duration,
+    /// In user and system mode, all threads.
+    pub cpu: Duration,
+    /// The most memory it had, in bytes.
+    pub peak_rss: u64,
+}
+
+impl Process {
+    pub fn start(command: &mut Command) -> Result<Process> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let started = Instant::now();
+        let child = command.spawn().map_err(|error| format!("starting {name}: {error}"))?;
+        Ok(Process { child, name, started })
+    }
+
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Waits for the process to end, which must be with status 0.
+    pub fn wait(mut self) -> Result<Usage> {
+        let raw = i32::try_from(self.child.id()).expect("a process id is an i32");
+        let pid = Pid::from_raw(raw).expect("a process id is not zero");
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        let mut peak_rss = 0;
+        loop {
+            let mut ready = [PollFd::new(&pidfd, PollFlags::IN)];
+            let timeout = Timespec::try_from(SAMPLE_EVERY).expect("it is short");
+            if poll(&mut ready, Some(&timeout))? > 0 {
+                break;
+            }
+            peak_rss = status_kib(&self.child, "VmHWM:").unwrap_or(peak_rss);
+            if self.started.elapsed() > TIME_LIMIT {
+                return Err(format!("{} did not end within {TIME_LIMIT:?}", self.name).into());
+            }
+        }
+        let wall = self.started.elapsed();
+        // No other child ends in between, so the difference is this one's.
+        let before = children_cpu()?;
+        let status = self.child.wait()?;
+        let cpu = children_cpu()? - before;
+        if !status.success() {
+            return Err(format!("{} ended with {status}", self.name).into());
+        }
+        Ok(Usage { wall, cpu, peak_rss: peak_rss * 1024 })
+    }
+
+    /// The processor time its threads have taken so far.
+    pub fn cpu(&self) -> Result<Duration> {
+        let mut nanos = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanos += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// How often its threads have gone to sleep so far, and so, but for one, have been woken.
+    pub fn sleeps(&self) -> Result<u64> {
+        let mut sleeps = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = fs::read_to_string(task?.path().join("status"))?;
+            sleeps += field(&text, "voluntary_ctxt_switches:").ok_or("no count of switches")?;
+        }
+        Ok(sleeps)
+    }
+
+    /// Its memory now, in bytes.
+    pub fn rss(&self) -> Result<u64> {
+        Ok(status_kib(&self.child, "VmRSS:").ok_or("the process has ended")? * 1024)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail if it has been waited for.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// The processor time of all children that were waited for.
+fn children_cpu() -> io::Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let micros = [usage.user_time(), usage.system_time()]
+        .map(|time| time.tv_sec() * 1_000_000 + time.tv_usec());
+    let micros = micros.into_iter().sum::<i64>();
+    Ok(Duration::from_micros(u64::try_from(micros).expect("time is not negative")))
+}
+
+fn status_kib(child: &Child, name: &str) -> Option<u64> {
+    field(&fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?, name)
+}
+
+fn field(text: &str, name: &str) -> Option<u64> {
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}

@@ -1,0 +1,110 @@
+//! The whole program against the floor: four servers that send as fast as they can.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use crate::load::Load;
+use crate::payload::{Payload, Sum};
+use crate::process::{Process, Usage};
+use crate::programs::{Program, Programs};
+use crate::stats::median;
+use crate::table::{Goal, Report, Row, figure};
+use crate::{Options, Result, note};
+
+const SERVERS: usize = 4;
+
+/// What is sent to see that the programs print what they should, before they are timed.
+const CHECK_BYTES: u64 = 16 * 1024 * 1024;
+
+const PROGRAMS: [Program; 3] = [Program::Floor, Program::Product, Program::Tokio];
+
+pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
+    let mut load = Load::start(SERVERS)?;
+    let mut figures = Vec::new();
+    for (payload, goal) in [(Payload::Short, 3.2), (Payload::Long, 1.8)] {
+        for program in [Program::Product, Program::Tokio] {
+            check(&mut load, programs, program, payload)?;
+        }
+        let rounds = measure(options, &mut load, programs, payload)?;
+        let wall = |index: usize| rounds.iter().map(move |round| round[index].wall.as_secs_f64());
+        let ratio = |index: usize| median(wall(index).zip(wall(0)).map(|(its, floor)| its / floor));
+        report.rows.push(Row {
+            what: format!("four connections, {payload}, `-p 2`: wall time of the whole program"),
+            measured: ratio(1),
+            goal: Goal::AtMost(goal),
+            unit: "x the floor",
+            detail: format!("tuned tokio: {}x", figure(ratio(2))),
+        });
+        for (index, program) in PROGRAMS.into_iter().enumerate() {
+            let of = |what: fn(&Measured) -> f64| median(rounds.iter().map(|r| what(&r[index])));
+            figures.push(vec![
+                format!("{}, {payload}", program.name()),
+                figure(ratio(index)),
+                figure(of(|m| m.usage.wall.as_secs_f64() / m.gigabytes)),
+                figure(of(|m| m.usage.cpu.as_secs_f64() / m.gigabytes)),
+                figure(of(|m| m.lines / m.usage.wall.as_secs_f64() / 1e6)),
+                figure(of(|m| m.usage.peak_rss as f64 / 1024.0 / 1024.0)),
+            ]);
+        }
+    }
+    let head =
+        ["four connections", "x the floor", "wall s/GB", "CPU s/GB", "M lines/s", "peak MiB"];
+    report.add_table(&head, &figures);
+    Ok(())
+}
+
+struct Measured {
+    usage: Usage,
+    gigabytes: f64,
+    lines: f64,
+}
+
+impl std::ops::Deref for Measured {
+    type Target = Usage;
+    fn deref(&self) -> &Usage {
+        &self.usage
+    }
+}
+
+fn measure(
+    options: &Options,
+    load: &mut Load,
+    programs: &Programs,
+    payload: Payload,
+) -> Result<Vec<[Measured; 3]>> {
+    let mut rounds = Vec::new();
+    for round in 0..options.rounds {
+        let mut one = |program: Program| -> Result<Measured> {
+            load.stream(SERVERS, payload, options.bytes)?;
+            let mut command = programs.once(program, 2, load.addresses(SERVERS));
+            let usage = Process::start(command.stdout(Stdio::null()))?.wait()?;
+            let sent = load.sent()?;
+            Ok(Measured { usage, gigabytes: sent.bytes as f64 / 1e9, lines: sent.lines as f64 })
+        };
+        let [floor, product, tokio] = PROGRAMS;
+        let results = [one(floor)?, one(product)?, one(tokio)?];
+        let walls = results.each_ref().map(|m| figure(m.wall.as_secs_f64() / m.gigabytes));
+        note!("{payload}, round {round}: s/GB of floor, tcpcore, tokio: {}", walls.join(" "));
+        rounds.push(results);
+    }
+    Ok(rounds)
+}
+
+/// A program that prints something else is not worth timing.
+fn check(load: &mut Load, programs: &Programs, program: Program, payload: Payload) -> Result<()> {
+    load.stream(SERVERS, payload, CHECK_BYTES)?;
+    let mut command = programs.once(program, 2, load.addresses(SERVERS));
+    let mut process = Process::start(command.stdout(Stdio::piped()))?;
+    let stdout = process.child().stdout.take().expect("it is piped");
+    let mut printed = Sum::default();
+    for line in BufReader::with_capacity(1 << 16, stdout).lines() {
+        printed.add(line?.parse()?);
+    }
+    process.wait()?;
+    let sent = load.sent()?.sum;
+    if printed != sent {
+        let name = program.name();
+        return Err(format!("{name} printed {printed:?} where {sent:?} was due").into());
+    }
+    Ok(())
+}

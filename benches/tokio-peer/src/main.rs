@@ -1,0 +1,96 @@
+//! The same job on tokio, tuned with care: what to compare tcpcore with, beside the floor.
+//!
+//! A task for each server reads 256 KiB at a time, finds the lines with memchr, converts them with a
+//! digit loop and sends what 6 divides in whole batches through a channel to a printer on a thread of
+//! its own. It reads each server to its end, once; it neither reconnects nor checks its lines.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use memchr::{memchr_iter, memrchr};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+const READ_SIZE: usize = 256 * 1024;
+const DIVISOR: i64 = 6;
+
+/// How many batches may wait for the printer.
+const BATCHES: usize = 64;
+
+type Batch = Vec<i64>;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let servers: Vec<String> = std::env::args().skip(1).collect();
+    let (batches, inbox) = sync_channel(BATCHES);
+    let printer = thread::spawn(move || print(inbox));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_io().build()?;
+    runtime.block_on(async {
+        let tasks: Vec<_> =
+            servers.into_iter().map(|server| tokio::spawn(read(server, batches.clone()))).collect();
+        for task in tasks {
+            task.await??;
+        }
+        Ok::<_, Box<dyn Error>>(())
+    })?;
+    drop(batches);
+    printer.join().expect("the printer does not panic")?;
+    Ok(())
+}
+
+async fn read(server: String, batches: SyncSender<Batch>) -> io::Result<()> {
+    let mut stream = TcpStream::connect(server).await?;
+    let mut buffer = vec![0; READ_SIZE];
+    // The start of a line whose end has not come yet.
+    let mut kept = 0;
+    loop {
+        let len = kept + stream.read(&mut buffer[kept..]).await?;
+        if len == kept {
+            return Ok(());
+        }
+        let whole = memrchr(b'\n', &buffer[..len]).map_or(0, |newline| newline + 1);
+        let batch = convert(&buffer[..whole]);
+        buffer.copy_within(whole..len, 0);
+        kept = len - whole;
+        if kept == buffer.len() {
+            return Err(io::Error::other("a line is longer than the buffer"));
+        }
+        // A full channel blocks the thread: the batch is large, and the printer needs the time.
+        if !batch.is_empty() && batches.send(batch).is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn convert(lines: &[u8]) -> Batch {
+    let mut batch = Vec::with_capacity(lines.len() / 16);
+    let mut start = 0;
+    for newline in memchr_iter(b'\n', lines) {
+        let mut number = 0_i64;
+        for byte in &lines[start..newline] {
+            number = number.wrapping_mul(10).wrapping_add(i64::from(byte.wrapping_sub(b'0')));
+        }
+        if number % DIVISOR == 0 {
+            batch.push(number);
+        }
+        start = newline + 1;
+    }
+    batch
+}
+
+fn print(inbox: Receiver<Batch>) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    let mut text = Vec::new();
+    let mut digits = itoa::Buffer::new();
+    for batch in inbox {
+        text.clear();
+        for number in batch {
+            text.extend_from_slice(digits.format(number).as_bytes());
+            text.push(b'\n');
+        }
+        output.write_all(&text)?;
+    }
+    output.flush()
+}
