@@ -51,7 +51,7 @@ impl Process {
         let raw = i32::try_from(self.child.id()).expect("a process id is an i32");
         let pid = Pid::from_raw(raw).expect("a process id is not zero");
         let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-        let mut peak_rss = 0;
+        let mut peak_rss = status_kib(&self.child, "VmHWM:").unwrap_or_default();
         loop {
             let mut ready = [PollFd::new(&pidfd, PollFlags::IN)];
             let timeout = Timespec::try_from(SAMPLE_EVERY).expect("it is short");
@@ -92,6 +92,11 @@ impl Process {
             sleeps += field(&text, "voluntary_ctxt_switches:").ok_or("no count of switches")?;
         }
         Ok(sleeps)
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
 
     /// Its memory now, in bytes.

@@ -1,6 +1,8 @@
 //! Of several rounds, the middle one: whatever else the machine did meanwhile hits few of them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// The middle of the values, or the mean of the two in the middle.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
@@ -19,20 +21,40 @@ pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// Seconds that `work` takes.
-pub fn seconds(work: impl FnOnce()) -> f64 {
-    let started = Instant::now();
-    work();
-    started.elapsed().as_secs_f64()
+/// What a stretch of work is timed with.
+#[derive(Clone, Copy, Debug)]
+pub enum Clock {
+    /// For work of several threads.
+    Wall,
+    /// For work of this thread alone: what others do on the machine meanwhile does not count.
+    Thread,
+}
+
+impl Clock {
+    /// Seconds that `work` takes.
+    pub fn time(self, work: impl FnOnce()) -> f64 {
+        let id = match self {
+            Clock::Wall => ClockId::Monotonic,
+            Clock::Thread => ClockId::ThreadCPUTime,
+        };
+        let started = clock_gettime(id);
+        work();
+        let taken = clock_gettime(id) - started;
+        taken.tv_sec as f64 + taken.tv_nsec as f64 / 1e9
+    }
 }
 
 /// Runs the contestants in turn, and returns for each the median of its seconds.
-pub fn race<const N: usize>(rounds: usize, mut contestants: [&mut dyn FnMut(); N]) -> [f64; N] {
+pub fn race<const N: usize>(
+    clock: Clock,
+    rounds: usize,
+    mut contestants: [&mut dyn FnMut(); N],
+) -> [f64; N] {
     let mut times = [const { Vec::new() }; N];
     // One round in advance warms up caches, branch predictors and the allocator.
     for round in 0..=rounds {
         for (contestant, times) in contestants.iter_mut().zip(&mut times) {
-            let time = seconds(contestant);
+            let time = clock.time(contestant);
             if round > 0 {
                 times.push(time);
             }

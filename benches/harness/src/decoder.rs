@@ -1,0 +1,132 @@
+//! The decoder alone: a region of lines in the cache, on one core.
+
+use std::hint::black_box;
+use std::num::NonZeroU64;
+
+use memchr::memchr_iter;
+use tcpcore::number::{Divisor, Judge, NumberError, Verdicts};
+
+use crate::payload::{Payload, Sum};
+use crate::programs::Programs;
+use crate::stats::{Clock, race};
+use crate::table::{Goal, Report, Row, figure};
+use crate::{Options, Result};
+
+/// Too many lines for the branch predictor to learn by heart, and few enough to stay in the cache.
+const REGION_SIZE: usize = 1024 * 1024;
+
+pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
+    let judge = Judge::new(Divisor::new(NonZeroU64::new(6).expect("it is 6")), 4096);
+    let repeats = if options.quick { 1 } else { 32 };
+    let mut figures = Vec::new();
+    for payload in Payload::ALL {
+        let lines = payload.lines(REGION_SIZE);
+        let text = &lines.text[..];
+        let mut sum = Sum::default();
+        let mut judged = Matched::default();
+        judge.judge(text, &mut judged);
+        plain_loop(text, |number| sum.add(number));
+        if (judged.0, sum) != (lines.sum, lines.sum) {
+            return Err(format!("the decoders disagree on {payload}").into());
+        }
+
+        let times = race(
+            Clock::Thread,
+            options.rounds * 2 + 1,
+            [
+                &mut || {
+                    for _ in 0..repeats {
+                        black_box(judge.judge(black_box(text), &mut Sink));
+                    }
+                },
+                &mut || {
+                    let mut matched = Vec::with_capacity(text.len());
+                    for _ in 0..repeats {
+                        matched.clear();
+                        plain_loop(black_box(text), |number| matched.push(number));
+                        black_box(&matched);
+                    }
+                },
+                &mut || {
+                    for _ in 0..repeats {
+                        let newlines = memchr_iter(b'\n', black_box(text));
+                        newlines.for_each(|newline| {
+                            black_box(newline);
+                        });
+                    }
+                },
+            ],
+        );
+        let count = lines.count as f64 * f64::from(repeats);
+        let [judge, plain, found] = times.map(|time| count / time / 1e6);
+        if payload == Payload::Short {
+            report.rows.push(Row {
+                what: format!("decoder alone, {payload}, one core"),
+                measured: judge / plain,
+                goal: Goal::AtLeast(1.8),
+                unit: "x a plain byte loop",
+                detail: format!(
+                    "{} M lines/s, the plain loop {}, finding the newlines alone {}",
+                    figure(judge),
+                    figure(plain),
+                    figure(found)
+                ),
+            });
+        }
+        figures.push(
+            std::iter::once(payload.to_string())
+                .chain([judge, plain, judge / plain, found].map(figure))
+                .collect(),
+        );
+    }
+    let head = ["decoder, M lines/s", "judge", "plain loop", "ratio", "newlines alone (memchr)"];
+    report.add_table(&head, &figures);
+    Ok(())
+}
+
+/// What is straightforward: a byte at a time, with the digits checked, and nothing else.
+fn plain_loop(text: &[u8], mut matched: impl FnMut(u64)) -> u64 {
+    let (mut number, mut malformed) = (0_u64, 0);
+    for &byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
+        } else if byte == b'\n' {
+            if number % 6 == 0 {
+                matched(number);
+            }
+            number = 0;
+        } else {
+            malformed += 1;
+        }
+    }
+    malformed
+}
+
+/// Takes the batches and does nothing with them: the ring has its own benchmark.
+struct Sink;
+
+impl Verdicts for Sink {
+    fn matched(&mut self, numbers: &[i64]) {
+        black_box(numbers);
+    }
+    fn malformed(&mut self, line: &[u8], _: NumberError) {
+        black_box(line);
+    }
+    fn too_long(&mut self) {}
+}
+
+#[derive(Default)]
+struct Matched(Sum);
+
+impl Verdicts for Matched {
+    fn matched(&mut self, numbers: &[i64]) {
+        numbers.iter().for_each(|number| self.0.add(number.unsigned_abs()));
+    }
+    fn malformed(&mut self, line: &[u8], error: NumberError) {
+        panic!("{}: {error}", line.escape_ascii());
+    }
+    fn too_long(&mut self) {
+        panic!("no line is too long");
+    }
+}

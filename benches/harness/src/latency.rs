@@ -1,0 +1,102 @@
+//! From a server's write to the reader of the pipe.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::floor;
+use crate::process::Process;
+use crate::programs::{Program, Programs};
+use crate::stats::{micros, quantile};
+use crate::table::{Goal, Report, Row, figure};
+use crate::{Options, Result};
+
+const SERVERS: usize = 4;
+
+/// Between two lines: 2,000 a second altogether.
+const INTERVAL: Duration = Duration::from_micros(500);
+
+/// The first lines find everything cold.
+const SKIPPED: usize = 100;
+
+pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
+    let count = if options.quick { 500 } else { 5_000 };
+    let mut delays = [vec![], vec![]];
+    for _ in 0..options.rounds {
+        for (program, delays) in [Program::Floor, Program::Product].into_iter().zip(&mut delays) {
+            delays.extend(measure(programs, program, count)?);
+        }
+    }
+    delays.iter_mut().for_each(|delays| delays.sort_by(f64::total_cmp));
+    let [floor, product] = delays;
+    for (name, share, goal) in [("median", 0.5, 1.3), ("99%", 0.99, 1.2)] {
+        let [floor, product] = [&floor, &product].map(|delays| quantile(delays, share));
+        report.rows.push(Row {
+            what: format!("latency, four servers, 2000 lines/s: {name}"),
+            measured: product / floor,
+            goal: Goal::AtMost(goal),
+            unit: "x one thread",
+            detail: format!("{} µs, a one-thread loop {} µs", figure(product), figure(floor)),
+        });
+    }
+    Ok(())
+}
+
+/// The delays of lines, in microseconds.
+fn measure(programs: &Programs, program: Program, count: usize) -> Result<Vec<f64>> {
+    let listeners: Vec<_> =
+        (0..SERVERS).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
+    let mut servers = Vec::new();
+    for listener in &listeners {
+        servers.push(listener.local_addr()?.to_string());
+    }
+    let mut command = match program {
+        Program::Floor => programs.floor(floor::ECHO, servers.into_iter()),
+        other => programs.once(other, 2, servers.into_iter()),
+    };
+    let mut process = Process::start(command.stdout(Stdio::piped()))?;
+    let stdout = process.child().stdout.take().expect("it is piped");
+    let mut connections = Vec::new();
+    for listener in &listeners {
+        let (connection, _) = listener.accept()?;
+        connection.set_nodelay(true)?;
+        connections.push(connection);
+    }
+
+    // Each line says by its number which one it is: six times its index.
+    let epoch = Instant::now();
+    let sent: Vec<AtomicU64> = (0..count).map(|_| AtomicU64::new(0)).collect();
+    let delays = thread::scope(|scope| -> Result<Vec<f64>> {
+        let sender = scope.spawn(|| -> std::io::Result<()> {
+            for (index, mut connection) in (0..count).zip(connections.iter().cycle()) {
+                let due = INTERVAL * u32::try_from(index).expect("they are few");
+                thread::sleep(due.saturating_sub(epoch.elapsed()));
+                let line = format!("{}\n", 6 * index);
+                sent[index].store(nanos(epoch), Relaxed);
+                connection.write_all(line.as_bytes())?;
+            }
+            Ok(())
+        });
+        let mut delays = Vec::with_capacity(count);
+        for line in BufReader::new(stdout).lines().take(count) {
+            let index = line?.parse::<usize>()? / 6;
+            let delay = nanos(epoch).saturating_sub(sent[index].load(Relaxed));
+            if index >= SKIPPED {
+                delays.push(micros(Duration::from_nanos(delay)));
+            }
+        }
+        sender.join().expect("it does not panic")?;
+        Ok(delays)
+    })?;
+    drop(connections);
+    process.wait()?;
+    Ok(delays)
+}
+
+fn nanos(epoch: Instant) -> u64 {
+    u64::try_from(epoch.elapsed().as_nanos()).expect("it has not been 500 years")
+}

@@ -1,0 +1,140 @@
+//! The ring against rtrb and the standard library's channel: numbers from one thread to another.
+
+use std::hint::black_box;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+
+use tcpcore::ring::{Doorbell, ring};
+
+use crate::programs::Programs;
+use crate::stats::{Clock, race};
+use crate::table::{Report, figure};
+use crate::{Options, Result};
+
+const CAPACITY: usize = 64 * 1024;
+
+/// The numbers of a batch: what the decoder hands on at once.
+const BATCH: usize = 128;
+
+pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
+    let mut figures = Vec::new();
+    for (name, batch, count) in [("batches of 128", BATCH, 50_000_000), ("singly", 1, 5_000_000)] {
+        let count = if options.quick { count / 100 } else { count };
+        let count = count / batch * batch;
+        let times = race(
+            Clock::Wall,
+            options.rounds,
+            [&mut || through_ours(count, batch), &mut || through_rtrb(count, batch), &mut || {
+                through_channel(count, batch)
+            }],
+        );
+        let [ours, rtrb, channel] = times.map(|time| count as f64 / time / 1e6);
+        figures.push(vec![
+            name.to_owned(),
+            figure(ours),
+            figure(rtrb),
+            figure(channel),
+            figure(ours / rtrb),
+            figure(ours / channel),
+        ]);
+    }
+    let head = [
+        "two threads, M numbers/s",
+        "tcpcore::ring",
+        "rtrb",
+        "sync_channel",
+        "ratio to rtrb",
+        "to sync_channel",
+    ];
+    report.add_table(&head, &figures);
+    Ok(())
+}
+
+/// Neither thread sleeps here: that is the doorbell's business, not the ring's.
+fn through_ours(count: usize, batch: usize) {
+    let bell = Doorbell::new();
+    let (mut producer, mut consumer) = ring(CAPACITY, &bell, || {});
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let numbers = [7_i64; BATCH];
+            for _ in 0..count / batch {
+                while producer.room(batch) < batch {
+                    thread::yield_now();
+                }
+                producer.stage(black_box(&numbers[..batch]));
+                producer.publish();
+            }
+        });
+        let mut left = count;
+        while left > 0 {
+            match consumer.read(4096, |numbers| {
+                black_box(numbers.iter().sum::<i64>());
+            }) {
+                0 => thread::yield_now(),
+                taken => left -= taken,
+            }
+        }
+    });
+}
+
+fn through_rtrb(count: usize, batch: usize) {
+    let (mut producer, mut consumer) = rtrb::RingBuffer::<i64>::new(CAPACITY);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let numbers = [7_i64; BATCH];
+            for _ in 0..count / batch {
+                if batch == 1 {
+                    while producer.push(black_box(numbers[0])).is_err() {
+                        thread::yield_now();
+                    }
+                } else {
+                    while producer.push_entire_slice(black_box(&numbers[..batch])).is_err() {
+                        thread::yield_now();
+                    }
+                }
+            }
+        });
+        let mut left = count;
+        while left > 0 {
+            // Singly, a chunk is what its users are told to take, too.
+            let slots = consumer.slots().min(4096);
+            if slots == 0 {
+                thread::yield_now();
+                continue;
+            }
+            let chunk = consumer.read_chunk(slots).expect("they are there");
+            let (first, second) = chunk.as_slices();
+            black_box(first.iter().chain(second).sum::<i64>());
+            chunk.commit_all();
+            left -= slots;
+        }
+    });
+}
+
+/// A channel takes batches as vectors, each with its allocation: that is how it is used.
+fn through_channel(count: usize, batch: usize) {
+    let (sender, receiver) = sync_channel::<Vec<i64>>(CAPACITY / batch);
+    let (one_sender, one_receiver) = sync_channel::<i64>(CAPACITY);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let numbers = [7_i64; BATCH];
+            for _ in 0..count / batch {
+                if batch == 1 {
+                    one_sender.send(black_box(numbers[0])).expect("the receiver is there");
+                } else {
+                    let batch = black_box(&numbers[..batch]).to_vec();
+                    sender.send(batch).expect("the receiver is there");
+                }
+            }
+        });
+        if batch == 1 {
+            one_receiver.into_iter().for_each(|number| {
+                black_box(number);
+            });
+        } else {
+            receiver.into_iter().for_each(|batch| {
+                black_box(batch.iter().sum::<i64>());
+            });
+        }
+    });
+}
