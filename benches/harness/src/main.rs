@@ -8,18 +8,21 @@ mod floor;
 mod formatters;
 mod latency;
 mod load;
+mod machine;
 mod payload;
 mod process;
 mod programs;
 mod rings;
 mod stats;
 mod stream;
+mod svg;
 mod table;
 mod timers;
 mod wheels;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use lexopt::ValueExt;
@@ -58,6 +61,8 @@ Options:
   --rounds N      rounds in alternation [5]
   --bytes N       bytes per program and round [1000000000]
   --program PATH  the program to measure, instead of building tcpcore
+  --output DIR    write the tables to DIR/speed.md and a picture of the goals to DIR/speed.svg;
+                  a whole run that is not quick writes them to benches
   --quick         one small round of everything: shows that the harness works, not how fast it is
 ";
 
@@ -71,6 +76,7 @@ pub struct Options {
     /// How many servers are many.
     pub servers: usize,
     program: Option<PathBuf>,
+    output: Option<PathBuf>,
     parts: Vec<String>,
 }
 
@@ -134,9 +140,15 @@ fn run() -> Result<()> {
             }
         }
     }
-    println!("{}", report.goals());
-    for table in &report.tables {
-        println!("{table}");
+    let machine = machine::describe();
+    let text = report.markdown(&machine);
+    print!("{text}");
+    // A part of the table must not take the place of the whole.
+    let is_whole = options.parts.is_empty() && !options.quick && failed.is_empty();
+    let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    if let Some(output) = options.output.or(is_whole.then_some(usual)) {
+        fs::write(output.join("speed.md"), text)?;
+        fs::write(output.join("speed.svg"), svg::draw(&report, &machine))?;
     }
     if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", ")).into()) }
 }
@@ -150,6 +162,7 @@ fn parse() -> Result<Option<Options>> {
         connections: 10_000,
         servers: 100_000,
         program: None,
+        output: None,
         parts: Vec::new(),
     };
     let mut parser = lexopt::Parser::from_env();
@@ -158,6 +171,7 @@ fn parse() -> Result<Option<Options>> {
             Arg::Long("rounds") => options.rounds = parser.value()?.parse()?,
             Arg::Long("bytes") => options.bytes = parser.value()?.parse()?,
             Arg::Long("program") => options.program = Some(parser.value()?.into()),
+            Arg::Long("output") => options.output = Some(parser.value()?.into()),
             Arg::Long("quick") => {
                 options = Options {
                     rounds: 1,

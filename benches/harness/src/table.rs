@@ -79,7 +79,17 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn goals(&self) -> String {
+    /// All tables.
+    pub fn markdown(&self, machine: &str) -> String {
+        let mut text = format!("Measured on {machine}.\n");
+        let goals = (!self.rows.is_empty()).then(|| self.goals());
+        for table in goals.iter().chain(&self.tables) {
+            _ = write!(text, "\n{table}");
+        }
+        text
+    }
+
+    fn goals(&self) -> String {
         let mut text =
             String::from("| what | measured | goal | met | figures |\n|---|--:|--:|---|---|\n");
         for row in &self.rows {

@@ -1,0 +1,16 @@
+//! Where it was measured.
+
+use std::fs;
+use std::thread;
+
+/// The processor, its cores and the system, in one line.
+pub fn describe() -> String {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
+        .map_or("an unknown processor", |(_, model)| model.trim());
+    let cores = thread::available_parallelism().map_or(0, usize::from);
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{model}, {cores} cores, Linux {}", release.trim())
+}
