@@ -76,10 +76,17 @@ pub fn run_echo(servers: &[String]) -> Result<()> {
     })
 }
 
-/// Connects to each server, one after the other, and holds the connections until its stdin ends.
-/// Says so on stdout when all are there.
+/// Connects to each server, one after the other, and holds the connections until its stdin ends;
+/// servers that refuse are passed over. Says on stdout when it is through.
 pub fn run_connect(servers: &[String]) -> Result<()> {
-    let streams = servers.iter().map(TcpStream::connect).collect::<io::Result<Vec<_>>>()?;
+    let mut streams = Vec::new();
+    for server in servers {
+        match TcpStream::connect(server) {
+            Ok(stream) => streams.push(stream),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
     println!("{}", streams.len());
     io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())

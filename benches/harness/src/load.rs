@@ -127,6 +127,22 @@ where
     Ok(text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?)
 }
 
+/// A port that refuses: bound, so that nobody else is given it, and not listening.
+pub struct ClosedPort(Socket);
+
+impl ClosedPort {
+    pub fn bind() -> Result<ClosedPort> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
+        Ok(ClosedPort(socket))
+    }
+
+    pub fn address(&self) -> Result<String> {
+        let address = self.0.local_addr()?.as_socket().ok_or("a socket has no address")?;
+        Ok(address.to_string())
+    }
+}
+
 /// The load server's own side: the whole life of its process.
 pub fn serve(listeners: usize) -> Result<()> {
     let mut server =

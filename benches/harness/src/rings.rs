@@ -23,7 +23,7 @@ pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
         let count = count / batch * batch;
         let times = race(
             Clock::Wall,
-            options.rounds,
+            options.rounds * 2 + 1,
             [&mut || through_ours(count, batch), &mut || through_rtrb(count, batch), &mut || {
                 through_channel(count, batch)
             }],

@@ -1,13 +1,11 @@
 //! What a timer costs with one server configured, and with a hundred thousand.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockAddr, Socket, Type};
-
+use crate::load::ClosedPort;
 use crate::process::Process;
 use crate::programs::Programs;
 use crate::stats::{median, micros};
@@ -15,12 +13,8 @@ use crate::table::{Goal, Report, Row, figure};
 use crate::{Options, Result, note};
 
 pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
-    // Bound, so that nobody else gets the port, and not listening, so that it refuses.
-    let closed = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    closed.bind(&SockAddr::from(std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
-    let port = closed.local_addr()?.as_socket().ok_or("no address")?.port();
-    let server = format!("127.0.0.1:{port}");
-
+    let closed = ClosedPort::bind()?;
+    let server = closed.address()?;
     let many = options.servers;
     // The same number of attempts a second, each at a time of its own: one server every millisecond
     // or two, or each of many after anything up to twice the delay.
