@@ -47,10 +47,11 @@ impl Row {
         format!("{}{}", figure(self.measured), self.unit)
     }
 
+    /// In the unit of what was measured.
     pub fn goal_text(&self) -> String {
         match self.goal {
-            Goal::AtMost(goal) => format!("≤ {}{}", figure(goal), self.unit),
-            Goal::AtLeast(goal) => format!("≥ {}{}", figure(goal), self.unit),
+            Goal::AtMost(goal) => format!("≤ {}", figure(goal)),
+            Goal::AtLeast(goal) => format!("≥ {}", figure(goal)),
         }
     }
 }
