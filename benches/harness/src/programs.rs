@@ -38,7 +38,8 @@ impl Programs {
         let product = match product {
             Some(product) => product,
             None => {
-                cargo_build(&root, &["--bin", "tcpcore"])?;
+                // Where it is looked for below, whatever the environment says.
+                cargo_build(&root, &["--bin", "tcpcore", "--target-dir", "target"])?;
                 root.join("target/release/tcpcore")
             }
         };
