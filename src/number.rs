@@ -267,8 +267,9 @@ struct Batch<'a, V> {
     len: usize,
 }
 
-/// As many matched numbers are handed on at once.
-const BATCH: usize = 256;
+/// As many matched numbers are handed on at once. Not many more than a block may yield: a batch is
+/// made for every region, and a region may be one short line.
+const BATCH: usize = 64;
 
 impl<'a, V: Verdicts> Batch<'a, V> {
     fn new(divisor: Divisor, verdicts: &'a mut V) -> Batch<'a, V> {

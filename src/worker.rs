@@ -192,6 +192,7 @@ impl Worker {
                     Err(cause) => self.fleet.handle(id, Event::Failed(cause), now),
                 }
             }
+            // Also after a connect: its event may have been that of the first bytes, too.
             self.fleet.on_ready(id, event.is_read_closed() || event.is_error());
         }
     }
