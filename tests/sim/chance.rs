@@ -1,0 +1,186 @@
+//! From bytes to choices, and the record of what was chosen.
+
+/// Defines an enum with the list of its variants.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// A fault or an end that can occur in a world.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Kind { $($(#[$doc])* $name,)+ }
+
+        impl Kind {
+            /// All of them.
+            pub(crate) const ALL: &[Kind] = &[$(Kind::$name,)+];
+        }
+    };
+}
+
+kinds! {
+    // Faults, each on or off in a world.
+    Refused,
+    Unreachable,
+    NeverAnswers,
+    AcceptsAndCloses,
+    ConnectedToItself,
+    NoDescriptors,
+    Closes,
+    Resets,
+    CutInMidLine,
+    StallsOnHalfALine,
+    EndlessLine,
+    Firehose,
+    Junk,
+    ShortRead,
+    Interrupted,
+    SpuriousEvent,
+    FewEvents,
+    EarlyWake,
+    ClockJump,
+    SlowTurn,
+    PrinterStalls,
+    NotResolved,
+    NoAddress,
+    SeveralAddresses,
+    NoAnswer,
+    LateAnswer,
+    AnsweredTwice,
+    ServerAddedLate,
+    // What comes of them.
+    /// An event for a link that has no socket any more.
+    StaleEvent,
+    /// An answer that came when its link was resolving for a later attempt.
+    AnswerToAnOlderAttempt,
+    NextAddressTried,
+    ConnectTimedOut,
+    ResolveTimedOut,
+    SinkFull,
+    BudgetUsedUp,
+    IdleLost,
+    BackoffStartedOver,
+    DelayAtTheCap,
+    DownForLong,
+    Heartbeat,
+    Malformed,
+    LineAtTheLimit,
+    LineOneOverTheLimit,
+    EndlessLineSkipped,
+    Cut,
+    SpareWake,
+    GivenUp,
+    OnceEndedWell,
+    OnceEndedBadly,
+    Finished,
+    StoppedInTheMiddle,
+    Recovered,
+}
+
+/// The number of kinds that are faults: those up to `ServerAddedLate`.
+const FAULTS: u32 = Kind::ServerAddedLate as u32 + 1;
+
+/// How often each kind occurred.
+#[derive(Clone, Debug)]
+pub(crate) struct Coverage([u64; Kind::ALL.len()]);
+
+impl Default for Coverage {
+    fn default() -> Coverage {
+        Coverage([0; Kind::ALL.len()])
+    }
+}
+
+impl Coverage {
+    /// How often this kind occurred.
+    pub(crate) fn of(&self, kind: Kind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    /// Adds another world's.
+    pub(crate) fn add(&mut self, other: &Coverage) {
+        for (mine, others) in self.0.iter_mut().zip(other.0) {
+            *mine += others;
+        }
+    }
+}
+
+/// The bytes still to be turned into choices.
+///
+/// Whatever is asked of a spent slice, the answer is the first choice.
+pub(super) struct Chance<'a> {
+    bytes: &'a [u8],
+    /// A bit for each fault of this world; none once it is calm.
+    pub(super) faults: u64,
+    pub(super) coverage: Coverage,
+}
+
+impl<'a> Chance<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Chance<'a> {
+        let mut chance = Chance { bytes, faults: 0, coverage: Coverage::default() };
+        // Half of all faults, a quarter, or all: few at a time make the longer stories.
+        let mut word = || u64::from_le_bytes(std::array::from_fn(|_| chance.byte()));
+        let (a, b) = (word(), word());
+        chance.faults = match chance.below(8) {
+            0..4 => a & b,
+            4..7 => a,
+            _ => u64::MAX,
+        };
+        chance.faults &= (1 << FAULTS) - 1;
+        chance
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Ends all faults, and all chance.
+    pub(super) fn calm(&mut self) {
+        self.bytes = &[];
+        self.faults = 0;
+    }
+
+    fn byte(&mut self) -> u8 {
+        let Some((first, rest)) = self.bytes.split_first() else { return 0 };
+        self.bytes = rest;
+        *first
+    }
+
+    /// A number below `bound`, which must not be 0.
+    pub(super) fn below(&mut self, bound: u32) -> u32 {
+        match bound {
+            ..=256 => u32::from(self.byte()) % bound,
+            _ => u32::from_le_bytes(std::array::from_fn(|_| self.byte())) % bound,
+        }
+    }
+
+    pub(super) fn index(&mut self, len: usize) -> usize {
+        self.below(u32::try_from(len).expect("worlds are small")) as usize
+    }
+
+    /// True once in `n` times, for `n` of at least 2.
+    pub(super) fn one_in(&mut self, n: u32) -> bool {
+        self.below(n) + 1 == n
+    }
+
+    pub(super) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.index(choices.len())]
+    }
+
+    /// A number up to `max`, small ones as likely as large ones.
+    pub(super) fn span(&mut self, max: u64) -> u64 {
+        let bits = 64 - max.leading_zeros();
+        let max = max >> self.below(bits + 1);
+        let bytes = bits.div_ceil(8);
+        let value = (0..bytes).fold(0, |value, _| value << 8 | u64::from(self.byte()));
+        if max == u64::MAX { value } else { value % (max + 1) }
+    }
+
+    /// Whether a fault that this world has is due, which it is once in `n` times.
+    pub(super) fn fault(&mut self, kind: Kind, n: u32) -> bool {
+        let is_due = self.faults >> kind as u32 & 1 != 0 && self.one_in(n);
+        if is_due {
+            self.saw(kind);
+        }
+        is_due
+    }
+
+    pub(super) fn saw(&mut self, kind: Kind) {
+        self.coverage.0[kind as usize] += 1;
+    }
+}

@@ -1,0 +1,129 @@
+//! One worker's world in one thread: a clock, servers that misbehave, a fleet, and an oracle that
+//! knows what the fleet must do.
+//!
+//! All chance comes from a finite slice of bytes, so a seed, proptest (which shrinks the bytes) and
+//! libFuzzer drive the same [`run`]. When the bytes are used up, every choice is the first and
+//! harmless one: the faults stop, and the world checks that everything recovers and ends.
+//!
+//! Whoever includes this module does so as `sim` in the root of a crate.
+//!
+//! | file | its one job |
+//! |---|---|
+//! | `chance.rs` | bytes -> choices, and which faults and ends have occurred |
+//! | `net.rs` | sockets as the kernel shows them, and what servers send |
+//! | `oracle.rs` | what each link must be doing, in the words of the contract |
+//! | `world.rs` | the worker's loop, with the clock and the net in place of the system |
+
+mod chance;
+mod net;
+mod oracle;
+mod world;
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use rand::rngs::SmallRng;
+use rand::{Rng, RngExt, SeedableRng};
+
+pub(crate) use chance::{Coverage, Kind};
+
+/// What a world came to.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// Two runs on the same bytes have the same.
+    pub(crate) hash: u64,
+    /// How often each fault and each end occurred.
+    pub(crate) coverage: Coverage,
+    /// The turns of the loop.
+    pub(crate) turns: u64,
+    /// The wake-ups by the clock that found nothing to do: those of timers that were moved.
+    pub(crate) spare_wakes: u64,
+}
+
+/// The fleet did what it must not, or failed to do what it must.
+#[derive(Clone, Debug)]
+pub(crate) struct Violation(pub(crate) String);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Returns with a violation unless the condition holds.
+macro_rules! ensure {
+    ($holds:expr, $($text:tt)+) => {
+        if !$holds {
+            return Err($crate::sim::Violation(format!($($text)+)));
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// Lives through the world that these bytes make.
+pub(crate) fn run(entropy: &[u8]) -> Result<Outcome, Violation> {
+    let mut trace = Trace::new(false);
+    world::World::new(entropy, &mut trace).run()
+}
+
+/// The same, and tells each step as it happens, so that a panic does not take the story with it.
+pub(crate) fn replay(entropy: &[u8]) -> Result<Outcome, Violation> {
+    let mut trace = Trace::new(true);
+    world::World::new(entropy, &mut trace).run()
+}
+
+/// The bytes of a seed: some tens, for short stories, to some thousand.
+pub(crate) fn entropy_of(seed: u64) -> Vec<u8> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let longest = 1 << rng.random_range(6..=11);
+    let mut bytes = vec![0; rng.random_range(32..=longest)];
+    rng.fill_bytes(&mut bytes);
+    bytes
+}
+
+/// One thing that happened, for the hash and for whoever replays a seed.
+#[derive(Debug, Hash)]
+enum Step {
+    World { servers: usize, faults: u64 },
+    Woke { now: u64 },
+    Sent { socket: usize, bytes: usize },
+    Event { id: usize, closing: bool },
+    Connected { id: usize },
+    Failed { id: usize, cause: String },
+    Answered { id: usize, attempt: u32, addresses: Option<usize> },
+    Read { id: usize, bytes: usize, numbers: usize, has_room: bool },
+    Resolve { id: usize, attempt: u32 },
+    Connect { id: usize, address: std::net::SocketAddr },
+    Close { id: usize },
+    Printed { numbers: usize },
+    Calm { until: u64 },
+    Stop,
+}
+
+/// The steps so far.
+struct Trace {
+    hasher: DefaultHasher,
+    is_told: bool,
+}
+
+impl Trace {
+    fn new(is_told: bool) -> Trace {
+        Trace { hasher: DefaultHasher::new(), is_told }
+    }
+
+    fn step(&mut self, step: Step) {
+        if self.is_told {
+            tell(&step);
+        }
+        step.hash(&mut self.hasher);
+    }
+
+    fn hash(&self) -> u64 {
+        self.hasher.finish()
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a replay is for reading")]
+fn tell(step: &Step) {
+    eprintln!("{step:?}");
+}

@@ -1,0 +1,329 @@
+//! Sockets as the kernel shows them to a poll loop, and what the servers at their other ends send.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+
+use super::chance::{Chance, Kind};
+
+/// What a line is, to whoever reads it whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Number(i64),
+    Heartbeat,
+    Malformed,
+    TooLong,
+}
+
+/// How far a socket has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Connecting,
+    /// It failed; the error is told once, as `SO_ERROR` is.
+    Failed {
+        told: bool,
+    },
+    Established,
+    Itself,
+}
+
+/// How the server ended its side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Closed,
+    Reset,
+}
+
+/// A socket, both ends of it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub(super) server: usize,
+    pub(super) phase: Phase,
+    pub(super) is_open: bool,
+    /// Readiness that the poll has not told yet. Edge-triggered: set when something arrives.
+    pub(super) edge: bool,
+    pub(super) end: Option<End>,
+    /// What has arrived, and up to where it was read.
+    inbox: Vec<u8>,
+    read_at: usize,
+    /// Whole lines in order, with the offset behind each one's newline.
+    lines: VecDeque<(usize, Verdict)>,
+    /// The line that the server has begun and not ended.
+    open_line: Option<OpenLine>,
+    /// Where the line that is being read began.
+    line_start: usize,
+    /// Whether that line has been counted as too long before its end.
+    is_skipping: bool,
+    /// Numbers this connection's lines.
+    sequence: i64,
+}
+
+#[derive(Debug)]
+struct OpenLine {
+    /// Without its newline.
+    sent: usize,
+    rest: Vec<u8>,
+    verdict: Verdict,
+}
+
+/// What a socket's lines were found to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lines {
+    pub(super) lines: u64,
+    pub(super) malformed: u64,
+    pub(super) too_long: u64,
+}
+
+impl Socket {
+    pub(super) fn new(server: usize) -> Socket {
+        Socket {
+            server,
+            phase: Phase::Connecting,
+            is_open: true,
+            edge: false,
+            end: None,
+            inbox: Vec::new(),
+            read_at: 0,
+            lines: VecDeque::new(),
+            open_line: None,
+            line_start: 0,
+            is_skipping: false,
+            sequence: 0,
+        }
+    }
+
+    pub(super) fn unread(&self) -> usize {
+        self.inbox.len() - self.read_at
+    }
+
+    pub(super) fn sent(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// Whether the server can still send.
+    pub(super) fn is_live(&self) -> bool {
+        self.is_open && self.phase == Phase::Established && self.end.is_none()
+    }
+
+    pub(super) fn close(&mut self) {
+        self.is_open = false;
+        self.edge = false;
+        self.inbox = Vec::new();
+        self.read_at = 0;
+    }
+
+    pub(super) fn end_with(&mut self, end: End, chance: &mut Chance<'_>) {
+        self.end = Some(end);
+        self.edge = true;
+        // Some systems throw away what was received before a reset, others hand it out first.
+        if end == End::Reset && chance.one_in(2) {
+            self.inbox.truncate(self.read_at);
+        }
+    }
+
+    /// The server sends a line, or first the rest of the one it has begun.
+    pub(super) fn send_line(&mut self, max_line: usize, chance: &mut Chance<'_>) {
+        if self.open_line.is_some() {
+            return self.end_line(max_line);
+        }
+        self.begin_line(usize::MAX, max_line, chance);
+        self.end_line(max_line);
+    }
+
+    /// The server sends more than may be read in a turn, in lines of one length.
+    pub(super) fn send_much(&mut self, len: usize, max_line: usize) {
+        self.end_line(max_line);
+        // As many digits as fit, so that the lines are of one length.
+        let zeros = vec![b'0'; max_line.min(64) - 10];
+        for _ in 0..len.div_ceil(zeros.len() + 11) {
+            self.sequence += 1;
+            let number = 1_000_000_000 + self.sequence;
+            self.inbox.extend_from_slice(&zeros);
+            writeln!(self.inbox, "{number}").expect("a vector takes all");
+            self.lines.push_back((self.inbox.len(), Verdict::Number(number)));
+        }
+        self.edge = true;
+    }
+
+    /// The server sends up to `limit` bytes of a line.
+    pub(super) fn begin_line(&mut self, limit: usize, max_line: usize, chance: &mut Chance<'_>) {
+        if self.open_line.is_some() {
+            return;
+        }
+        self.sequence += 1;
+        let number = (i64::try_from(self.server).expect("few servers") + 1) * 1_000_000;
+        let (mut text, verdict) = line(number + self.sequence, max_line, chance);
+        let rest = text.split_off(limit.min(text.len()));
+        self.open_line = Some(OpenLine { sent: text.len(), rest, verdict });
+        self.arrive(&text);
+    }
+
+    /// The server goes on with a line that has no end in sight.
+    pub(super) fn send_endless(&mut self, len: usize, max_line: usize) {
+        if self.open_line.as_ref().is_some_and(|line| line.verdict != Verdict::Malformed) {
+            self.end_line(max_line);
+        }
+        let line = self.open_line.get_or_insert(OpenLine {
+            sent: 0,
+            rest: b"x".to_vec(),
+            verdict: Verdict::Malformed,
+        });
+        line.sent += len;
+        self.arrive(&vec![b'x'; len]);
+    }
+
+    /// The server ends the line that it has begun, if any.
+    pub(super) fn end_line(&mut self, max_line: usize) {
+        let Some(mut line) = self.open_line.take() else { return };
+        let is_too_long = line.sent + line.rest.len() > max_line;
+        line.rest.push(b'\n');
+        self.arrive(&line.rest);
+        let verdict = if is_too_long { Verdict::TooLong } else { line.verdict };
+        self.lines.push_back((self.inbox.len(), verdict));
+    }
+
+    fn arrive(&mut self, bytes: &[u8]) {
+        self.inbox.extend_from_slice(bytes);
+        self.edge = true;
+    }
+
+    /// Judges what has been read since the last call; numbers go to `numbers`.
+    pub(super) fn settle(
+        &mut self,
+        max_line: usize,
+        numbers: &mut Vec<i64>,
+        chance: &mut Chance<'_>,
+    ) -> Lines {
+        let mut found = Lines::default();
+        while let Some(&(end, verdict)) = self.lines.front().filter(|line| line.0 <= self.read_at) {
+            self.lines.pop_front();
+            let len = end - 1 - self.line_start;
+            self.line_start = end;
+            if std::mem::take(&mut self.is_skipping) {
+                continue;
+            }
+            found.lines += 1;
+            match verdict {
+                Verdict::Number(number) => numbers.push(number),
+                Verdict::Heartbeat => chance.saw(Kind::Heartbeat),
+                Verdict::Malformed => {
+                    found.malformed += 1;
+                    chance.saw(Kind::Malformed);
+                }
+                Verdict::TooLong => found.too_long += 1,
+            }
+            if len == max_line && verdict != Verdict::Malformed {
+                chance.saw(Kind::LineAtTheLimit);
+            } else if len == max_line + 1 {
+                chance.saw(Kind::LineOneOverTheLimit);
+            }
+        }
+        if self.read_at - self.line_start > max_line && !self.is_skipping {
+            self.is_skipping = true;
+            found.lines += 1;
+            found.too_long += 1;
+            chance.saw(Kind::EndlessLineSkipped);
+        }
+        found
+    }
+
+    /// Whether a line would be cut if the connection ended now.
+    pub(super) fn holds_a_tail(&self) -> bool {
+        !self.is_skipping && self.read_at > self.line_start
+    }
+}
+
+/// A line without its newline, and what it is if it is not too long.
+fn line(number: i64, max_line: usize, chance: &mut Chance<'_>) -> (Vec<u8>, Verdict) {
+    // Small limits leave no room for the whole identity.
+    let number = if max_line < 8 { number % 100 } else { number };
+    let valid = |text: String, number| (text.into_bytes(), Verdict::Number(number));
+    match chance.below(24) {
+        1 => valid(format!("-{number}"), -number),
+        2 => valid(format!("+{number}"), number),
+        3 => valid(format!("{number}\r"), number),
+        4 => valid(format!(" \t{number}\t \r"), number),
+        5 => valid(format!("{number:0>max_line$}"), number),
+        6 => valid(format!("{number:0>max_line$} "), number),
+        7 => valid(i64::MIN.to_string(), i64::MIN),
+        8 => valid(i64::MAX.to_string(), i64::MAX),
+        9 => (Vec::new(), Verdict::Heartbeat),
+        10 => (b"\r".to_vec(), Verdict::Heartbeat),
+        11..16 if chance.fault(Kind::Junk, 2) => {
+            (junk(number, max_line, chance), Verdict::Malformed)
+        }
+        _ => valid(number.to_string(), number),
+    }
+}
+
+/// A line that is not a number, nor empty.
+fn junk(number: i64, max_line: usize, chance: &mut Chance<'_>) -> Vec<u8> {
+    match chance.below(8) {
+        0 => format!("{number}x").into_bytes(),
+        1 => b"9223372036854775808".to_vec(),
+        2 => b"-9223372036854775809".to_vec(),
+        3 => b"+".to_vec(),
+        4 => b" ".to_vec(),
+        5 => vec![0; 1 + chance.index(max_line.min(64))],
+        6 => format!("{number} {number}").into_bytes(),
+        _ => {
+            let mut bytes: Vec<u8> =
+                (0..chance.below(40)).map(|_| chance.pick(b"0\xff\x00 \r-7\x80+")).collect();
+            bytes.push(b'!');
+            bytes
+        }
+    }
+}
+
+/// A socket that is being read.
+pub(super) struct Reading<'a, 'b> {
+    pub(super) socket: &'a mut Socket,
+    pub(super) chance: &'a mut Chance<'b>,
+    /// The bytes that were read, and the same with the interruptions.
+    pub(super) bytes: usize,
+    pub(super) cost: usize,
+    /// How the connection ended, if it was told.
+    pub(super) end: Option<End>,
+}
+
+impl Read for Reading<'_, '_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let socket = &mut *self.socket;
+        if socket.phase != Phase::Established {
+            self.end = Some(End::Reset);
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        if self.chance.fault(Kind::Interrupted, 4) {
+            self.cost += 1;
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let unread = socket.inbox.len() - socket.read_at;
+        if unread == 0 && socket.end.is_some() {
+            self.end = socket.end;
+            return match socket.end {
+                Some(End::Closed) => Ok(0),
+                _ => Err(io::ErrorKind::ConnectionReset.into()),
+            };
+        }
+        if unread == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut len = unread.min(buf.len());
+        if len > 1 && self.chance.fault(Kind::ShortRead, 3) {
+            len = if self.chance.one_in(2) { 1 } else { 1 + self.chance.index(len - 1) };
+            // A short read says that there was no more; the rest arrives just after it.
+            socket.edge = true;
+        }
+        buf[..len].copy_from_slice(&socket.inbox[socket.read_at..][..len]);
+        socket.read_at += len;
+        self.bytes += len;
+        self.cost += len;
+        Ok(len)
+    }
+}
+
+/// The address of a server, or one of them.
+pub(super) fn address(server: usize, number: usize) -> SocketAddr {
+    let [server, number] = [server, number].map(|n| u8::try_from(n).expect("worlds are small"));
+    SocketAddr::from(([192, 0, server, number], 9000))
+}
