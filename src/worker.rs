@@ -295,7 +295,11 @@ fn connection(socket: &TcpStream) -> Result<bool, Cause> {
         return Err(error.into());
     }
     match socket.peer_addr() {
-        Ok(peer) if socket.local_addr()? == peer => Err(Cause::ConnectedToItself),
+        Ok(peer) if socket.local_addr()? == peer => {
+            // Closed in good order, it would keep the server from its own port for a minute.
+            SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
+            Err(Cause::ConnectedToItself)
+        }
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
         Err(error) => Err(error.into()),
@@ -324,8 +328,13 @@ mod tests {
     fn a_socket_that_is_connected_to_itself_is_not_connected() {
         let (socket, address) = socket();
         socket.connect(&address.into()).unwrap();
-        let result = connection(&nonblocking(socket));
+        let socket = nonblocking(socket);
+        let result = connection(&socket);
         assert!(matches!(result, Err(Cause::ConnectedToItself)), "{result:?}");
+        drop(socket);
+        // The port is free for the server at once, even for one that does not ask for reuse.
+        let server = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        server.bind(&address.into()).unwrap();
     }
 
     #[test]
