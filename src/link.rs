@@ -37,7 +37,8 @@ pub type Millis = u64;
 /// A server that has been down for this long is worth one line at level ERROR.
 pub const DOWN_ALARM: Millis = 3 * 60 * 1000;
 
-/// The first so many failures in a row are logged each; after that, those at powers of two.
+/// The first so many failures of a server are logged each; after that, those at powers of two, until
+/// it sends something again.
 const FAILURES_LOGGED_EACH: u32 = 8;
 
 /// At most one line per server and this long is logged about malformed input.
@@ -279,8 +280,11 @@ pub struct Link {
     retries: u32,
     /// Failures since the last connection, that connection's own end included.
     failures: u32,
-    /// Since when there has been no connection.
+    /// Failures since a byte was last received.
+    fruitless: u32,
+    /// Since when there has been no connection; before the first attempt, without a meaning.
     down_since: Millis,
+    was_tried: bool,
     /// Whether the ERROR about the present outage has been logged.
     alarmed: bool,
     /// Until when nothing is logged about malformed lines, and how many were not logged.
@@ -300,7 +304,9 @@ impl Link {
             attempt: 0,
             retries: 0,
             failures: 0,
+            fruitless: 0,
             down_since: now,
+            was_tried: false,
             alarmed: false,
             malformed_quiet_until: 0,
             malformed_unlogged: 0,
@@ -440,6 +446,7 @@ impl Link {
                 Ok(0) => return Progress::Failed(Cause::Closed),
                 Ok(n) => {
                     *heard = now;
+                    self.fruitless = 0;
                     let drained = n < len && !*closing;
                     self.take(&scratch[..n], sink, policy, now);
                     if drained {
@@ -494,7 +501,7 @@ impl Link {
 
     /// Says once that an outage has become long, and ends the link when it has become too long.
     fn note_outage<R>(&mut self, cx: &mut Context<'_, R>) {
-        if self.ended().is_some() {
+        if self.ended().is_some() || !self.was_tried {
             return;
         }
         if !self.alarmed && self.alarm_at() <= cx.now {
@@ -514,6 +521,9 @@ impl Link {
     }
 
     fn begin_attempt<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
+        if !self.was_tried {
+            (self.was_tried, self.down_since) = (true, cx.now);
+        }
         self.attempt = self.attempt.wrapping_add(1);
         log!(self.failure_level(Level::Info), "Trying to connect to {}", self.server);
         let deadline = cx.now.saturating_add(cx.policy.connect_timeout);
@@ -587,6 +597,7 @@ impl Link {
         let was_connected = self.is_connected();
         self.counters.failures += 1;
         self.failures = self.failures.saturating_add(1);
+        self.fruitless = self.fruitless.saturating_add(1);
         let failure = Failure { server: &self.server, cause: &cause, was_connected };
         if cx.policy.once {
             let success = was_connected && matches!(cause, Cause::Closed);
@@ -609,7 +620,7 @@ impl Link {
 
     /// The level at which the news of an outage is logged: the longer it lasts, the rarer.
     fn failure_level(&self, level: Level) -> Level {
-        if self.retries <= FAILURES_LOGGED_EACH || self.retries.is_power_of_two() {
+        if self.fruitless <= FAILURES_LOGGED_EACH || self.fruitless.is_power_of_two() {
             level
         } else {
             Level::Debug
@@ -954,6 +965,18 @@ mod tests {
     }
 
     #[test]
+    fn no_link_is_given_up_before_its_first_attempt() {
+        let span = Duration::from_millis(1);
+        let mut bench = Bench::with("127.0.0.1:8001", |config| config.give_up_after(span));
+        bench.now = 5;
+        bench.handle(Event::Wake);
+        assert_eq!(bench.actions().len(), 1);
+        assert_eq!(bench.wake_at(), Some(6), "its time begins with the attempt");
+        bench.wake();
+        assert_eq!(bench.link.ended(), Some(false));
+    }
+
+    #[test]
     fn giving_up_closes_the_socket_that_is_being_connected() {
         let span = Duration::from_secs(5);
         let mut bench = Bench::with("192.0.2.1:8001", |config| config.give_up_after(span));
@@ -1102,13 +1125,26 @@ mod tests {
     #[test]
     fn failures_beyond_the_first_eight_are_logged_at_powers_of_two() {
         let mut bench = Bench::new("127.0.0.1:8001");
-        let logged: Vec<u32> = (1..=40)
-            .filter(|&retries| {
-                bench.link.retries = retries;
-                bench.link.failure_level(Level::Warn) == Level::Warn
-            })
-            .collect();
+        let mut logged = Vec::new();
+        for failure in 1..=40 {
+            bench.now = DOWN_ALARM * failure;
+            bench.handle(Event::Wake);
+            bench.handle(refused());
+            if bench.link.failure_level(Level::Warn) == Level::Warn {
+                logged.push(failure);
+            }
+        }
         assert_eq!(logged, [1, 2, 3, 4, 5, 6, 7, 8, 16, 32]);
+        assert_eq!(bench.link.counters().failures, 40);
+        bench.actions();
+        bench.connect();
+        bench.handle(Event::Failed(Cause::Closed));
+        bench.actions();
+        assert_eq!(bench.link.failure_level(Level::Warn), Level::Debug, "it has sent nothing");
+        bench.connect();
+        bench.read(&mut Script::new([Ok(&b"\n"[..])]));
+        bench.handle(Event::Failed(Cause::Closed));
+        assert_eq!(bench.link.failure_level(Level::Warn), Level::Warn);
     }
 
     #[test]

@@ -76,6 +76,8 @@ struct Peer {
     retries: u32,
     down_since: Millis,
     last_attempt: u32,
+    /// Whether it was ever tried: only then can it be down.
+    is_begun: bool,
     /// What the fleet must ask for now. Closing is not among it: that is seen by the sockets.
     owed: VecDeque<SocketAddr>,
     owes_lookup: bool,
@@ -120,6 +122,7 @@ impl Oracle {
             retries: 0,
             down_since: now,
             last_attempt: 0,
+            is_begun: false,
             owed: VecDeque::new(),
             owes_lookup: false,
             is_queued: false,
@@ -442,7 +445,7 @@ impl Oracle {
     // The contract.
 
     fn is_down(&self, id: usize) -> bool {
-        !self.is_connected(id) && !self.has_ended(id)
+        self.peers[id].is_begun && !self.is_connected(id) && !self.has_ended(id)
     }
 
     fn give_up_at(&self, id: usize) -> Millis {
@@ -461,6 +464,9 @@ impl Oracle {
     fn begin(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) {
         let deadline = now.saturating_add(self.rules.connect_timeout);
         let peer = &mut self.peers[id];
+        if !peer.is_begun {
+            (peer.is_begun, peer.down_since) = (true, now);
+        }
         self.moves += 1;
         match peer.server.host() {
             Host::Name(_) => {
