@@ -1,0 +1,201 @@
+//! Ending.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::process::ChildStdout;
+use std::time::{Duration, Instant};
+
+use crate::common::{DEADLINE, Peer, Program, Server, Signal};
+use crate::{AT_ONCE, Down, Totals, addresses, start, tcpcore};
+
+fn assert_ends_well(signal: Signal) {
+    let servers = [Server::bind(), Server::bind()];
+    let down = Down::new();
+    let mut all = addresses(&servers);
+    all.push(down.address);
+    let mut program = start(&format!("-p 2 {AT_ONCE}"), all);
+    let mut peers = [servers[0].accept(), servers[1].accept()];
+    for peer in &mut peers {
+        peer.send("6\n7\n12\n1");
+        assert_eq!(program.next_line().as_deref(), Some("6"));
+        assert_eq!(program.next_line().as_deref(), Some("12"));
+    }
+    program.signal(signal);
+    assert_eq!(program.wait_exit().code(), Some(0));
+    assert_eq!(program.next_line(), None);
+    let totals = Totals::of(&program);
+    assert_eq!((totals.get("servers"), totals.get("connects")), (3, 2));
+    assert_eq!((totals.get("lines"), totals.get("bytes")), (6, 16));
+    assert_eq!((totals.get("cut"), totals.get("numbers printed")), (2, 4));
+    for peer in peers {
+        peer.wait_closed();
+    }
+}
+
+#[test]
+fn sigint_ends_with_one_line_of_totals_and_status_0() {
+    assert_ends_well(Signal::INT);
+}
+
+#[test]
+fn sigterm_ends_with_one_line_of_totals_and_status_0() {
+    assert_ends_well(Signal::TERM);
+}
+
+#[test]
+fn a_signal_ends_a_program_that_was_never_connected() {
+    let down = Down::new();
+    let mut program = start("--initial-backoff 1h --max-backoff 1h", [&down]);
+    program.wait_for_log("Connection refused by");
+    assert_eq!(crate::stop(&mut program).get("failures"), 1);
+    assert_eq!(program.next_line(), None);
+}
+
+/// So many numbers are more than a pipe holds, and less than the ring.
+const NUMBERS: usize = 20_000;
+
+/// A program that has read [`NUMBERS`] numbers and cannot print them all, as nobody reads its stdout.
+fn stuck(server: &Server) -> (Program, ChildStdout) {
+    let (mut program, stdout) = Program::spawn_unread(&mut tcpcore("", [server.address()]));
+    let text: String = (0..NUMBERS).map(|index| format!("{}\n", index * 6)).collect();
+    server.accept().send(text + "x\n");
+    program.wait_for_log("Malformed line");
+    (program, stdout)
+}
+
+#[test]
+fn what_was_read_before_a_signal_is_printed_after_it() {
+    let server = Server::bind();
+    let (mut program, stdout) = stuck(&server);
+    program.signal(Signal::TERM);
+    program.wait_for_log("Stopping on SIGTERM");
+    let lines = BufReader::new(stdout).lines().map(Result::unwrap);
+    assert!(lines.eq((0..NUMBERS).map(|index| (index * 6).to_string())));
+    assert_eq!(program.wait_exit().code(), Some(0));
+    assert_eq!(Totals::of(&program).get("numbers printed"), NUMBERS as u64);
+}
+
+fn assert_second_signal_ends_at_once(second: Signal, status: i32) {
+    let server = Server::bind();
+    let (mut program, _stdout) = stuck(&server);
+    program.signal(Signal::INT);
+    program.wait_for_log("Stopping on SIGINT");
+    program.signal(second);
+    assert_eq!(program.wait_exit().code(), Some(status));
+}
+
+#[test]
+fn a_second_sigint_ends_at_once_with_130_though_stdout_is_stuck() {
+    assert_second_signal_ends_at_once(Signal::INT, 130);
+}
+
+#[test]
+fn a_second_sigterm_ends_at_once_with_143_though_stdout_is_stuck() {
+    assert_second_signal_ends_at_once(Signal::TERM, 143);
+}
+
+#[test]
+fn a_closed_stdout_is_a_quiet_end_with_status_0() {
+    let server = Server::bind();
+    let (mut program, stdout) = Program::spawn_unread(&mut tcpcore("", [server.address()]));
+    let mut peer = server.accept();
+    // As `| head -1` does.
+    peer.send("6\n");
+    assert_eq!(first_line(stdout), "6\n");
+    // One number would do, were it not for programs that other tests start: each holds a copy of the
+    // pipe's end up to its `exec`.
+    let deadline = Instant::now() + DEADLINE;
+    while is_open(&mut peer) && Instant::now() < deadline {
+        // It fails if the connection was closed just now.
+        _ = peer.stream().write_all(b"12\n");
+    }
+    assert_eq!(program.wait_exit().code(), Some(0));
+    let is_quiet = |line: &String| line.contains(" INFO ");
+    assert!(program.log().iter().all(is_quiet), "{:?}", program.log());
+}
+
+/// Whether the other side does not close the connection within a moment.
+fn is_open(peer: &mut Peer) -> bool {
+    peer.stream().set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    let waited = peer.stream().read(&mut [0]);
+    waited.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
+}
+
+fn first_line(stdout: ChildStdout) -> String {
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn another_write_error_is_named_with_how_much_was_lost_and_status_1() {
+    let server = Server::bind();
+    let mut shell = Program::command("sh");
+    shell.args(["-c", "exec \"$0\" \"$1\" > /dev/full", env!("CARGO_BIN_EXE_tcpcore")]);
+    let mut program = Program::spawn(shell.arg(server.address().to_string()));
+    // Small enough to arrive and be read as one.
+    server.accept().send("6\n7\n12\n18\n");
+    assert_eq!(program.wait_exit().code(), Some(1));
+    let errors: Vec<_> = program.log().iter().filter(|line| line.contains(" ERROR")).collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("No space left on device"), "{errors:?}");
+    assert!(errors[0].contains("3 numbers were read and not printed"), "{errors:?}");
+}
+
+#[test]
+fn once_reads_each_server_to_its_end_and_ends_with_status_0() {
+    let servers = [Server::bind(), Server::bind(), Server::bind()];
+    let mut program = start("--once -p 2", addresses(&servers));
+    let mut peers = servers.each_ref().map(Server::accept).map(Some);
+    // The last one to end is neither the last nor the first, and sends after the others have ended.
+    for index in [2, 0, 1] {
+        let mut peer = peers[index].take().unwrap();
+        peer.send(format!("{}\njunk\n{}\n12", index * 6, index * 60));
+        peer.close();
+        assert_eq!(program.next_line(), Some((index * 6).to_string()));
+        assert_eq!(program.next_line(), Some((index * 60).to_string()));
+    }
+    assert_eq!(program.next_line(), None);
+    assert_eq!(program.wait_exit().code(), Some(0));
+    for server in &servers {
+        assert!(server.accept_within(Duration::ZERO).is_none(), "dialled once");
+    }
+}
+
+#[test]
+fn once_ends_with_status_1_if_a_server_could_not_be_connected_and_reads_the_others() {
+    let (server, down) = (Server::bind(), Down::new());
+    let mut program = start("--once -p 1", [down.address, server.address()]);
+    program.wait_for_log(&format!("Connection refused by {down}"));
+    let mut peer = server.accept();
+    peer.send("6\n");
+    peer.close();
+    assert_eq!(program.remaining_lines(), ["6"]);
+    assert_eq!(program.wait_exit().code(), Some(1));
+    let attempts = program.log().iter().filter(|line| line.contains("Trying to connect to"));
+    assert_eq!(attempts.count(), 2, "one each");
+}
+
+#[test]
+fn once_ends_with_status_1_if_a_connection_ended_by_an_error() {
+    let server = Server::bind();
+    let mut program = start("--once", [server.address()]);
+    let mut peer = server.accept();
+    peer.send("6\n");
+    assert_eq!(program.next_line().as_deref(), Some("6"));
+    peer.reset();
+    assert_eq!(program.wait_exit().code(), Some(1));
+    assert_eq!(program.next_line(), None);
+    assert!(server.accept_within(Duration::ZERO).is_none(), "dialled once");
+}
+
+#[test]
+fn once_counts_all_addresses_of_a_name_as_one_attempt() {
+    let server = Server::bind();
+    let mut program = start("--once", [format!("localhost:{}", server.port())]);
+    let mut peer = server.accept();
+    peer.send("6\n");
+    peer.close();
+    assert_eq!(program.remaining_lines(), ["6"]);
+    assert_eq!(program.wait_exit().code(), Some(0));
+}

@@ -1,0 +1,121 @@
+//! The program from outside: what stdout, the log and the exit status show, against servers on loopback
+//! that the tests play by hand.
+//!
+//! Nothing here waits for a time to pass where an event can be waited for; the few exceptions say why.
+#![cfg(all(feature = "cli", unix))]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod ending;
+mod failure;
+mod flow;
+mod lines;
+mod slices;
+mod usage;
+
+use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
+
+use common::{Program, Server};
+use socket2::{Domain, Socket, Type};
+
+/// Flags for tests that are not about delays: a server that failed is dialled again at once, and the
+/// loss of each connection is logged, however many there were before.
+const AT_ONCE: &str = "--initial-backoff 1ms --max-backoff 1ms --reset-backoff-threshold 0s";
+
+/// The program with `flags`, which are separated by blanks, and `servers`.
+fn tcpcore(flags: &str, servers: impl IntoIterator<Item = impl Display>) -> Command {
+    let mut command = Program::command(env!("CARGO_BIN_EXE_tcpcore"));
+    command.args(flags.split_whitespace());
+    command.args(servers.into_iter().map(|server| server.to_string()));
+    command
+}
+
+fn start(flags: &str, servers: impl IntoIterator<Item = impl Display>) -> Program {
+    Program::spawn(&mut tcpcore(flags, servers))
+}
+
+fn addresses(servers: &[Server]) -> Vec<SocketAddr> {
+    servers.iter().map(Server::address).collect()
+}
+
+/// Ends the program by SIGTERM and returns its totals.
+fn stop(program: &mut Program) -> Totals {
+    program.signal(common::Signal::TERM);
+    assert_eq!(program.wait_exit().code(), Some(0));
+    Totals::of(program)
+}
+
+/// The address of a server that is down.
+///
+/// The port is bound for as long as this lives, so nobody else gets it, and a socket that dials it
+/// cannot be given it as its own and be connected to itself.
+struct Down {
+    address: SocketAddr,
+    _port: Option<Socket>,
+}
+
+impl Down {
+    fn new() -> Down {
+        let port = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        port.set_reuse_address(true).unwrap();
+        port.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let address = port.local_addr().unwrap().as_socket().unwrap();
+        // Elsewhere a bound port cannot be listened on through another socket.
+        Down { address, _port: cfg!(target_os = "linux").then_some(port) }
+    }
+
+    /// The server comes up; when dropped, it is down again.
+    fn up(&self) -> Server {
+        Server::bind_at(self.address)
+    }
+}
+
+impl Display for Down {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+/// The line of totals that a program logs at its end.
+struct Totals(String);
+
+impl Totals {
+    /// Of a program that has ended.
+    fn of(program: &Program) -> Totals {
+        let mut lines = program.log().iter().filter(|line| line.ends_with(" numbers printed"));
+        let line = lines.next().expect("there is a line of totals").clone();
+        assert_eq!(lines.next(), None, "there is one line of totals");
+        Totals(line)
+    }
+
+    /// How many there were of `what`, say `malformed`.
+    fn get(&self, what: &str) -> u64 {
+        let part = self.0.split(", ").find_map(|part| part.strip_suffix(what));
+        let count = part.and_then(|part| part.split_whitespace().last());
+        count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{what} in {}", self.0))
+    }
+}
+
+/// The delay in milliseconds that a line of the log about a failure names, which is below a second.
+fn delay_ms(line: &str) -> u64 {
+    let delay = line.rsplit_once(" in ").and_then(|(_, delay)| delay.strip_suffix("ms"));
+    delay.and_then(|ms| ms.parse().ok()).unwrap_or_else(|| panic!("no delay in {line:?}"))
+}
+
+/// A figure of `/proc/PID/status` in KiB, say `VmRSS`, the memory in use, or `VmHWM`, its peak.
+#[cfg(target_os = "linux")]
+fn memory_kib(program: &Program, name: &str) -> u64 {
+    let path = format!("/proc/{}/status", program.pid().as_raw_nonzero());
+    let status = std::fs::read_to_string(path).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.expect("the kernel counts memory").parse().unwrap()
+}
+
+/// Says that a test has not tested because this system lacks what it takes.
+#[expect(clippy::print_stderr, reason = "cargo shows it with --nocapture")]
+fn skip(why: &str) {
+    eprintln!("skipped: {why}");
+}

@@ -1,0 +1,215 @@
+//! The command line and the log.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use crate::common::{Program, Server};
+use crate::{Down, start, stop, tcpcore};
+
+/// Runs what ends by itself at once.
+fn output(args: &[&str]) -> Output {
+    Program::command(env!("CARGO_BIN_EXE_tcpcore")).args(args).output().unwrap()
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap()
+}
+
+/// Asserts that `args`, together with a good server, are refused by one line on stderr that contains
+/// all of `parts`, and that the good server is not dialled.
+fn assert_refused(args: &[&str], parts: &[&str]) {
+    let server = Server::bind();
+    let address = server.address().to_string();
+    // Before them, so that it is known when they are met.
+    let output = output(&[&[address.as_str()], args].concat());
+    let message = text(output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+    assert!(output.stdout.is_empty(), "{args:?}");
+    assert!(message.ends_with('\n') && message.lines().count() == 1, "{args:?}: {message}");
+    for part in parts {
+        assert!(message.contains(part), "{args:?}: no {part:?} in {message}");
+    }
+    assert!(server.accept_within(Duration::ZERO).is_none(), "{args:?}: it was dialled");
+}
+
+#[test]
+fn a_bad_server_is_named_with_what_is_wrong_with_it() {
+    for (server, wrong) in [
+        ("localhost", "no port"),
+        ("localhost:", "no port"),
+        (":8001", "no host"),
+        ("localhost:0", "port 0"),
+        ("localhost:65536", "1 to 65535"),
+        ("localhost:-1", "1 to 65535"),
+        ("localhost:http", "not a number"),
+        ("127.0.0.1.1:8001", "IPv4"),
+        ("256.0.0.1:8001", "IPv4"),
+        ("::1:8001", "brackets"),
+        ("[::1]", "no port"),
+        ("[::1:8001", "bracket"),
+        ("[::g]:8001", "IPv6"),
+        ("http://localhost:8001", "URL"),
+        ("local host:8001", "blank"),
+        ("a..b:8001", "dot"),
+        ("", "\"\""),
+    ] {
+        assert_refused(&[server], &[&format!("\"{server}\""), wrong]);
+    }
+}
+
+#[test]
+fn no_server_is_bad_usage() {
+    let output = output(&["-p", "2"]);
+    let message = text(output.stderr);
+    assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{message}");
+    assert!(message.contains("no servers") && message.contains("host:port"), "{message}");
+}
+
+#[test]
+fn a_bad_value_is_named_with_its_flag_and_what_the_flag_takes() {
+    const DURATION: &str = "a duration with its unit";
+    const COUNT: &str = "a whole number";
+    const NUMBER: &str = "a number from";
+    for (flag, expected, values) in [
+        ("--parallelism", COUNT, ["0", "-1", "two"]),
+        ("--divisor", COUNT, ["0", "-6", "9223372036854775808"]),
+        ("--initial-backoff", DURATION, ["1", "0s", "soon"]),
+        ("--max-backoff", DURATION, ["60", "-1s", "1ms"]),
+        ("--backoff-multiplier", NUMBER, ["0.5", "NaN", "x"]),
+        ("--jitter-factor", NUMBER, ["1.5", "-0.1", "x"]),
+        ("--reset-backoff-threshold", DURATION, ["3", "-1s", "x"]),
+        ("--give-up-after", DURATION, ["0s", "3", "never"]),
+        ("--connect-timeout", DURATION, ["0s", "10", "x"]),
+        ("--idle-timeout", DURATION, ["0s", "10", "off"]),
+        ("--max-line", COUNT, ["0", "4k", "99999999999"]),
+    ] {
+        for value in values {
+            assert_refused(&[flag, value], &[flag, expected]);
+        }
+        assert_refused(&[flag], &[flag, "missing", expected]);
+        assert_refused(&[&format!("{flag}=")], &[flag, expected]);
+    }
+    for flag in ["-p", "-d"] {
+        assert_refused(&[flag, "0"], &["--", COUNT]);
+    }
+}
+
+#[test]
+fn an_unknown_flag_and_a_value_for_a_switch_are_named() {
+    assert_refused(&["--parallel"], &["--parallel", "no such flag"]);
+    assert_refused(&["-x"], &["-x", "no such flag"]);
+    assert_refused(&["--once=yes"], &["--once", "takes no value"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn arguments_that_are_not_utf_8_are_refused() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let mut command = tcpcore("", ["localhost:8001"]);
+    let output = command.arg(OsStr::from_bytes(b"\xff\x1b:1")).output().unwrap();
+    let message = text(output.stderr);
+    assert_eq!((output.status.code(), message.lines().count()), (Some(2), 1), "{message}");
+    assert!(!message.contains('\x1b'), "{message:?}");
+}
+
+const FLAGS: &[&str] = &[
+    "-p, --parallelism",
+    "-d, --divisor",
+    "--initial-backoff",
+    "--max-backoff",
+    "--backoff-multiplier",
+    "--jitter-factor",
+    "--reset-backoff-threshold",
+    "--give-up-after",
+    "--connect-timeout",
+    "--idle-timeout",
+    "--max-line",
+    "--once",
+    "-q",
+    "-v",
+    "-h, --help",
+    "-V, --version",
+];
+
+#[test]
+fn the_short_help_has_every_flag_and_fits_a_screen() {
+    let output = output(&["-h"]);
+    assert_eq!((output.status.code(), output.stderr.is_empty()), (Some(0), true));
+    let help = text(output.stdout);
+    assert!(help.lines().count() <= 24 && help.lines().all(|line| line.len() < 80), "{help}");
+    assert!(FLAGS.iter().all(|flag| help.contains(flag)), "{help}");
+}
+
+#[test]
+fn the_long_help_explains_every_flag_with_its_unit_and_default() {
+    let output = output(&["--help"]);
+    assert_eq!((output.status.code(), output.stderr.is_empty()), (Some(0), true));
+    let help = text(output.stdout);
+    assert!(FLAGS.iter().all(|flag| help.contains(flag)), "{help}");
+    let defaults = ["cores", "6", "1s", "60s", "2", "0.1", "3m", "never", "10s", "off", "4096"];
+    for default in defaults {
+        let same = [default, &default.replace("60s", "1m")];
+        assert!(same.iter().any(|text| help.contains(&format!("Default: {text}."))), "{default}");
+    }
+    assert!(help.len() > 3000, "it explains");
+}
+
+#[test]
+fn the_version_is_the_package_s() {
+    for flag in ["-V", "--version"] {
+        let output = output(&[flag]);
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(text(output.stdout), concat!("tcpcore ", env!("CARGO_PKG_VERSION"), "\n"));
+    }
+}
+
+/// The levels that a program logs which is given too many workers and then gives up.
+fn levels(adjust: impl FnOnce(&mut Command)) -> Vec<&'static str> {
+    let down = Down::new();
+    let mut command = tcpcore("-p 2 --give-up-after 1ms", [&down]);
+    adjust(&mut command);
+    let mut program = Program::spawn(&mut command);
+    assert_eq!(program.wait_exit().code(), Some(1));
+    let log = program.log();
+    ["ERROR", "WARN", "INFO", "DEBUG"]
+        .into_iter()
+        .filter(|level| log.iter().any(|line| line.contains(&format!("Z {level}"))))
+        .collect()
+}
+
+#[test]
+fn the_log_has_info_and_above_by_default() {
+    assert_eq!(levels(|_| ()), ["ERROR", "WARN", "INFO"]);
+}
+
+#[test]
+fn quiet_and_verbose_change_the_level() {
+    assert_eq!(levels(|command| _ = command.arg("-q")), ["ERROR", "WARN"]);
+    assert_eq!(levels(|command| _ = command.arg("-qq")), ["ERROR"]);
+    assert_eq!(levels(|command| _ = command.arg("-qqq")), [""; 0]);
+    assert_eq!(levels(|command| _ = command.arg("-v")), ["ERROR", "WARN", "INFO", "DEBUG"]);
+}
+
+#[test]
+fn rust_log_wins_over_the_flags() {
+    let with = |value: &'static str, flag: &'static str| {
+        levels(move |command| _ = command.env("RUST_LOG", value).arg(flag))
+    };
+    assert_eq!(with("error", "-v"), ["ERROR"]);
+    assert_eq!(with("tcpcore=debug", "-q"), ["ERROR", "WARN", "INFO", "DEBUG"]);
+}
+
+#[test]
+fn log_lines_carry_milliseconds() {
+    let server = Server::bind();
+    let mut program = start("", [server.address()]);
+    program.wait_for_log("Connected successfully to");
+    stop(&mut program);
+    for line in program.log() {
+        let shape: String =
+            line.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).take(26).collect();
+        assert_eq!(shape, "[0000-00-00T00:00:00.000Z ", "{line}");
+    }
+}
