@@ -11,7 +11,10 @@ use crate::ring::{Consumer, Doorbell};
 const WRITE_SIZE: usize = 64 * 1024;
 
 /// The numbers that are taken from a ring at once, so that the rings take turns.
-const READ_MAX: usize = 4096;
+const READ_MAX: usize = 2048;
+
+/// The longest line: a sign, 19 digits and a newline.
+const LINE_MAX: usize = "-9223372036854775808\n".len();
 
 /// What became of the numbers.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ pub(crate) fn print(
         let mut taken = 0;
         for ring in &mut rings {
             taken += ring.read(READ_MAX, |numbers| page.add(numbers));
-            if page.text.len() >= WRITE_SIZE {
+            if page.len >= WRITE_SIZE {
                 page.write_out();
             }
         }
@@ -59,8 +62,11 @@ struct Page<W, F> {
     output: W,
     /// Called, and gone, at the first error.
     on_error: Option<F>,
-    /// Whole lines, `lines` of them; written out at `WRITE_SIZE` and less than a read beyond it.
-    text: Vec<u8>,
+    short_lines: ShortLines,
+    /// In its first `len` bytes, whole lines, `lines` of them. Written out at `WRITE_SIZE`, so that a
+    /// read more always fits.
+    text: Box<[u8]>,
+    len: usize,
     lines: u64,
     written: u64,
     lost: u64,
@@ -72,7 +78,9 @@ impl<W: Write, F: FnOnce()> Page<W, F> {
         Page {
             output,
             on_error: Some(on_error),
-            text: Vec::new(),
+            short_lines: ShortLines::new(),
+            text: vec![0; WRITE_SIZE + READ_MAX * LINE_MAX].into(),
+            len: 0,
             lines: 0,
             written: 0,
             lost: 0,
@@ -86,23 +94,33 @@ impl<W: Write, F: FnOnce()> Page<W, F> {
             self.lost += count;
             return;
         }
-        let mut digits = itoa::Buffer::new();
-        for number in numbers {
-            self.text.extend_from_slice(digits.format(*number).as_bytes());
-            self.text.push(b'\n');
+        let mut long_lines = itoa::Buffer::new();
+        for &number in numbers {
+            let to = &mut self.text[self.len..];
+            if let Some(line) = self.short_lines.get(number) {
+                // All eight bytes, as that is one instruction; the next line begins behind the first.
+                to[..8].copy_from_slice(&line.text);
+                self.len += line.len();
+            } else {
+                let digits = long_lines.format(number).as_bytes();
+                to[..digits.len()].copy_from_slice(digits);
+                to[digits.len()] = b'\n';
+                self.len += digits.len() + 1;
+            }
         }
         self.lines += count;
     }
 
     /// Writes out what there is.
     fn write_out(&mut self) {
-        if self.text.is_empty() {
+        if self.len == 0 {
             return;
         }
-        let (taken, result) = write_counting(&mut self.output, &self.text);
+        let text = &self.text[..self.len];
+        let (taken, result) = write_counting(&mut self.output, text);
         if let Err(error) = result {
             // A line of which the output took only a part is lost, too.
-            let unwritten = memchr::memchr_iter(b'\n', &self.text[taken..]).count() as u64;
+            let unwritten = memchr::memchr_iter(b'\n', &text[taken..]).count() as u64;
             self.lost += unwritten;
             self.lines -= unwritten;
             self.error = Some(error);
@@ -112,7 +130,40 @@ impl<W: Write, F: FnOnce()> Page<W, F> {
         }
         self.written += self.lines;
         self.lines = 0;
-        self.text.clear();
+        self.len = 0;
+    }
+}
+
+/// The lines of the numbers from 0 to 9999, ready to be copied.
+struct ShortLines(Box<[ShortLine]>);
+
+/// A line of at most seven bytes; the last of `text` says how many.
+struct ShortLine {
+    text: [u8; 8],
+}
+
+impl ShortLines {
+    fn new() -> ShortLines {
+        let line = |number: u32| {
+            let mut text = [0; 8];
+            let line = format!("{number}\n");
+            text[..line.len()].copy_from_slice(line.as_bytes());
+            text[7] = u8::try_from(line.len()).expect("at most five bytes");
+            ShortLine { text }
+        };
+        ShortLines((0..10_000).map(line).collect())
+    }
+
+    #[inline]
+    fn get(&self, number: i64) -> Option<&ShortLine> {
+        self.0.get(usize::try_from(number).ok()?)
+    }
+}
+
+impl ShortLine {
+    #[inline]
+    fn len(&self) -> usize {
+        usize::from(self.text[7])
     }
 }
 
@@ -211,9 +262,9 @@ mod tests {
     fn the_ends_of_i64_and_zero() {
         let mut text = Vec::new();
         print_all(1, &mut text, never, |mut producers| {
-            producers[0].stage(&[i64::MIN, -6, 0, i64::MAX]);
+            producers[0].stage(&[i64::MIN, -6, 0, 9999, 10_000, i64::MAX]);
         });
-        assert_eq!(text, b"-9223372036854775808\n-6\n0\n9223372036854775807\n");
+        assert_eq!(text, b"-9223372036854775808\n-6\n0\n9999\n10000\n9223372036854775807\n");
     }
 
     #[test]
@@ -245,7 +296,7 @@ mod tests {
         impl Write for Whole {
             fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
                 assert_eq!(buf.last(), Some(&b'\n'));
-                assert!(buf.len() < WRITE_SIZE + READ_MAX * "-9223372036854775808\n".len());
+                assert!(buf.len() < WRITE_SIZE + READ_MAX * LINE_MAX);
                 self.0 += memchr::memchr_iter(b'\n', buf).count() as u64;
                 Ok(buf.len())
             }

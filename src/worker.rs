@@ -283,13 +283,12 @@ impl Sink for Producer<i64> {
 /// Opens a socket for a link, and starts to connect it.
 fn open(registry: &Registry, id: usize, address: SocketAddr) -> io::Result<TcpStream> {
     let mut socket = TcpStream::connect(address)?;
-    SockRef::from(&socket).set_tcp_keepalive(&keepalive())?;
     // Writable says that it is connected, and never changes after that, as nothing is written.
     registry.register(&mut socket, Token(id), Interest::READABLE | Interest::WRITABLE)?;
     Ok(socket)
 }
 
-/// Whether a socket that was told to connect is connected by now.
+/// Whether a socket that was told to connect is connected by now. If so, it has keepalive on.
 fn connection(socket: &TcpStream) -> Result<bool, Cause> {
     if let Some(error) = socket.take_error()? {
         return Err(error.into());
@@ -300,7 +299,11 @@ fn connection(socket: &TcpStream) -> Result<bool, Cause> {
             SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
             Err(Cause::ConnectedToItself)
         }
-        Ok(_) => Ok(true),
+        Ok(_) => {
+            // Only now, which saves four system calls for each attempt that fails.
+            SockRef::from(socket).set_tcp_keepalive(&keepalive())?;
+            Ok(true)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -338,29 +341,22 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_connected_when_its_peer_is_another() {
+    fn a_socket_with_another_as_its_peer_is_connected_and_kept_alive() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let (socket, _) = socket();
         socket.connect(&listener.local_addr().unwrap().into()).unwrap();
-        assert!(connection(&nonblocking(socket)).unwrap());
+        let socket = nonblocking(socket);
+        assert!(connection(&socket).unwrap());
+        let socket = SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(20));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
     }
 
     #[test]
     fn a_socket_that_was_never_connected_is_not_yet() {
         let (socket, _) = socket();
         assert!(!connection(&nonblocking(socket)).unwrap());
-    }
-
-    #[test]
-    fn every_socket_is_opened_with_keepalive() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let poll = Poll::new().unwrap();
-        let address = listener.local_addr().unwrap();
-        let socket = open(poll.registry(), 0, address).unwrap();
-        let socket = SockRef::from(&socket);
-        assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(20));
-        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
-        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
     }
 }
