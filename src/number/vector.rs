@@ -21,6 +21,9 @@ const BLOCK: usize = 64;
 /// a region, so that they are there.
 pub(super) const LOOK_BACK: usize = 32;
 
+/// The longest region that this room takes: positions have 32 bits.
+pub(super) const MAX_REGION: usize = u32::MAX as usize;
+
 /// The most lines with a digit that can end in a block.
 const LINES: usize = BLOCK / 2;
 
@@ -51,6 +54,10 @@ impl Vector {
         start: usize,
         batch: &mut Batch<'_, V>,
     ) -> (u64, usize) {
+        assert!(start >= LOOK_BACK && region.len() <= MAX_REGION);
+        if region.len() < start + BLOCK {
+            return (0, start);
+        }
         // SAFETY: a `Vector` exists only where `detect` has found the features.
         unsafe { judge_blocks(judge, region, start, batch) }
     }
@@ -64,11 +71,10 @@ fn judge_blocks<V: Verdicts>(
     batch: &mut Batch<'_, V>,
 ) -> (u64, usize) {
     let short_divisor = ShortDivisor::new(judge.divisor);
-    let long_divisor = LongDivisor::new(judge.divisor);
-    let mut long_lines = LongLines::new();
+    let mut long_lines = LongLines::new(judge, region, start);
     let mut lines = 0;
-    // Where the line begins that has not ended yet, and whether it is all digits so far.
-    let (mut line, mut is_plain) = (start, true);
+    // Whether the line that has not ended is all digits so far.
+    let mut is_plain = true;
     // The newlines of the block before; the first block has one right before it.
     let mut before = 1 << (BLOCK - 1);
     let mut at = start;
@@ -77,47 +83,39 @@ fn judge_blocks<V: Verdicts>(
         let newlines = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(0x0a));
         let digits = _mm512_sub_epi8(bytes, _mm512_set1_epi8(0x30));
         let others = _mm512_cmpgt_epu8_mask(digits, _mm512_set1_epi8(9)) & !newlines;
-        lines += u64::from(newlines.count_ones());
-        if is_plain && others == 0 {
+        let count = newlines.count_ones();
+        lines += u64::from(count);
+        if !(is_plain && others == 0) {
+            long_lines.judge_all(batch);
+            for end in ends(newlines, at) {
+                judge.judge_by_the_book(&region[long_lines.start()..end], batch);
+                long_lines.skip_to(end);
+            }
+        } else if count < FEWEST_SHORT {
+            long_lines.push(newlines, at, batch);
+        } else {
             let runs = Runs::new(newlines, before);
             if newlines & runs.five == 0 {
-                long_lines.judge(region, &long_divisor, batch);
+                long_lines.judge_all(batch);
                 judge_short(region, at, newlines, &runs, &short_divisor, batch);
+                long_lines.skip_to(at + BLOCK - 1 - newlines.leading_zeros() as usize);
             } else {
-                for end in ends(newlines, at) {
-                    match end - line {
-                        0 => {}
-                        len @ ..=SAFE_DIGITS => {
-                            long_lines.push(region, end, len, &long_divisor, batch);
-                        }
-                        _ => {
-                            long_lines.judge(region, &long_divisor, batch);
-                            judge.judge_by_the_book(&region[line..end], batch);
-                        }
-                    }
-                    line = end + 1;
-                }
+                long_lines.push(newlines, at, batch);
             }
-        } else {
-            long_lines.judge(region, &long_divisor, batch);
-            for end in ends(newlines, at) {
-                judge.judge_by_the_book(&region[line..end], batch);
-                line = end + 1;
-            }
-        }
-        let tail = newlines.leading_zeros();
-        if newlines != 0 {
-            line = at + BLOCK - tail as usize;
-            is_plain = true;
         }
         // What stands behind the last newline belongs to the next line.
+        let tail = newlines.leading_zeros();
+        is_plain |= newlines != 0;
         is_plain &= tail == 0 || others >> (u64::BITS - tail) == 0;
         before = newlines;
         at += BLOCK;
     }
-    long_lines.judge(region, &long_divisor, batch);
-    (lines, line)
+    long_lines.judge_all(batch);
+    (lines, long_lines.start())
 }
+
+/// A block with fewer newlines has a line of more than four bytes.
+const FEWEST_SHORT: u32 = 12;
 
 /// The positions of the newlines of the block that begins at `at`.
 #[inline]
@@ -196,61 +194,119 @@ fn judge_short<V: Verdicts>(
     batch.keep(count);
 }
 
-/// Lines of 1 to [`SAFE_DIGITS`] digits that wait until there are as many as fit a vector.
-struct LongLines {
-    /// Where they end in the region. What is behind `count` is of lines judged before.
-    ends: [usize; LONG],
-    /// How many digits they have, the number repeated in each byte.
-    lens: [u32; LONG],
-    /// The four bytes in front of their last sixteen.
-    fronts: [u32; LONG],
+/// Lines that are all digits, and wait until there are as many as fit a vector.
+struct LongLines<'a> {
+    judge: &'a Judge,
+    divisor: LongDivisor,
+    region: &'a [u8],
+    /// In `1..=count`, where the lines that wait end, and before that, where the line before them
+    /// does: positions of newlines. Behind that, whatever was there before.
+    ///
+    /// Invariant: each is at least `LOOK_BACK - 1` and less than the length of the region; from 1 on,
+    /// at least `LOOK_BACK`.
+    ends: [u32; 1 + WAITING + BLOCK],
+    /// Less than `WAITING` between two calls.
     count: usize,
 }
 
 /// As many numbers of 64 bits fit a vector.
 const LONG: usize = BLOCK / 8;
 
-impl LongLines {
-    fn new() -> LongLines {
-        LongLines { ends: [LOOK_BACK; LONG], lens: [0; LONG], fronts: [0; LONG], count: 0 }
-    }
+/// When so many lines wait, they are judged. Many more than fit a vector, since a processor stalls on
+/// what it has just stored in other pieces than it loads it.
+const WAITING: usize = 256;
 
-    /// Adds a line of 1 to [`SAFE_DIGITS`] digits that ends in front of `end`.
+impl<'a> LongLines<'a> {
+    /// No lines yet, in front of the one that begins at `start`.
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
-    fn push<V: Verdicts>(
-        &mut self,
-        region: &[u8],
-        end: usize,
-        len: usize,
-        divisor: &LongDivisor,
-        batch: &mut Batch<'_, V>,
-    ) {
-        assert!((1..=SAFE_DIGITS).contains(&len));
-        let front = region[end - 20..].first_chunk().expect("the line has a newline");
-        self.ends[self.count] = end;
-        self.lens[self.count] = u32::try_from(len).expect("just asserted") * 0x0101_0101;
-        self.fronts[self.count] = u32::from_le_bytes(*front);
-        self.count += 1;
-        if self.count == LONG {
-            self.judge(region, divisor, batch);
+    fn new(judge: &'a Judge, region: &'a [u8], start: usize) -> LongLines<'a> {
+        let before = u32::try_from(start - 1).expect("the region is shorter");
+        let divisor = LongDivisor::new(judge.divisor);
+        // Until one is stored, where the first block begins stands for an end.
+        let mut ends = [before + 1; 1 + WAITING + BLOCK];
+        ends[0] = before;
+        LongLines { judge, divisor, region, ends, count: 0 }
+    }
+
+    /// Where the first line that waits begins, or else the one that has not ended.
+    #[inline]
+    fn start(&self) -> usize {
+        self.ends[0] as usize + 1
+    }
+
+    /// While no line waits: the next one begins behind the newline at `end`.
+    #[inline]
+    fn skip_to(&mut self, end: usize) {
+        debug_assert!(self.count == 0 && (LOOK_BACK - 1..self.region.len()).contains(&end));
+        self.ends[0] = u32::try_from(end).expect("the region is shorter");
+    }
+
+    /// Adds the lines that end at the newlines of the block at `at`.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,popcnt")]
+    fn push<V: Verdicts>(&mut self, newlines: u64, at: usize, batch: &mut Batch<'_, V>) {
+        let places = _mm512_maskz_compress_epi8(newlines, INDICES.load());
+        let block =
+            _mm512_set1_epi32(u32::try_from(at).expect("the region is shorter").cast_signed());
+        let to = &mut self.ends[1 + self.count..][..BLOCK];
+        let count = newlines.count_ones() as usize;
+        for (number, to) in to.chunks_exact_mut(16).enumerate().take(count.div_ceil(16)) {
+            let places = match number {
+                0 => _mm512_castsi512_si128(places),
+                1 => _mm512_extracti32x4_epi32::<1>(places),
+                2 => _mm512_extracti32x4_epi32::<2>(places),
+                _ => _mm512_extracti32x4_epi32::<3>(places),
+            };
+            // What is stored behind the last newline is the beginning of the block.
+            let ends = _mm512_add_epi32(_mm512_cvtepu8_epi32(places), block);
+            // SAFETY: `to` is 16 numbers of four bytes, and they need no alignment.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), ends) };
+        }
+        self.count += count;
+        if self.count >= WAITING {
+            self.judge_all(batch);
         }
     }
 
-    /// Judges the lines that wait.
+    /// Judges all lines that wait.
     #[inline]
-    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
-    fn judge<V: Verdicts>(
-        &mut self,
-        region: &[u8],
-        divisor: &LongDivisor,
-        batch: &mut Batch<'_, V>,
-    ) {
-        if self.count == 0 {
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
+    fn judge_all<V: Verdicts>(&mut self, batch: &mut Batch<'_, V>) {
+        let mut first = 0;
+        while first < self.count {
+            let count = LONG.min(self.count - first);
+            self.judge(first, count, batch);
+            first += count;
+        }
+        self.ends[0] = self.ends[self.count];
+        self.count = 0;
+    }
+
+    /// Judges `count` lines, at most [`LONG`], from the `first` one on.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
+    fn judge<V: Verdicts>(&self, first: usize, count: usize, batch: &mut Batch<'_, V>) {
+        let before: &[u32; LONG] = self.ends[first..].first_chunk().expect("there is room");
+        let ends: &[u32; LONG] = self.ends[first + 1..].first_chunk().expect("there is room");
+        // SAFETY: it is eight numbers of four bytes each that are read, and they need no alignment.
+        let (before, ends_v) = unsafe {
+            (_mm256_loadu_si256(before.as_ptr().cast()), _mm256_loadu_si256(ends.as_ptr().cast()))
+        };
+        let lens = _mm256_sub_epi32(_mm256_sub_epi32(ends_v, before), _mm256_set1_epi32(1));
+        let wanted = u8::MAX >> (LONG - count);
+        let safe = i32::try_from(SAFE_DIGITS).expect("a small constant");
+        let too_long = _mm256_cmpgt_epu32_mask(lens, _mm256_set1_epi32(safe));
+        if too_long & wanted != 0 {
+            let start = self.ends[first] as usize + 1;
+            let end = self.ends[first + count] as usize + 1;
+            self.judge.judge_portably(&self.region[start..end], batch);
             return;
         }
-        let values = self.values(region);
-        let hits = divisor.divides(values) & (u8::MAX >> (LONG - self.count));
+        // An empty line is a heartbeat.
+        let wanted = wanted & _mm256_test_epi32_mask(lens, lens);
+        let values = self.values(ends, lens);
+        let hits = self.divisor.divides(values) & wanted;
         let spare = batch.spare::<LONG>();
         // SAFETY: it is eight numbers of eight bytes that are written, and they need no alignment.
         unsafe {
@@ -258,20 +314,14 @@ impl LongLines {
             _mm512_storeu_si512(spare.as_mut_ptr().cast(), kept);
         }
         batch.keep(hits.count_ones() as usize);
-        self.count = 0;
     }
 
-    /// The numbers, in order.
+    /// The numbers of the lines that end at `ends` and have `lens` digits, at most [`SAFE_DIGITS`].
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
-    fn values(&self, region: &[u8]) -> __m512i {
-        // SAFETY: it is 32 bytes each that are read, and they need no alignment.
-        let (lens, fronts) = unsafe {
-            (
-                _mm256_loadu_si256(self.lens.as_ptr().cast()),
-                _mm256_loadu_si256(self.fronts.as_ptr().cast()),
-            )
-        };
+    fn values(&self, ends: &[u32; LONG], lens: __m256i) -> __m512i {
+        // The length of a line in each byte of its lane.
+        let lens = _mm256_mullo_epi32(lens, _mm256_set1_epi32(0x0101_0101));
         // Of the last sixteen bytes, those of the even lines, and of the odd ones. A byte counts if
         // it is no farther from the end than the line is long. Pairs of digits become numbers below
         // 100, pairs of those numbers below 10^4, and then 10^8.
@@ -279,7 +329,7 @@ impl LongLines {
             15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
         ));
         let fours = |lines: [usize; 4], of_line| {
-            let bytes = load_lasts(region, lines.map(|line| self.ends[line]));
+            let bytes = self.load_lasts(lines.map(|line| ends[line]));
             let lens = _mm512_permutexvar_epi32(of_line, _mm512_castsi256_si512(lens));
             let is_digit = _mm512_cmplt_epu8_mask(from_end, lens);
             let ones = _mm512_maskz_sub_epi8(is_digit, bytes, _mm512_set1_epi8(0x30));
@@ -291,32 +341,62 @@ impl LongLines {
         let fours = _mm512_packus_epi32(fours([0, 2, 4, 6], even), fours([1, 3, 5, 7], odd));
         // The packing has brought the lines into order: for each, two numbers below 10^8.
         let eights = _mm512_madd_epi16(fours, _mm512_set1_epi32(0x0001_2710));
-        // The bytes in front of those, in the same way.
-        let from_end = _mm256_set1_epi32(0x1011_1213);
-        let is_digit = _mm256_cmplt_epu8_mask(from_end, lens);
-        let ones = _mm256_maskz_sub_epi8(is_digit, fronts, _mm256_set1_epi8(0x30));
+        let upper = _mm512_mul_epu32(eights, _mm512_set1_epi64(100_000_000));
+        let lower = _mm512_srli_epi64::<32>(eights);
+        // The four bytes in front of those, in the same way.
+        let [a, b, c, d, e, f, g, h] = ends.map(|end| self.load_front(end));
+        let bytes = _mm256_setr_epi32(a, b, c, d, e, f, g, h);
+        let is_digit = _mm256_cmplt_epu8_mask(_mm256_set1_epi32(0x1011_1213), lens);
+        let ones = _mm256_maskz_sub_epi8(is_digit, bytes, _mm256_set1_epi8(0x30));
         let pairs = _mm256_maddubs_epi16(ones, _mm256_set1_epi16(0x010a));
         let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_0064));
         let fronts = _mm512_cvtepu32_epi64(fours);
         let front = _mm512_mullo_epi64(fronts, _mm512_set1_epi64(10_000_000_000_000_000));
-        let upper = _mm512_mul_epu32(eights, _mm512_set1_epi64(100_000_000));
-        let lower = _mm512_srli_epi64::<32>(eights);
         _mm512_add_epi64(front, _mm512_add_epi64(upper, lower))
+    }
+
+    /// The sixteen bytes in front of each of these ends.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+    fn load_lasts(&self, ends: [u32; 4]) -> __m512i {
+        let [a, b, c, d] = ends.map(|end| {
+            debug_assert!((LOOK_BACK..self.region.len()).contains(&(end as usize)));
+            // SAFETY: the invariant of `ends`, and that `LOOK_BACK` is more than sixteen.
+            unsafe { _mm_loadu_si128(self.region.as_ptr().add(end as usize - 16).cast()) }
+        });
+        let ab = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
+        let cd = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd)
+    }
+
+    /// The four bytes in front of those.
+    #[inline]
+    fn load_front(&self, end: u32) -> i32 {
+        debug_assert!((LOOK_BACK..self.region.len()).contains(&(end as usize)));
+        // SAFETY: the invariant of `ends`, and that `LOOK_BACK` is more than twenty.
+        unsafe { self.region.as_ptr().add(end as usize - 20).cast::<i32>().read_unaligned() }
     }
 }
 
-/// The sixteen bytes in front of each of these positions.
-#[inline]
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
-fn load_lasts(region: &[u8], ends: [usize; 4]) -> __m512i {
-    let [a, b, c, d] = ends.map(|end| {
-        let bytes: &[u8; 16] = region[..end].last_chunk().expect("blocks begin behind as many");
-        // SAFETY: it is sixteen bytes that are read, and they need no alignment.
-        unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
-    });
-    let ab = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
-    let cd = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd)
+/// The index of each byte of a vector.
+struct Indices([u8; BLOCK]);
+
+static INDICES: Indices = Indices({
+    let mut indices = [0; BLOCK];
+    let mut index: u8 = 0;
+    while (index as usize) < BLOCK {
+        indices[index as usize] = index;
+        index += 1;
+    }
+    indices
+});
+
+impl Indices {
+    #[inline]
+    #[target_feature(enable = "avx512bw")]
+    fn load(&self) -> __m512i {
+        load(&self.0, 0)
+    }
 }
 
 /// A [`Divisor`] for numbers of 64 bits, eight of them at once.
