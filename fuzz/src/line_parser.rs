@@ -5,12 +5,14 @@ use std::num::NonZeroU64;
 use tcpcore::line::{Framed, Framer};
 use tcpcore::number::{Divisor, Judge, NumberError, Verdicts, parse};
 
-/// Limits round which something changes: the least, the words of eight bytes that the judge reads,
-/// the 18 digits that always fit and the longest i64; and the default, which few inputs outgrow.
-const MAX_LINES: [usize; 12] = [1, 2, 3, 7, 8, 9, 16, 18, 19, 20, 64, 4096];
+/// The default; the least; the 18 digits that always fit, from which on vectors may be used; the
+/// longest i64; and a vector's 64 bytes.
+const MAX_LINES: [usize; 12] = [4096, 1, 2, 3, 7, 17, 18, 19, 20, 63, 64, 65];
 
-/// Odd, even, a power of two, both ends of the range, and the default.
-const DIVISORS: [u64; 9] = [6, 1, 2, 3, 7, 10, 1 << 63, i64::MAX.cast_unsigned(), u64::MAX];
+/// The default; odd, even and powers of two; the limits of four digits and of 16 bits, for which there
+/// may be quicker ways; and the ends of the range.
+const DIVISORS: [u64; 12] =
+    [6, 1, 2, 3, 7, 9999, 10_000, 65_535, 65_536, 1 << 63, i64::MAX.cast_unsigned(), u64::MAX];
 
 /// Reads `input` as one choice of a limit, one of a divisor, the sizes of the reads and the bytes
 /// that a server sends, and panics unless the two ways agree on those.
@@ -26,9 +28,9 @@ pub fn check(input: &[u8]) {
     let expected = naive(bytes, max_line, divisor);
     let mut framer = Framer::default();
     // Twice, as two connections of one server: the second must not meet the first one's tail.
-    for connection in ["first", "second"] {
-        let seen = read(&mut framer, bytes, sizes, max_line, divisor);
-        assert_eq!(seen, expected, "{connection} connection, limit {max_line}, divisor {divisor}");
+    let divisor = Divisor::new(divisor);
+    for judge in [Judge::new(divisor, max_line), Judge::portable(divisor, max_line)] {
+        assert_eq!(read(&mut framer, bytes, sizes, max_line, judge), expected, "{judge:?}");
     }
 }
 
@@ -57,14 +59,7 @@ impl Verdicts for Seen {
 }
 
 /// The way of the program: one connection, from its first read to its end.
-fn read(
-    framer: &mut Framer,
-    bytes: &[u8],
-    sizes: &[u8],
-    max_line: usize,
-    divisor: NonZeroU64,
-) -> Seen {
-    let judge = Judge::new(Divisor::new(divisor), max_line);
+fn read(framer: &mut Framer, bytes: &[u8], sizes: &[u8], max_line: usize, judge: Judge) -> Seen {
     let mut seen = Seen::default();
     for chunk in chunks(bytes, sizes) {
         framer.feed(chunk, max_line, |framed| match framed {
@@ -84,14 +79,19 @@ fn read(
 }
 
 /// Cuts `bytes` into reads of these sizes, over and over; what no size is left for is one read.
+/// A size above 127 counts 16 bytes for each that it is above 120, so that there are long reads too.
 fn chunks<'a>(mut bytes: &'a [u8], sizes: &[u8]) -> Vec<&'a [u8]> {
+    let sizes = sizes.iter().map(|&size| match usize::from(size) {
+        size @ ..128 => size,
+        size => (size - 120) * 16,
+    });
     let mut chunks = Vec::new();
-    if sizes.iter().any(|&size| size > 0) {
-        for &size in sizes.iter().cycle() {
+    if sizes.clone().any(|size| size > 0) {
+        for size in sizes.cycle() {
             if bytes.is_empty() {
                 break;
             }
-            let (chunk, rest) = bytes.split_at(bytes.len().min(usize::from(size)));
+            let (chunk, rest) = bytes.split_at(bytes.len().min(size));
             chunks.push(chunk);
             bytes = rest;
         }
