@@ -10,6 +10,9 @@ mod line_parser;
 #[allow(unreachable_pub)]
 #[path = "../fuzz/src/partition.rs"]
 mod partition;
+// The simulation's own tests use more of it.
+#[allow(dead_code, unused_imports)]
+mod sim;
 
 fn run_seeds(target: &str, check: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -32,4 +35,11 @@ fn the_seeds_of_line_parser_pass() {
 #[test]
 fn the_seeds_of_partition_pass() {
     run_seeds("partition", partition::check);
+}
+
+#[test]
+fn the_seeds_of_fleet_pass() {
+    run_seeds("fleet", |bytes| {
+        _ = sim::run(bytes).unwrap_or_else(|violation| panic!("{violation}"))
+    });
 }
