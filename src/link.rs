@@ -169,7 +169,7 @@ pub trait Sink {
 pub struct Counters {
     /// Connections made.
     pub connects: u64,
-    /// Attempts that failed and connections that ended.
+    /// Attempts that failed and connections that ended, other than as `once` wants it.
     pub failures: u64,
     /// Bytes received.
     pub bytes: u64,
@@ -595,15 +595,18 @@ impl Link {
     /// An attempt or a connection has failed: settles when the next attempt is due, if ever.
     fn fail<R: Rng>(&mut self, cause: Cause, cx: &mut Context<'_, R>) {
         let was_connected = self.is_connected();
+        if cx.policy.once && was_connected && matches!(cause, Cause::Closed) {
+            info!("Read {} to its end", self.server);
+            self.state = State::Ended { success: true };
+            return;
+        }
         self.counters.failures += 1;
         self.failures = self.failures.saturating_add(1);
         self.fruitless = self.fruitless.saturating_add(1);
         let failure = Failure { server: &self.server, cause: &cause, was_connected };
         if cx.policy.once {
-            let success = was_connected && matches!(cause, Cause::Closed);
-            let level = if success { Level::Info } else { Level::Warn };
-            log!(level, "{failure}; not tried again");
-            self.state = State::Ended { success };
+            warn!("{failure}; not tried again");
+            self.state = State::Ended { success: false };
             return;
         }
         let delay = millis(cx.policy.backoff.delay(self.retries, cx.rng));

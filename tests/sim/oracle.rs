@@ -531,7 +531,7 @@ impl Oracle {
     fn fail(&mut self, id: usize, is_well: bool, now: Millis, chance: &mut Chance<'_>) {
         self.has_moved = true;
         self.moves += 1;
-        self.counters.failures += 1;
+        self.counters.failures += u64::from(!(self.rules.once && is_well));
         let peer = &mut self.peers[id];
         if self.rules.once {
             chance.saw(if is_well { Kind::OnceEndedWell } else { Kind::OnceEndedBadly });
