@@ -1,11 +1,11 @@
 //! Ending.
 
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
 use crate::common::{DEADLINE, Peer, Program, Server, Signal};
-use crate::{AT_ONCE, Down, Totals, addresses, start, tcpcore};
+use crate::{AT_ONCE, Down, Totals, addresses, lines_of, start, tcpcore};
 
 fn assert_ends_well(signal: Signal) {
     let servers = [Server::bind(), Server::bind()];
@@ -68,8 +68,7 @@ fn what_was_read_before_a_signal_is_printed_after_it() {
     let (mut program, stdout) = stuck(&server);
     program.signal(Signal::TERM);
     program.wait_for_log("Stopping on SIGTERM");
-    let lines = BufReader::new(stdout).lines().map(Result::unwrap);
-    assert!(lines.eq((0..NUMBERS).map(|index| (index * 6).to_string())));
+    assert!(lines_of(stdout).eq((0..NUMBERS).map(|index| (index * 6).to_string())));
     assert_eq!(program.wait_exit().code(), Some(0));
     assert_eq!(Totals::of(&program).get("numbers printed"), NUMBERS as u64);
 }
@@ -100,9 +99,9 @@ fn a_closed_stdout_is_a_quiet_end_with_status_0() {
     let mut peer = server.accept();
     // As `| head -1` does.
     peer.send("6\n");
-    assert_eq!(first_line(stdout), "6\n");
-    // One number would do, were it not for programs that other tests start: each holds a copy of the
-    // pipe's end up to its `exec`.
+    assert_eq!(lines_of(stdout).next().as_deref(), Some("6"));
+    // One number would not do: who reads the pipe notices that nobody waits for its lines when it has
+    // read another, and a program that another test starts has a copy of the pipe up to its `exec`.
     let deadline = Instant::now() + DEADLINE;
     while is_open(&mut peer) && Instant::now() < deadline {
         // It fails if the connection was closed just now.
@@ -118,12 +117,6 @@ fn is_open(peer: &mut Peer) -> bool {
     peer.stream().set_read_timeout(Some(Duration::from_millis(10))).unwrap();
     let waited = peer.stream().read(&mut [0]);
     waited.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
-}
-
-fn first_line(stdout: ChildStdout) -> String {
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    line
 }
 
 #[test]

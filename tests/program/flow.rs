@@ -1,13 +1,13 @@
 //! Flow.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::common::{Peer, Program, Server, Signal};
-use crate::{Down, Totals, start, stop, tcpcore};
+use crate::{Down, Totals, lines_of, start, stop, tcpcore};
 
 #[test]
 fn a_number_is_out_while_its_server_stays_connected_and_silent() {
@@ -84,18 +84,15 @@ fn a_stalled_reader_holds_the_servers_back_loses_nothing_and_stops_no_timer() {
     }
 
     let lines = sent.div_ceil(LINE);
-    let reader = thread::spawn(move || {
-        let mut printed = BufReader::new(stdout).lines();
-        for index in 0..lines {
-            assert_eq!(printed.next().unwrap().unwrap(), (index * 6).to_string());
-        }
-        printed
-    });
+    let mut printed = lines_of(stdout);
+    for index in 0..lines - 1 {
+        assert_eq!(printed.next(), Some((index * 6).to_string()));
+    }
     // The rest of the last line.
     peer.send(text_from(sent, lines * LINE - sent));
-    let mut printed = reader.join().unwrap();
+    assert_eq!(printed.next(), Some(((lines - 1) * 6).to_string()));
     assert_eq!(stop(&mut program).get("lines"), lines as u64);
-    assert!(printed.next().is_none());
+    assert_eq!(printed.next(), None);
 }
 
 #[test]
@@ -107,8 +104,8 @@ fn a_signal_while_servers_are_held_back_prints_all_that_was_read() {
     program.signal(Signal::TERM);
     program.wait_for_log("Stopping on SIGTERM");
     let mut lines = 0;
-    for line in BufReader::new(stdout).lines() {
-        assert_eq!(line.unwrap(), (lines * 6).to_string());
+    for line in lines_of(stdout) {
+        assert_eq!(line, (lines * 6).to_string());
         lines += 1;
     }
     assert_eq!(program.wait_exit().code(), Some(0));
@@ -157,18 +154,28 @@ fn is_writable(peer: &mut Peer, wait: Duration) -> bool {
 fn whole_lines_are_written_and_many_at_once_under_load() {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixDatagram;
-    use std::process::Stdio;
+    use std::process::{Child, Stdio};
+
+    /// A program that does not outlive its test.
+    struct Killed(Child);
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            _ = self.0.kill();
+            _ = self.0.wait();
+        }
+    }
 
     const LINES: usize = 40_000;
     let server = Server::bind();
     // A datagram is one write.
     let (ours, stdout) = UnixDatagram::pair().unwrap();
     ours.set_read_timeout(Some(crate::common::DEADLINE)).unwrap();
-    // With `--once` it ends by itself when this test does.
-    let mut command = tcpcore("--once", [server.address()]);
+    let mut command = tcpcore("", [server.address()]);
     command.stdin(Stdio::null()).stdout(OwnedFd::from(stdout));
-    let mut child = command.stderr(Stdio::null()).spawn().unwrap();
-    server.accept().send(text_from(0, LINES * LINE));
+    let _child = Killed(command.stderr(Stdio::null()).spawn().unwrap());
+    let mut peer = server.accept();
+    peer.send(text_from(0, LINES * LINE));
     let mut page = vec![0; 1 << 20];
     let (mut lines, mut writes) = (0, 0);
     while lines < LINES {
@@ -182,29 +189,11 @@ fn whole_lines_are_written_and_many_at_once_under_load() {
         writes += 1;
     }
     assert!(writes < LINES / 10, "{writes} writes");
-    assert!(child.wait().unwrap().success());
 }
 
 #[test]
 #[cfg(target_os = "linux")]
 fn an_idle_program_sleeps() {
-    use std::fs;
-
-    /// How often each thread has gone to sleep. A thread that makes a system call now and then sleeps
-    /// in between, so this tells of any.
-    fn sleeps(program: &Program) -> Vec<(String, String)> {
-        let tasks = format!("/proc/{}/task", program.pid().as_raw_nonzero());
-        let counts = fs::read_dir(tasks).unwrap().map(|task| {
-            let path = task.unwrap().path();
-            let status = fs::read_to_string(path.join("status")).unwrap();
-            let count = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
-            (fs::read_to_string(path.join("comm")).unwrap(), count.unwrap().to_owned())
-        });
-        let mut counts: Vec<_> = counts.collect();
-        counts.sort();
-        counts
-    }
-
     let servers = [Server::bind(), Server::bind()];
     let named = format!("localhost:{}", servers[1].port());
     let mut program = start("-p 2", [servers[0].address().to_string(), named]);
@@ -213,14 +202,47 @@ fn an_idle_program_sleeps() {
         peer.send("6\n12");
         assert_eq!(program.next_line().as_deref(), Some("6"));
     }
-    // That nothing happens takes time to be seen. The threads may be on their way to sleep at first,
-    // and what sleeps then, sleeps on.
+    assert_asleep(&program);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_that_holds_its_servers_back_sleeps() {
+    let server = Server::bind();
+    let (program, _stdout) = Program::spawn_unread(&mut tcpcore("", [server.address()]));
+    let mut peer = server.accept();
+    send_until_held_back(&mut peer);
+    assert_asleep(&program);
+}
+
+/// That nothing happens takes time to be seen. The threads may be on their way to sleep at first, and
+/// what sleeps then, sleeps on.
+#[cfg(target_os = "linux")]
+fn assert_asleep(program: &Program) {
     let is_asleep = (0..5).any(|_| {
-        let before = sleeps(&program);
+        let before = activity(program);
         thread::sleep(Duration::from_secs(2));
-        sleeps(&program) == before
+        activity(program) == before
     });
-    assert!(is_asleep, "{:?}", sleeps(&program));
-    program.signal(Signal::TERM);
-    assert_eq!(program.wait_exit().code(), Some(0));
+    assert!(is_asleep, "{:?}", activity(program));
+}
+
+/// By thread: how often it has gone to sleep, and the time it has run. A thread that makes a system
+/// call now and then sleeps in between, and one that never sleeps runs, so this tells of any.
+#[cfg(target_os = "linux")]
+fn activity(program: &Program) -> Vec<(String, String, Vec<String>)> {
+    let tasks = format!("/proc/{}/task", program.pid().as_raw_nonzero());
+    let tasks = std::fs::read_dir(tasks).unwrap().map(|task| {
+        let path = task.unwrap().path();
+        let read = |name| std::fs::read_to_string(path.join(name)).unwrap();
+        let status = read("status");
+        let sleeps = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+        // Behind the name in parentheses; the times in user and in system mode, in ticks.
+        let stat = read("stat");
+        let times = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
+        (read("comm"), sleeps.unwrap().to_owned(), times.map(str::to_owned).collect())
+    });
+    let mut tasks: Vec<_> = tasks.collect();
+    tasks.sort();
+    tasks
 }

@@ -14,10 +14,14 @@ mod slices;
 mod usage;
 
 use std::fmt::Display;
+use std::io::{BufRead, BufReader};
+use std::iter;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Command;
+use std::process::{ChildStdout, Command};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 
-use common::{Program, Server};
+use common::{DEADLINE, Program, Server, Signal};
 use socket2::{Domain, Socket, Type};
 
 /// Flags for tests that are not about delays: a server that failed is dialled again at once, and the
@@ -40,9 +44,24 @@ fn addresses(servers: &[Server]) -> Vec<SocketAddr> {
     servers.iter().map(Server::address).collect()
 }
 
+/// The lines of a stdout that was left to the test, each waited for up to the deadline. They are read
+/// ahead of whoever takes them by a few only.
+fn lines_of(stdout: ChildStdout) -> impl Iterator<Item = String> {
+    let (sender, receiver) = mpsc::sync_channel(64);
+    thread::spawn(move || {
+        let lines = BufReader::new(stdout).lines();
+        lines.map_while(|line| sender.send(line.unwrap()).ok()).for_each(drop);
+    });
+    iter::from_fn(move || match receiver.recv_timeout(DEADLINE) {
+        Ok(line) => Some(line),
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => panic!("no line on stdout"),
+    })
+}
+
 /// Ends the program by SIGTERM and returns its totals.
 fn stop(program: &mut Program) -> Totals {
-    program.signal(common::Signal::TERM);
+    program.signal(Signal::TERM);
     assert_eq!(program.wait_exit().code(), Some(0));
     Totals::of(program)
 }
