@@ -387,7 +387,7 @@ impl Numbers {
 
     fn push_number(&mut self, line: &mut Vec<u8>) {
         let number: u16 = self.rng.random_range(1..=666);
-        line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+        line.extend_from_slice(number.to_string().as_bytes());
     }
 }
 

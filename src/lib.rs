@@ -45,6 +45,7 @@
 //! | [`ring`] | numbers from a worker to the printer, without locks, and the doorbell |
 //! | `worker` | the poll loop: sockets, readiness, the clock |
 //! | `resolver` | names to addresses, off the loop |
+//! | [`format`](mod@format) | numbers to lines of text |
 //! | `printer` | N rings to one output |
 //! | [`Job`] | the threads: start, stop, totals |
 #![cfg_attr(feature = "cli", doc = "| [`cli`] | arguments to a `Config`, and the help |")]
@@ -62,7 +63,7 @@
 //! - `unsafe` stands in `ring`, and in `number::vector`, the judge for processors that have AVX-512,
 //!   and nowhere else.
 //! - mio is named in `worker` alone; `Instant::now` and the like are called there alone.
-//! - The rooms from `partition` to `fleet` do no I/O of their own: they see bytes as slices or
+//! - The rooms from `partition` to `fleet`, and `format`, do no I/O of their own: they see bytes as slices or
 //!   through [`Read`](std::io::Read), time as a number and randomness as an argument, so that a
 //!   simulator and a fuzzer drive the code that runs.
 //! - There is no lock in a worker's loop, and no async runtime anywhere.
@@ -72,6 +73,7 @@ pub mod backoff;
 pub mod cli;
 mod config;
 pub mod fleet;
+pub mod format;
 pub mod line;
 pub mod link;
 pub mod number;

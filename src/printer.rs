@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 
+use crate::format::{Formatter, LINE_MAX, ROOM};
 use crate::ring::{Consumer, Doorbell};
 
 /// Text is written out when there is so much of it, in bytes.
@@ -12,9 +13,6 @@ const WRITE_SIZE: usize = 64 * 1024;
 
 /// The numbers that are taken from a ring at once, so that the rings take turns.
 const READ_MAX: usize = 2048;
-
-/// The longest line: a sign, 19 digits and a newline.
-const LINE_MAX: usize = "-9223372036854775808\n".len();
 
 /// What became of the numbers.
 #[derive(Debug)]
@@ -62,7 +60,7 @@ struct Page<W, F> {
     output: W,
     /// Called, and gone, at the first error.
     on_error: Option<F>,
-    short_lines: ShortLines,
+    formatter: Formatter,
     /// In its first `len` bytes, whole lines, `lines` of them. Written out at `WRITE_SIZE`, so that a
     /// read more always fits.
     text: Box<[u8]>,
@@ -78,8 +76,8 @@ impl<W: Write, F: FnOnce()> Page<W, F> {
         Page {
             output,
             on_error: Some(on_error),
-            short_lines: ShortLines::new(),
-            text: vec![0; WRITE_SIZE + READ_MAX * LINE_MAX].into(),
+            formatter: Formatter::default(),
+            text: vec![0; WRITE_SIZE + READ_MAX * LINE_MAX + ROOM].into(),
             len: 0,
             lines: 0,
             written: 0,
@@ -94,19 +92,8 @@ impl<W: Write, F: FnOnce()> Page<W, F> {
             self.lost += count;
             return;
         }
-        let mut long_lines = itoa::Buffer::new();
         for &number in numbers {
-            let to = &mut self.text[self.len..];
-            if let Some(line) = self.short_lines.get(number) {
-                // All eight bytes, as that is one instruction; the next line begins behind the first.
-                to[..8].copy_from_slice(&line.text);
-                self.len += line.len();
-            } else {
-                let digits = long_lines.format(number).as_bytes();
-                to[..digits.len()].copy_from_slice(digits);
-                to[digits.len()] = b'\n';
-                self.len += digits.len() + 1;
-            }
+            self.len += self.formatter.write(number, &mut self.text[self.len..]);
         }
         self.lines += count;
     }
@@ -131,39 +118,6 @@ impl<W: Write, F: FnOnce()> Page<W, F> {
         self.written += self.lines;
         self.lines = 0;
         self.len = 0;
-    }
-}
-
-/// The lines of the numbers from 0 to 9999, ready to be copied.
-struct ShortLines(Box<[ShortLine]>);
-
-/// A line of at most seven bytes; the last of `text` says how many.
-struct ShortLine {
-    text: [u8; 8],
-}
-
-impl ShortLines {
-    fn new() -> ShortLines {
-        let line = |number: u32| {
-            let mut text = [0; 8];
-            let line = format!("{number}\n");
-            text[..line.len()].copy_from_slice(line.as_bytes());
-            text[7] = u8::try_from(line.len()).expect("at most five bytes");
-            ShortLine { text }
-        };
-        ShortLines((0..10_000).map(line).collect())
-    }
-
-    #[inline]
-    fn get(&self, number: i64) -> Option<&ShortLine> {
-        self.0.get(usize::try_from(number).ok()?)
-    }
-}
-
-impl ShortLine {
-    #[inline]
-    fn len(&self) -> usize {
-        usize::from(self.text[7])
     }
 }
 
