@@ -45,7 +45,7 @@ fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
     let signals = CaughtSignals::catch()?;
     let job = Job::start(config, Stdout::open()?)?;
     signals.stop(job.stop_handle())?;
-    let report = job.wait()?;
+    let report = job.wait().inspect_err(|error| info!("Totals: {}", error.totals()))?;
     if report.ending != Ending::OutputClosed {
         info!("Totals: {}", report.totals);
     }
