@@ -1,0 +1,233 @@
+//! What takes a network, a disk or a resolver of one's own: they live in namespaces that end with the
+//! processes in them, and nothing outside is touched.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{self, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::{DEADLINE, Program, Server};
+use crate::ledger::{self, Ledger};
+use crate::runner::{Form, Outcome};
+use crate::subject::{Chunk, Subject, firehose};
+
+/// The disk is full after 64 KiB: the error says how many of the numbers that were read are not in
+/// the file.
+pub(crate) fn full_disk(_: Form) -> Outcome {
+    let server = firehose(0);
+    let command = Subject::command("", &[server]);
+    let disk = Folder::new("full-disk");
+    let (mut wrapped, place) = if may(&["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]) {
+        let mut unshare = Program::command("unshare");
+        // The disk ends with the shell, so the shell shows what is in the file.
+        let script = "mount -t tmpfs -o size=64k none \"$0\" || exit 99
+            \"$@\" > \"$0/file\"
+            status=$?
+            cat \"$0/file\"
+            exit $status";
+        unshare.args(["-rm", "sh", "-c", script]).arg(&disk.0);
+        (unshare, "a disk of 64 KiB")
+    } else {
+        let mut shell = Program::command("sh");
+        shell.args(["-c", "exec \"$@\" > /dev/full", "sh"]);
+        (shell, "/dev/full, for want of a disk of its own,")
+    };
+    let subject = Subject::spawn(wrapped.arg(command.get_program()).args(command.get_args()));
+    let mut ledger = Ledger::new(1);
+    let ended = subject.wait_end(&mut ledger, 1);
+    let error = ended.log.iter().find(|line| line.contains("No space left on device"));
+    let error = error.unwrap_or_else(|| panic!("no error: {:#?}", ended.log));
+    let (_, lost) = error.split_once("; ").expect("how much was lost");
+    let (lost, _) = lost.split_once(" numbers were read and not printed").expect("as a sentence");
+    let lost: u64 = lost.parse().expect("a number");
+    assert_eq!(ledger.lines + lost, ended.total("lines"), "written and lost, and read");
+    Outcome::Seen(format!(
+        "{place} took {} whole lines, {lost} more were read and named as lost",
+        ledger.lines
+    ))
+}
+
+/// A name that is unknown at the start and for a while is dialled when it is known.
+pub(crate) fn late_name(form: Form) -> Outcome {
+    if !may(&["unshare", "-rm", "true"]) {
+        return Outcome::Skipped("unshare -rm is missing or not allowed".into());
+    }
+    // After the eighth they are logged at powers of two: the tenth line tells of the 32nd.
+    let failures = form.pick(4, 10);
+    let etc = Folder::new("late-name");
+    // Names come from the one file, and nobody is asked over the network.
+    let write = |name: &str, text: &str| fs::write(etc.0.join(name), text).expect("a file of ours");
+    write("nsswitch.conf", "hosts: files\n");
+    write("hosts", "");
+    let server = Server::bind();
+    let mut unshare = Program::command("unshare");
+    unshare.args(["-rm", "sh", "-c", "mount --bind \"$0\" /etc && exec \"$@\""]).arg(&etc.0);
+    let command = Subject::command("--initial-backoff 100ms --max-backoff 500ms", &[]);
+    unshare.arg(command.get_program()).args(command.get_args());
+    unshare.arg(format!("feed.invalid:{}", server.port()));
+    let mut subject = Subject::spawn(&mut unshare);
+    for _ in 0..failures {
+        subject.program.wait_for_log("name not resolved");
+    }
+    write("hosts", "127.0.0.1 feed.invalid\n");
+    let start = Instant::now();
+    let mut peer = server.accept();
+    let took = start.elapsed();
+    peer.send(ledger::lines(0, 1, 0, 1));
+    let mut ledger = Ledger::new(1);
+    subject.read_until(&mut ledger, |ledger| ledger.lines == 1);
+    let ended = subject.stop(&mut ledger);
+    Outcome::Seen(format!(
+        "{} failures to resolve, connected {took:.1?} after the name was known",
+        ended.total("failures"),
+    ))
+}
+
+/// The network swallows all packets, so that neither side can tell the other anything: keepalive
+/// finds it.
+pub(crate) fn half_open(form: Form) -> Outcome {
+    if !(may(&["unshare", "-rn", "true"]) && may(&["nsenter", "-V"]) && may(&["ip", "-V"])) {
+        return Outcome::Skipped("unshare -rn, nsenter or ip is missing or not allowed".into());
+    }
+    let network = match Network::new() {
+        Ok(network) => network,
+        Err(reason) => return Outcome::Skipped(reason),
+    };
+    let mut serve = network.server.command(env!("CARGO_BIN_EXE_demo-server"));
+    serve.args(["--listen", SERVER, "--interval", "100ms", "0"]);
+    let mut server = Program::spawn(&mut serve);
+    let line = server.wait_for_log("Listening on");
+    let (_, address) = line.rsplit_once(' ').expect("the line names an address");
+    let command = Subject::command("", &[address.parse().expect("an address")]);
+    let mut inside = network.client.command(command.get_program().to_str().expect("a path"));
+    let mut subject = Subject::spawn(inside.args(command.get_args()));
+    let mut lines = 0;
+    let mut found = Vec::new();
+    for _ in 0..form.pick(1, 3) {
+        assert_eq!(subject.stdout.read(DEADLINE, |_| lines += 1), Chunk::Some, "no numbers");
+        network.swallow();
+        let start = Instant::now();
+        let lost = subject.program.wait_for_log("Connection lost");
+        assert!(lost.contains("timed out"), "{lost}");
+        let took = start.elapsed();
+        assert!((15..45).contains(&took.as_secs()), "keepalive of 35 s took {took:?}");
+        found.push(took);
+        // What came before the network went.
+        while subject.stdout.read(Duration::from_millis(1), |_| lines += 1) == Chunk::Some {}
+        network.heal();
+    }
+    let start = Instant::now();
+    assert_eq!(subject.stdout.read(DEADLINE, |_| lines += 1), Chunk::Some, "no numbers any more");
+    let back = start.elapsed();
+    subject.program.signal(crate::common::Signal::TERM);
+    subject.stdout.read_to_end(|_| lines += 1);
+    assert_eq!(subject.program.wait_exit().code(), Some(0));
+    Outcome::Seen(format!(
+        "found in {found:.1?}, numbers again {back:.1?} after the network was back, {lines} lines"
+    ))
+}
+
+const SERVER: &str = "10.77.0.1";
+const CLIENT: &str = "10.77.0.2";
+
+/// Two network namespaces and a cable between them.
+struct Network {
+    server: Namespace,
+    client: Namespace,
+}
+
+impl Network {
+    fn new() -> Result<Network, String> {
+        let mut unshare = Program::command("unshare");
+        unshare.args(["-rn", "sh"]);
+        let server = Namespace::hold(unshare)?;
+        let mut unshare = server.command("unshare");
+        unshare.args(["-n", "sh"]);
+        let client = Namespace::hold(unshare)?;
+        let peer = client.pid();
+        let cable = format!("link add cable type veth peer name cable netns {peer}");
+        server.ip(&cable)?;
+        for (namespace, address) in [(&server, SERVER), (&client, CLIENT)] {
+            namespace.ip(&format!("address add {address}/24 dev cable"))?;
+            namespace.ip("link set cable up")?;
+        }
+        Ok(Network { server, client })
+    }
+
+    /// Has all packets sent to a hardware address that nobody has: they vanish without a trace.
+    fn swallow(&self) {
+        let nobody = "lladdr 02:00:00:00:00:77 dev cable nud permanent";
+        for (namespace, other) in [(&self.server, CLIENT), (&self.client, SERVER)] {
+            let swallowed = namespace.ip(&format!("neighbour replace {other} {nobody}"));
+            swallowed.expect("the namespace is ours");
+        }
+    }
+
+    fn heal(&self) {
+        for (namespace, other) in [(&self.server, CLIENT), (&self.client, SERVER)] {
+            let healed = namespace.ip(&format!("neighbour delete {other} dev cable"));
+            healed.expect("the namespace is ours");
+        }
+    }
+}
+
+/// A network namespace, which lives as long as the process that holds it.
+struct Namespace(Program);
+
+impl Namespace {
+    /// The command is a shell in a new namespace.
+    fn hold(mut shell: Command) -> Result<Namespace, String> {
+        // Not for ever, if this program should be killed.
+        let mut holder = Program::spawn(shell.args(["-c", "echo ready; exec sleep 1000"]));
+        match holder.next_line() {
+            Some(_) => Ok(Namespace(holder)),
+            None => Err(format!("no network namespace: {shell:?}")),
+        }
+    }
+
+    fn pid(&self) -> String {
+        self.0.pid().as_raw_nonzero().to_string()
+    }
+
+    /// A program in the namespace, with the rights of its owner.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Program::command("nsenter");
+        command.args(["--target", &self.pid(), "--user", "--net", "--preserve-credentials"]);
+        command.arg(program);
+        command
+    }
+
+    fn ip(&self, arguments: &str) -> Result<(), String> {
+        let output = self.command("ip").args(arguments.split(' ')).output();
+        match output {
+            Ok(output) if output.status.success() => Ok(()),
+            other => Err(format!("ip {arguments}: {other:?}")),
+        }
+    }
+}
+
+/// Whether this command can be run here.
+fn may(command: &[&str]) -> bool {
+    let mut tried = Command::new(command[0]);
+    tried.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    tried.status().is_ok_and(|status| status.success())
+}
+
+/// An empty folder, for as long as its scenario takes.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let name = format!("hostile-{name}-{}", process::id());
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).expect("a folder of cargo's");
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // If it stays, then where cargo keeps what may be thrown away.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,331 @@
+//! Servers that are killed, stopped, reset, too quick to close, too many, and back.
+
+use std::env;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+use rustix::process::set_parent_process_death_signal;
+
+use crate::common::{DEADLINE, Program, Server, Signal};
+use crate::ledger::{self, Ledger};
+use crate::runner::{Form, Outcome};
+use crate::subject::{Chunk, Ended, Subject, memory_kib, own_address, percentiles, pour};
+
+/// Tells this program to be a server: then follow the address to listen on and the number of the
+/// first connection.
+pub(crate) const SERVE: &str = "serve";
+
+/// A server that is a process of its own, so that it can be killed.
+pub(crate) fn serve() -> ! {
+    // Nobody else would end it if the scenario itself were killed.
+    set_parent_process_death_signal(Some(Signal::KILL)).expect("any process may ask for it");
+    let mut arguments = env::args().skip(2);
+    let mut argument = || arguments.next().expect("called by `ServerProcess::start`");
+    let address: SocketAddr = argument().parse().expect("an address");
+    let first: u64 = argument().parse().expect("a number");
+    let listener = TcpListener::bind(address).expect("the address is free");
+    writeln!(io::stdout(), "{}", listener.local_addr().expect("it is bound")).expect("a pipe");
+    for connection in first.. {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        pour(&mut stream, 0, connection);
+    }
+    unreachable!("it is killed");
+}
+
+struct ServerProcess {
+    process: Program,
+    address: SocketAddr,
+}
+
+impl ServerProcess {
+    fn start(address: SocketAddr, first_connection: u64) -> ServerProcess {
+        let mut command = Command::new(env::current_exe().expect("this program has a path"));
+        command.args([SERVE, &address.to_string(), &first_connection.to_string()]);
+        let mut process = Program::spawn(&mut command);
+        let line = process.next_line().expect("it says where it listens");
+        ServerProcess { process, address: line.parse().expect("an address") }
+    }
+}
+
+/// A server process is killed while it sends as fast as it can, and started again. What the kernel
+/// took from it arrives, up to a line that was cut.
+pub(crate) fn killed_server(form: Form) -> Outcome {
+    const CONNECTIONS_PER_ROUND: u64 = 1000;
+    let rounds = form.pick(5, 100);
+    let mut server = ServerProcess::start(own_address(0), 1);
+    let address = server.address;
+    let backoff = "--initial-backoff 20ms --max-backoff 20ms";
+    let mut subject = Subject::start(backoff, &[address]);
+    let mut ledger = Ledger::new(1);
+    let mut returns = Vec::new();
+    for round in 1..=rounds {
+        let enough = ledger.lines + 50_000;
+        subject.read_until(&mut ledger, |ledger| ledger.lines >= enough);
+        server.process.kill();
+        let first = round * CONNECTIONS_PER_ROUND + 1;
+        let start = Instant::now();
+        server = ServerProcess::start(address, first);
+        subject.read_until(&mut ledger, |ledger| ledger.progress(0).connection >= first);
+        returns.push(start.elapsed());
+    }
+    let ended = subject.stop(&mut ledger);
+    let (median, p99) = percentiles(returns);
+    Outcome::Seen(format!(
+        "{rounds} kills, {} lines, each exactly once, {} cut; lines again after {median:.0?} \
+         (median), {p99:.0?} (99%)",
+        ledger.lines,
+        ended.total("cut"),
+    ))
+}
+
+/// A stopped process looks alive to TCP, as its kernel answers, so it takes the idle timeout to find
+/// it, and to find it again after each connection that the kernel accepts in its name.
+pub(crate) fn stopped_server(form: Form) -> Outcome {
+    let stopped_for = form.pick(Duration::from_secs(4), Duration::from_secs(60));
+    let mut server = Program::spawn(Program::command(env!("CARGO_BIN_EXE_demo-server")).args([
+        "--interval",
+        "20ms",
+        "0",
+    ]));
+    let line = server.wait_for_log("Listening on");
+    let (_, address) = line.rsplit_once(' ').expect("the line names an address");
+    let flags = "--idle-timeout 1s --initial-backoff 100ms --max-backoff 400ms";
+    let mut subject = Subject::start(flags, &[address.parse().expect("an address")]);
+    let mut lines = 0;
+    assert_eq!(subject.stdout.read(DEADLINE, |_| lines += 1), Chunk::Some, "no numbers");
+
+    server.signal(Signal::STOP);
+    let start = Instant::now();
+    subject.program.wait_for_log("nothing received within the idle timeout");
+    let found = start.elapsed();
+    assert!(found < Duration::from_secs(11), "an idle timeout of 1 s took {found:?}");
+    while start.elapsed() < stopped_for {
+        let left = stopped_for.saturating_sub(start.elapsed());
+        // What was on its way when the server was stopped.
+        subject.stdout.read(left, |_| lines += 1);
+    }
+    let start = Instant::now();
+    server.signal(Signal::CONT);
+    assert_eq!(subject.stdout.read(DEADLINE, |_| lines += 1), Chunk::Some, "no numbers any more");
+    let back = start.elapsed();
+    subject.program.signal(Signal::TERM);
+    subject.stdout.read_to_end(|_| lines += 1);
+    assert_eq!(subject.program.wait_exit().code(), Some(0));
+    let ended = Ended { log: subject.program.log().to_vec() };
+    assert_eq!(ended.total("numbers printed"), lines, "the totals and the output");
+    Outcome::Seen(format!(
+        "found in {found:.1?} with an idle timeout of 1 s, found again {} times in {stopped_for:?}, \
+         numbers again {back:.1?} after it went on, {lines} lines",
+        ended.total("failures") - 1,
+    ))
+}
+
+/// Each connection brings a few lines and half of another one, whose digits alone would be a number,
+/// and is reset.
+pub(crate) fn reset_in_mid_line(form: Form) -> Outcome {
+    const LINES: u64 = 100;
+    let connections = form.pick(200, 5000);
+    let server = Server::bind();
+    let mut subject =
+        Subject::start("--initial-backoff 1ms --max-backoff 5ms", &[server.address()]);
+    let mut ledger = Ledger::new(1);
+    for connection in 1..=connections {
+        let mut peer = server.accept();
+        let text = ledger::lines(0, connection, 0, LINES + 1);
+        // All but the newline, then half of it, then a byte: the cut is at each place in turn.
+        let cut = usize::try_from(connection % 10).expect("a digit") + 1;
+        peer.send(&text[..text.len() - cut]);
+        // What is not read yet may be lost by a reset, so that it has to be read before.
+        let read = |ledger: &Ledger| ledger.progress(0).connection == connection;
+        subject.read_until(&mut ledger, |l| read(l) && l.progress(0).next == LINES);
+        peer.reset();
+    }
+    server.close();
+    let ended = subject.stop(&mut ledger);
+    assert_eq!(ledger.lines, connections * LINES);
+    Outcome::Seen(format!(
+        "{connections} resets, {} lines, {} half lines read and none printed",
+        ledger.lines,
+        ended.total("cut"),
+    ))
+}
+
+/// A server that accepts and closes at once is dialled ever more slowly, as if it had refused.
+pub(crate) fn accept_then_close(form: Form) -> Outcome {
+    let (flags, first, max, watched) = form.pick(
+        ("--initial-backoff 50ms --max-backoff 800ms", 50, 800, Duration::from_secs(4)),
+        ("", 1000, 60_000, Duration::from_secs(60)),
+    );
+    let server = Server::bind();
+    let subject = Subject::start(flags, &[server.address()]);
+    server.accept().close();
+    let start = Instant::now();
+    let mut closed = start;
+    let mut accepts = 1;
+    let mut delay = first;
+    while let Some(peer) = server.accept_within(watched.saturating_sub(start.elapsed())) {
+        let gap = closed.elapsed();
+        // Jitter makes it a tenth less.
+        let least = Duration::from_millis(delay) * 9 / 10;
+        assert!(gap >= least, "attempt {accepts} came after {gap:?}, {least:?} at the earliest");
+        accepts += 1;
+        delay = max.min(delay * 2);
+        // Whatever follows, follows this moment.
+        closed = Instant::now();
+        peer.close();
+    }
+    assert!(accepts > 3, "it was not dialled again: {accepts} connections in {watched:?}");
+    let ended = subject.stop(&mut Ledger::new(1));
+    Outcome::Seen(format!(
+        "{accepts} connections in {watched:?}, each no sooner than its back-off of {first} ms and \
+         more, {} lines in the log",
+        ended.log.len(),
+    ))
+}
+
+/// A thousand servers break down at the same moment, stay down, and come back at the same moment.
+pub(crate) fn thousand_down_and_back(form: Form) -> Outcome {
+    const SERVERS: usize = 1000;
+    // The longest delay: of a server that was down for less, the back-off has come no further.
+    let (flags, down, longest) = form.pick(
+        ("--initial-backoff 100ms --max-backoff 1s", Duration::from_secs(2), 1100),
+        ("", Duration::from_secs(30), 35_200),
+    );
+    let addresses: Vec<SocketAddr> = (0..SERVERS).map(own_address).collect();
+    let mut crowd = Crowd::listen(&addresses);
+    let addresses = crowd.addresses();
+    let mut subject = Subject::start(&format!("{flags} --connect-timeout 60s"), &addresses);
+    let mut ledger = Ledger::new(SERVERS);
+    crowd.accept(SERVERS, DEADLINE, |server| ledger::lines(server, 1, 0, 1));
+    subject.read_until(&mut ledger, |ledger| ledger.lines == SERVERS as u64);
+    let before_kib = memory_kib(&subject.program, "VmRSS");
+    drop(crowd);
+    thread::sleep(down);
+
+    let mut crowd = Crowd::listen(&addresses);
+    let back = crowd.accept(SERVERS, DEADLINE, |server| ledger::lines(server, 2, 0, 1));
+    subject.read_until(&mut ledger, |ledger| ledger.lines == 2 * SERVERS as u64);
+    let last = *back.iter().max().expect("a thousand");
+    let (median, p99) = percentiles(back);
+    // The machine may be slow; a server that waits for another delay would be later than that.
+    let limit = Duration::from_millis(longest) + Duration::from_secs(10);
+    assert!(last < limit, "the last one came back after {last:?}");
+    let more = crowd.accept(1, Duration::from_millis(500), |_| Vec::new());
+    assert!(more.is_empty(), "a server was dialled though it was connected");
+    let after_kib = memory_kib(&subject.program, "VmHWM");
+    let ended = subject.stop(&mut ledger);
+    assert_eq!(ended.total("connects"), 2 * SERVERS as u64);
+    Outcome::Seen(format!(
+        "{} failures while down for {down:?}, all connected again: median {median:.1?}, 99% \
+         {p99:.1?}, last {last:.1?}; memory {before_kib} KiB before, {after_kib} KiB at most",
+        ended.total("failures"),
+    ))
+}
+
+/// With fewer descriptors than servers, the rest wait until there are some.
+pub(crate) fn descriptor_limit(form: Form) -> Outcome {
+    const LIMIT: usize = 48;
+    let servers = form.pick(150, 1000);
+    let addresses: Vec<SocketAddr> = (0..servers).map(own_address).collect();
+    let mut crowd = Crowd::listen(&addresses);
+    let command =
+        Subject::command("--initial-backoff 20ms --max-backoff 100ms -p 2", &crowd.addresses());
+    let mut limited = Program::command("sh");
+    limited.args(["-c", &format!("ulimit -n {LIMIT}; exec \"$@\""), "sh"]);
+    limited.arg(command.get_program()).args(command.get_args());
+    let mut subject = Subject::spawn(&mut limited);
+    let mut ledger = Ledger::new(servers);
+    let mut turns = 0;
+    let mut most = 0;
+    let start = Instant::now();
+    while ledger.lines < servers as u64 {
+        assert!(start.elapsed() < DEADLINE, "{} of {servers} served", ledger.lines);
+        let pause = Duration::from_millis(300);
+        let turn = crowd.accept(servers, pause, |server| ledger::lines(server, 1, 0, 1)).len();
+        subject.read_until(&mut ledger, |ledger| ledger.lines >= crowd.accepted);
+        turns += 1;
+        most = most.max(turn);
+        crowd.close_accepted();
+    }
+    assert!(most < LIMIT, "{most} connections with {LIMIT} descriptors");
+    let ended = subject.stop(&mut ledger);
+    let complaints = ended.count("Too many open files");
+    assert!(complaints > 0, "nothing said why: {:#?}", ended.log);
+    Outcome::Seen(format!(
+        "{servers} servers with {LIMIT} descriptors: served in {turns} turns of {most} at most, {} \
+         failures, {complaints} of them in the log",
+        ended.total("failures"),
+    ))
+}
+
+/// Many servers in one thread.
+struct Crowd {
+    poll: Poll,
+    listeners: Vec<Option<mio::net::TcpListener>>,
+    streams: Vec<(usize, mio::net::TcpStream)>,
+    /// The connections so far.
+    accepted: u64,
+}
+
+impl Crowd {
+    fn listen(addresses: &[SocketAddr]) -> Crowd {
+        let poll = Poll::new().expect("there are descriptors");
+        let listen = |(server, address): (usize, &SocketAddr)| {
+            let mut listener = mio::net::TcpListener::bind(*address)
+                .unwrap_or_else(|error| panic!("bind {address}: {error}"));
+            poll.registry()
+                .register(&mut listener, Token(server), Interest::READABLE)
+                .expect("a fresh socket can be polled");
+            Some(listener)
+        };
+        let listeners = addresses.iter().enumerate().map(listen).collect();
+        Crowd { poll, listeners, streams: Vec::new(), accepted: 0 }
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let address = |l: &mio::net::TcpListener| l.local_addr().expect("it is bound");
+        self.listeners.iter().flatten().map(address).collect()
+    }
+
+    /// Takes so many connections, or those that come before a pause of this length, sends each what
+    /// `text` says for its server, and returns when they came.
+    fn accept(
+        &mut self,
+        count: usize,
+        pause: Duration,
+        text: impl Fn(usize) -> Vec<u8>,
+    ) -> Vec<Duration> {
+        let start = Instant::now();
+        let mut came = Vec::new();
+        let mut events = Events::with_capacity(1024);
+        while came.len() < count {
+            self.poll.poll(&mut events, Some(pause)).expect("a poll without signals");
+            if events.is_empty() {
+                break;
+            }
+            for event in &events {
+                let server = event.token().0;
+                let Some(listener) = &self.listeners[server] else { continue };
+                while let Ok((mut stream, _)) = listener.accept() {
+                    came.push(start.elapsed());
+                    self.accepted += 1;
+                    // A few bytes always fit into a fresh socket.
+                    stream.write_all(&text(server)).expect("the connection stands");
+                    self.streams.push((server, stream));
+                }
+            }
+        }
+        came
+    }
+
+    /// Closes what was accepted, and the listeners with it.
+    fn close_accepted(&mut self) {
+        for (server, _) in self.streams.drain(..) {
+            self.listeners[server] = None;
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! A thousand servers that misbehave at random, for as long as one likes: everything that they sent
+//! is printed exactly once and in order, and memory stays flat.
+//!
+//! First comes the storm. Then all faults stop: every server is connected again within the longest
+//! delay, and what it sends is printed.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+
+use crate::common::{DEADLINE, Server};
+use crate::ledger::{Ledger, Progress, Record, Records, number};
+use crate::runner::{Form, Outcome};
+use crate::subject::{Chunk, Subject, memory_kib, own_address};
+
+const SERVERS: usize = 1000;
+
+/// The numbers of the one connection that each server takes when the faults have stopped.
+const LAST_LINES: u64 = 10;
+
+/// No pause of a server that goes on is as long; a silent one is found by it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+const FLAGS: &str = "-p 2 --initial-backoff 50ms --max-backoff 2s --reset-backoff-threshold 1s \
+                     --idle-timeout 5s";
+
+/// The program's memory: with the servers' unfinished lines, rings and buffers it needs a few MiB.
+const MOST_KIB: u64 = 48 * 1024;
+
+pub(crate) fn soak(form: Form) -> Outcome {
+    let storm = Duration::from_secs(form.soak_seconds);
+    let world = Arc::new(World::new());
+    let _over = OverOnDrop(Arc::clone(&world));
+    let (servers, addresses) = open_servers(form.seed, &world);
+    let mut command = Subject::command(FLAGS, &addresses);
+    // A line for each failure would be a million of them in an hour.
+    command.env("RUST_LOG", "error,tcpcore=info,tcpcore::link=off");
+    let mut subject = Subject::spawn(&mut command);
+    let mut ledger = Ledger::with_records(&world.records);
+    let mut memory = Memory::default();
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(form.seed);
+
+    let start = Instant::now();
+    let mut stall_at = Duration::from_secs(3);
+    while start.elapsed() < storm {
+        let chunk = subject.stdout.read(Duration::from_millis(100), |line| ledger.enter(line));
+        assert_ne!(chunk, Chunk::End, "the program ended");
+        memory.sample(&subject, start.elapsed());
+        if start.elapsed() > stall_at {
+            // The rings fill, and the servers are held back.
+            thread::sleep(Duration::from_millis(rng.random_range(100..1500)));
+            stall_at = start.elapsed() + Duration::from_secs(rng.random_range(2..10));
+        }
+    }
+    let (stormed, storm_lines) = (start.elapsed(), ledger.lines);
+
+    world.is_calm.store(true, Relaxed);
+    let start = Instant::now();
+    subject.read_until(&mut ledger, |ledger| {
+        (0..SERVERS).all(|server| {
+            let last = world.last[server].load(Relaxed);
+            last > 0 && ledger.progress(server) >= Progress { connection: last, next: LAST_LINES }
+        })
+    });
+    let calmed = start.elapsed();
+    let most_kib = memory_kib(&subject.program, "VmHWM");
+    world.is_over.store(true, Relaxed);
+    let ended = subject.stop(&mut ledger);
+    for server in servers {
+        server.join().expect("a server does not panic");
+    }
+    ledger.settle_all();
+    assert!(most_kib < MOST_KIB, "{most_kib} KiB of memory");
+    let (early_kib, late_kib) = memory.early_and_late(stormed);
+    assert!(late_kib <= early_kib + early_kib / 4 + 2048, "{early_kib} KiB became {late_kib} KiB");
+    Outcome::Seen(format!(
+        "seed {}, {stormed:.0?} of storm, {storm_lines} lines ({:.0} a second), {} connects, {} \
+         failures, {} resets, {} malformed, {} too long, {} cut; {} numbers printed, each exactly \
+         once; all back {calmed:.1?} after the storm; memory {early_kib} KiB in its first third, \
+         {late_kib} KiB in its last, {most_kib} KiB at most",
+        form.seed,
+        storm_lines as f64 / stormed.as_secs_f64(),
+        ended.total("connects"),
+        ended.total("failures"),
+        world.resets.load(Relaxed),
+        ended.total("malformed"),
+        ended.total("too long"),
+        ended.total("cut"),
+        ended.total("numbers printed"),
+    ))
+}
+
+/// What the servers and the judge share.
+struct World {
+    records: Arc<Records>,
+    /// By server: its connection since the calm, when all its lines are sent.
+    last: Vec<AtomicU64>,
+    resets: AtomicU64,
+    /// All faults stop.
+    is_calm: AtomicBool,
+    /// The servers end.
+    is_over: AtomicBool,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            records: Records::new(SERVERS),
+            last: (0..SERVERS).map(|_| AtomicU64::new(0)).collect(),
+            resets: AtomicU64::new(0),
+            is_calm: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Ends the servers when the judge fails, so that they do not disturb the next scenario.
+struct OverOnDrop(Arc<World>);
+
+impl Drop for OverOnDrop {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Relaxed);
+    }
+}
+
+fn open_servers(seed: u64, world: &Arc<World>) -> (Vec<JoinHandle<()>>, Vec<SocketAddr>) {
+    let open = |index: usize| {
+        let listener = Server::bind_at(own_address(index));
+        let address = listener.address();
+        let feed = Feed {
+            index,
+            address,
+            connection: 0,
+            rng: Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_add(index as u64 + 1)),
+            world: Arc::clone(world),
+        };
+        // A thread of its own keeps a server's story straight; it needs little.
+        let thread = thread::Builder::new().stack_size(128 * 1024);
+        let thread = thread.spawn(move || feed.run(listener)).expect("there is memory for threads");
+        (thread, address)
+    };
+    (0..SERVERS).map(open).unzip()
+}
+
+/// A server that misbehaves.
+struct Feed {
+    index: usize,
+    address: SocketAddr,
+    /// The number of the last connection.
+    connection: u64,
+    rng: Xoshiro256PlusPlus,
+    world: Arc<World>,
+}
+
+impl Feed {
+    fn run(mut self, mut listener: Server) {
+        while !self.world.is_over.load(Relaxed) {
+            if !self.world.is_calm.load(Relaxed) && self.rng.random_ratio(1, 8) {
+                listener.close();
+                self.pause(1000);
+                listener = Server::bind_at(self.address);
+            }
+            if let Some(mut peer) = listener.accept_within(Duration::from_millis(100)) {
+                self.connection += 1;
+                let (sent, is_whole) = self.serve(peer.stream());
+                let connection = self.connection;
+                self.world.records.add(self.index, Record { connection, sent, is_whole });
+            }
+        }
+    }
+
+    /// Serves a connection to its end. Returns how many numbers were sent, and whether all of them
+    /// must have been read.
+    fn serve(&mut self, stream: &mut TcpStream) -> (u64, bool) {
+        let mut sent = 0;
+        if self.world.is_calm.load(Relaxed) {
+            return self.serve_last(stream);
+        }
+        let ending = self.rng.random_range(0..10);
+        // One in ten is closed at once.
+        let batches = if ending == 0 { 0 } else { self.rng.random_range(0..40) };
+        for _ in 0..batches {
+            if self.world.is_calm.load(Relaxed) {
+                break;
+            }
+            if self.send_batch(stream, &mut sent).is_err() {
+                return (sent, false);
+            }
+            self.pause(500);
+        }
+        match ending {
+            // Silent until the other side has had enough.
+            1 => return (sent, reaches_end(stream)),
+            2 | 3 => {
+                // Half of the next line: its digits are a number, which must not be printed.
+                let next = number(self.index, self.connection, sent).to_string();
+                let half = self.rng.random_range(1..next.len());
+                if stream.write_all(&next.as_bytes()[..half]).is_err() {
+                    return (sent, false);
+                }
+            }
+            _ => {}
+        }
+        if ending % 3 == 0 && ending > 0 {
+            self.world.resets.fetch_add(1, Relaxed);
+            let linger = Some(Duration::ZERO);
+            socket2::SockRef::from(&*stream).set_linger(linger).expect("a socket takes it");
+            return (sent, false);
+        }
+        (sent, is_open(stream) && stream.shutdown(Shutdown::Write).is_ok() && reaches_end(stream))
+    }
+
+    /// The faults have stopped: a few lines, and the connection stays.
+    fn serve_last(&mut self, stream: &mut TcpStream) -> (u64, bool) {
+        for sequence in 0..LAST_LINES {
+            let line = format!("{}\n", number(self.index, self.connection, sequence));
+            if stream.write_all(line.as_bytes()).is_err() {
+                return (sequence, false);
+            }
+        }
+        self.world.last[self.index].store(self.connection, Relaxed);
+        (LAST_LINES, reaches_end(stream))
+    }
+
+    /// Sends lines in one or several writes. The count is right if all goes well, and otherwise at
+    /// least what was received.
+    fn send_batch(&mut self, stream: &mut TcpStream, sent: &mut u64) -> io::Result<()> {
+        // A burst of a megabyte fills the sockets' buffers, so that writes wait for the program.
+        let count = if self.rng.random_ratio(1, 500) { 50_000 } else { 30 };
+        let mut text = Vec::new();
+        for _ in 0..self.rng.random_range(1..=count) {
+            self.add_line(&mut text, *sent);
+            *sent += 1;
+        }
+        let mut rest = text.as_slice();
+        if self.rng.random_ratio(1, 4) {
+            for _ in 0..self.rng.random_range(1..10) {
+                let (piece, behind) = rest.split_at(self.rng.random_range(0..rest.len().min(60)));
+                stream.write_all(piece)?;
+                rest = behind;
+                self.pause(3);
+            }
+        }
+        stream.write_all(rest)
+    }
+
+    /// Adds a line with a number as servers write them, and sometimes one that is none before it.
+    fn add_line(&mut self, text: &mut Vec<u8>, sequence: u64) {
+        match self.rng.random_range(0..400) {
+            0 => text.extend_from_slice(b"junk\n"),
+            1 => text.extend_from_slice(b"6 6\0\xff\x1b[2J\r\n"),
+            2 => text.extend_from_slice(b"\n"),
+            3 => text.extend_from_slice(b"99999999999999999999\n"),
+            4 => {
+                let length = self.rng.random_range(4097..20_000);
+                text.resize(text.len() + length, b'6');
+                text.push(b'\n');
+            }
+            _ => {}
+        }
+        let number = number(self.index, self.connection, sequence);
+        let line = match self.rng.random_range(0..20) {
+            0 => format!("{number}\r\n"),
+            1 => format!("+{number}\n"),
+            2 => format!(" \t{number}  \n"),
+            3 => format!("000{number}\n"),
+            _ => format!("{number}\n"),
+        };
+        text.extend_from_slice(line.as_bytes());
+    }
+
+    /// Sleeps for up to so many milliseconds; half the pauses are much shorter.
+    fn pause(&mut self, most_ms: u64) {
+        let most_ms = if self.rng.random() { most_ms } else { most_ms / 10 };
+        let pause = Duration::from_millis(self.rng.random_range(0..=most_ms));
+        assert!(pause < IDLE_TIMEOUT);
+        thread::sleep(pause);
+    }
+}
+
+/// Whether the other side has not closed the connection first, say because this machine was so busy
+/// that its idle timeout ran out.
+fn is_open(stream: &TcpStream) -> bool {
+    let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    let is_open = peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    is_open && stream.set_nonblocking(false).is_ok()
+}
+
+/// Waits until the other side closes the connection: in good order if it has read everything, by a
+/// reset if not.
+fn reaches_end(stream: &mut TcpStream) -> bool {
+    // As long as it takes: the program may be held back by its reader, but not for ever.
+    debug_assert_eq!(stream.read_timeout().ok().flatten(), Some(DEADLINE));
+    matches!(stream.read(&mut [0]), Ok(0))
+}
+
+/// The program's memory over time, at most once a second.
+#[derive(Default)]
+struct Memory(Vec<(Duration, u64)>);
+
+impl Memory {
+    fn sample(&mut self, subject: &Subject, now: Duration) {
+        let is_due = self.0.last().is_none_or(|(at, _)| now - *at > Duration::from_secs(1));
+        if is_due {
+            self.0.push((now, memory_kib(&subject.program, "VmRSS")));
+        }
+    }
+
+    /// The most in the first and in the last third of a span.
+    fn early_and_late(&self, span: Duration) -> (u64, u64) {
+        let most = |wanted: fn(Duration, Duration) -> bool| {
+            let samples = self.0.iter().filter(|(at, _)| wanted(*at, span));
+            samples.map(|(_, kib)| *kib).max().expect("a sample a second")
+        };
+        (most(|at, span| at <= span / 3), most(|at, span| at >= span * 2 / 3))
+    }
+}

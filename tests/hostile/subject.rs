@@ -1,0 +1,198 @@
+//! The program under test, its output as a stream, and what the system says of it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::process::{ChildStdout, Command};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::{DEADLINE, Program, Server, Signal};
+use crate::ledger::{self, Ledger};
+
+/// The program, prints all numbers, with its output unread until somebody asks for it.
+pub(crate) struct Subject {
+    pub(crate) program: Program,
+    pub(crate) stdout: Stdout,
+}
+
+impl Subject {
+    pub(crate) fn start(flags: &str, servers: &[SocketAddr]) -> Subject {
+        Subject::spawn(&mut Subject::command(flags, servers))
+    }
+
+    /// The command with flags, separated by blanks, and servers.
+    pub(crate) fn command(flags: &str, servers: &[SocketAddr]) -> Command {
+        let mut command = Program::command(env!("CARGO_BIN_EXE_tcpcore"));
+        command.args(["--divisor", "1"]).args(flags.split_whitespace());
+        command.args(servers.iter().map(SocketAddr::to_string));
+        command
+    }
+
+    pub(crate) fn spawn(command: &mut Command) -> Subject {
+        let (program, stdout) = Program::spawn_unread(command);
+        Subject { program, stdout: Stdout::new(stdout) }
+    }
+
+    /// Reads into the ledger until something has come true.
+    pub(crate) fn read_until(
+        &mut self,
+        ledger: &mut Ledger,
+        mut done: impl FnMut(&Ledger) -> bool,
+    ) {
+        let deadline = Instant::now() + DEADLINE;
+        while !done(ledger) {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            assert!(!wait.is_zero(), "not within {DEADLINE:?}");
+            // Short, for `done` may look at more than the ledger.
+            let read = self.stdout.read(Duration::from_millis(10).min(wait), |l| ledger.enter(l));
+            if read == Chunk::End {
+                self.program.wait_exit();
+                panic!("the program ended: {:#?}", self.program.log());
+            }
+        }
+    }
+
+    /// Stops the program and reads what is left into the ledger.
+    pub(crate) fn stop(mut self, ledger: &mut Ledger) -> Ended {
+        self.program.signal(Signal::TERM);
+        self.wait_end(ledger, 0)
+    }
+
+    /// Reads to the end, which must come by itself and with this exit status.
+    pub(crate) fn wait_end(mut self, ledger: &mut Ledger, status: i32) -> Ended {
+        self.stdout.read_to_end(|line| ledger.enter(line));
+        assert_eq!(self.program.wait_exit().code(), Some(status), "{:#?}", self.program.log());
+        let ended = Ended { log: self.program.log().to_vec() };
+        assert_eq!(ended.total("numbers printed"), ledger.lines, "the totals and the output");
+        ended
+    }
+}
+
+/// A program that has ended, as its log tells it.
+pub(crate) struct Ended {
+    pub(crate) log: Vec<String>,
+}
+
+impl Ended {
+    /// A figure of the totals, by its words.
+    pub(crate) fn total(&self, words: &str) -> u64 {
+        let line = self.log.iter().find_map(|line| line.split_once("Totals: "));
+        let (_, totals) = line.unwrap_or_else(|| panic!("no totals: {:#?}", self.log));
+        let figure = totals.split(", ").find_map(|part| part.strip_suffix(words));
+        figure.and_then(|n| n.trim().parse().ok()).unwrap_or_else(|| panic!("{words}: {totals}"))
+    }
+
+    /// How many lines of the log have these words.
+    pub(crate) fn count(&self, words: &str) -> usize {
+        self.log.iter().filter(|line| line.contains(words)).count()
+    }
+}
+
+/// Stdout of the program, read no faster than it is asked for but for a few chunks.
+pub(crate) struct Stdout {
+    chunks: Receiver<Vec<u8>>,
+    /// The line whose end has not come.
+    partial: Vec<u8>,
+}
+
+/// What became of an attempt to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chunk {
+    Some,
+    /// Nothing came in time.
+    Nothing,
+    End,
+}
+
+impl Stdout {
+    fn new(mut pipe: ChildStdout) -> Stdout {
+        let (sender, chunks) = mpsc::sync_channel(2);
+        thread::spawn(move || {
+            let mut buffer = vec![0; 64 * 1024];
+            while let Ok(length @ 1..) = pipe.read(&mut buffer) {
+                if sender.send(buffer[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Stdout { chunks, partial: Vec::new() }
+    }
+
+    /// Waits for a chunk and hands on the lines that it completes, without their newlines.
+    pub(crate) fn read(&mut self, wait: Duration, mut each: impl FnMut(&[u8])) -> Chunk {
+        let chunk = match self.chunks.recv_timeout(wait) {
+            Ok(chunk) => chunk,
+            Err(RecvTimeoutError::Timeout) => return Chunk::Nothing,
+            Err(RecvTimeoutError::Disconnected) => return Chunk::End,
+        };
+        let mut rest = chunk.as_slice();
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            self.partial.extend_from_slice(&rest[..end]);
+            each(&self.partial);
+            self.partial.clear();
+            rest = &rest[end + 1..];
+        }
+        self.partial.extend_from_slice(rest);
+        Chunk::Some
+    }
+
+    pub(crate) fn read_to_end(&mut self, mut each: impl FnMut(&[u8])) {
+        loop {
+            match self.read(DEADLINE, &mut each) {
+                Chunk::Some => {}
+                Chunk::Nothing => panic!("stdout has no end within {DEADLINE:?}"),
+                Chunk::End => return,
+            }
+        }
+    }
+}
+
+/// A figure of /proc/PID/status in KiB, say `VmRSS` or `VmHWM`.
+pub(crate) fn memory_kib(program: &Program, name: &str) -> u64 {
+    let path = format!("/proc/{}/status", program.pid().as_raw_nonzero());
+    let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.parse().ok()).unwrap_or_else(|| panic!("no {name} in {path}"))
+}
+
+/// The address that belongs to a server of a scenario, on any free port.
+///
+/// The program's own end of a connection always is 127.0.0.1, so it can never take the port of a
+/// server that is down.
+pub(crate) fn own_address(server: usize) -> SocketAddr {
+    let [.., high, low] = server.to_be_bytes();
+    SocketAddr::from(([127, 77, high, low.saturating_add(1)], 0))
+}
+
+/// A server that sends its first client the numbers of connection 1 as fast as they are taken, until
+/// that fails.
+pub(crate) fn firehose(server: usize) -> SocketAddr {
+    let listener = Server::bind();
+    let address = listener.address();
+    thread::spawn(move || {
+        let Some(mut peer) = listener.accept_within(DEADLINE) else { return };
+        pour(peer.stream(), server, 1);
+    });
+    address
+}
+
+/// Sends numbers until the other side is gone.
+pub(crate) fn pour(stream: &mut impl Write, server: usize, connection: u64) {
+    const BATCH: u64 = 4096;
+    for batch in 0.. {
+        let text = ledger::lines(server, connection, batch * BATCH, BATCH);
+        if stream.write_all(&text).is_err() {
+            return;
+        }
+    }
+}
+
+/// A median and a 99th percentile.
+pub(crate) fn percentiles<T: Copy + Ord>(mut values: Vec<T>) -> (T, T) {
+    assert!(!values.is_empty(), "nothing was measured");
+    values.sort_unstable();
+    (values[values.len() / 2], values[values.len() * 99 / 100])
+}
