@@ -32,6 +32,9 @@ const READ_SIZE: usize = 64 * 1024;
 /// neighbours nor the timers.
 pub const READ_BUDGET: usize = 256 * 1024;
 
+// A turn is a number of whole reads, each of whole pages.
+const _: () = assert!(READ_BUDGET.is_multiple_of(READ_SIZE) && READ_SIZE.is_power_of_two());
+
 /// The timers that may expire in a turn, so that ten thousand servers to be dialled at once do not keep
 /// the connected ones waiting.
 pub const TIMERS_PER_TURN: usize = 64;
