@@ -115,7 +115,7 @@ impl Wish {
                 Long("interval") => {
                     arguments.interval =
                         value(&mut parser, "--interval", INTERVAL_TAKES, |text| {
-                            humantime::parse_duration(text).ok().filter(|d| *d <= INTERVAL_MAX)
+                            tcpcore::cli::parse_duration(text).ok().filter(|d| *d <= INTERVAL_MAX)
                         })?;
                 }
                 Long("count") => {

@@ -71,6 +71,30 @@ impl Backoff {
         Ok(Backoff { initial, max, multiplier, jitter })
     }
 
+    /// The delay before the first retry, without its jitter.
+    #[must_use]
+    pub fn initial(&self) -> Duration {
+        self.initial
+    }
+
+    /// The cap of the delay before its jitter.
+    #[must_use]
+    pub fn max(&self) -> Duration {
+        self.max
+    }
+
+    /// What the delay grows by from one retry to the next.
+    #[must_use]
+    pub fn multiplier(&self) -> f64 {
+        self.multiplier
+    }
+
+    /// The share of the delay by which it is spread to either side.
+    #[must_use]
+    pub fn jitter(&self) -> f64 {
+        self.jitter
+    }
+
     /// The delay before retry `attempt`, counted from 0: one of [`bounds`](Self::bounds), all of
     /// them equally likely.
     #[must_use]
@@ -110,6 +134,7 @@ impl Default for Backoff {
 
 /// A setting of a [`Backoff`] that is outside its bounds.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum BackoffError {
     /// The initial delay is below 1 ms or above 365 days.
     Initial {

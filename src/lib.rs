@@ -58,7 +58,7 @@
 //!
 //! # What is absent
 //!
-//! Each absence is checked by `tests/absences.rs`:
+//! `tests/absences.rs` holds the code to these:
 //!
 //! - `unsafe` stands in `ring`, and in `number::vector`, the judge for processors that have AVX-512,
 //!   and nowhere else.
@@ -66,7 +66,8 @@
 //! - The rooms from `partition` to `fleet`, and `format`, do no I/O of their own: they see bytes as slices or
 //!   through [`Read`](std::io::Read), time as a number and randomness as an argument, so that a
 //!   simulator and a fuzzer drive the code that runs.
-//! - There is no lock in a worker's loop, and no async runtime anywhere.
+//! - There is no async runtime anywhere, and no lock of ours: a worker waits for its poll alone. (What
+//!   it logs goes the way of the logger, so a log that nobody reads holds it up.)
 
 pub mod backoff;
 #[cfg(feature = "cli")]

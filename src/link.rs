@@ -49,6 +49,7 @@ const MALFORMED_SHOWN: usize = 64;
 
 /// Why an attempt failed or a connection ended.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Cause {
     /// Nobody listens there: the connection was refused.
     Refused,
@@ -223,10 +224,11 @@ const fn numbers_in(bytes: usize) -> usize {
 
 /// How many bytes may be read while the sink has room for so many numbers.
 const fn readable(numbers: usize) -> usize {
-    numbers * 2
+    numbers.saturating_mul(2)
 }
 
 /// The time and the means of one call.
+#[derive(Debug)]
 pub struct Context<'a, R> {
     /// The present moment.
     pub now: Millis,
@@ -437,7 +439,7 @@ impl Link {
                 return Progress::Drained;
             };
             let len = scratch.len().min(left);
-            let room = sink.room(numbers_in(len));
+            let room = sink.room(numbers_in(len).max(MIN_ROOM));
             if room < MIN_ROOM {
                 return Progress::SinkFull;
             }
@@ -447,7 +449,9 @@ impl Link {
                 Ok(n) => {
                     *heard = now;
                     self.fruitless = 0;
-                    let drained = n < len && !*closing;
+                    // Where readiness comes from epoll or kqueue, a short read tells as much as the
+                    // next one, which would block.
+                    let drained = cfg!(unix) && n < len && !*closing;
                     self.take(&scratch[..n], sink, policy, now);
                     if drained {
                         return Progress::Drained;

@@ -43,7 +43,9 @@ fn run(config: Config) -> ExitCode {
 /// Runs the job to its end and returns whether it was a success.
 fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
     let signals = CaughtSignals::catch()?;
-    let job = Job::start(config, Stdout::open()?)?;
+    let job = Stdout::open()
+        .and_then(|stdout| Job::start(config, stdout))
+        .map_err(|error| format!("starting failed: {error}"))?;
     signals.stop(job.stop_handle())?;
     let report = job.wait().inspect_err(|error| info!("Totals: {}", error.totals()))?;
     if report.ending != Ending::OutputClosed {
@@ -66,9 +68,14 @@ fn init_logger(level: LevelFilter) {
 /// `select`. Without the raise, servers beyond the limit fail and are dialled again.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
+    if limit.current == limit.maximum {
+        return;
+    }
+    // macOS allows no more than this, and has no limit as its hard one.
+    let most = if cfg!(target_vendor = "apple") { Some(10_240) } else { limit.maximum };
+    let raised = Rlimit { current: most, ..limit };
     let show = |limit: Option<u64>| limit.map_or("unlimited".into(), |limit| limit.to_string());
-    let (from, to) = (show(limit.current), show(limit.maximum));
+    let (from, to) = (show(limit.current), show(most));
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => debug!("Limit of open files raised from {from} to {to}"),
         Err(error) => debug!("Limit of open files left at {from}, not raised to {to}: {error}"),

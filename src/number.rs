@@ -13,6 +13,7 @@ mod vector;
 
 /// Why a line is not a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NumberError {
     /// No digit where one was due: only blanks, or a sign with nothing behind it.
     NoDigits,

@@ -5,7 +5,7 @@
 //! up already is not looked up a second time: whoever asks meanwhile gets the same answer. Nothing is
 //! cached beyond that.
 //!
-//! Asking never blocks and takes no lock. A lookup that hangs holds up neither the other names, while
+//! Asking never blocks. A lookup that hangs holds up neither the other names, while
 //! there are fewer than [`MAX_LOOKUPS`] such, nor the end of the program.
 
 use std::collections::hash_map::{Entry, HashMap};

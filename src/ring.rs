@@ -101,6 +101,7 @@
 //! record is torn or a wake-up lost.
 
 use std::cell::{Cell, UnsafeCell};
+use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
@@ -280,6 +281,12 @@ impl<T: Copy + Send> Producer<T> {
     }
 }
 
+impl<T> fmt::Debug for Producer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("tail", &self.tail).finish_non_exhaustive()
+    }
+}
+
 impl<T> Drop for Producer<T> {
     fn drop(&mut self) {
         self.shared.tail.store(self.tail, release(Step::TailStore));
@@ -373,6 +380,12 @@ impl<T: Copy + Send> Consumer<T> {
     }
 }
 
+impl<T> fmt::Debug for Consumer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
 impl<T> Drop for Consumer<T> {
     fn drop(&mut self) {
         self.shared.abandoned.store(true, Relaxed);
@@ -414,6 +427,12 @@ impl Doorbell {
             thread::park();
         }
         self.shared.sleeping.swap(false, Relaxed);
+    }
+}
+
+impl fmt::Debug for Doorbell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Doorbell").finish_non_exhaustive()
     }
 }
 

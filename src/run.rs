@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -46,20 +47,28 @@ impl Job {
     /// If the system grants no thread, no descriptor or no random seed. Nothing runs then. A server
     /// that cannot be reached is no error: it is dialled again.
     pub fn start(config: Config, output: impl Write + Send + 'static) -> io::Result<Job> {
-        let servers = config.servers();
-        let cores = thread::available_parallelism()?;
-        let count = partition::workers(servers.len(), config.parallelism(), cores);
-        if let Some(asked) = config.parallelism().filter(|asked| asked.get() > count) {
-            warn!("Parallelism {asked} is more than one worker per server: {count} are started");
+        let servers = config.servers().len();
+        // A system that does not tell its cores has one, at least.
+        let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let workers = partition::workers(servers, config.parallelism(), cores);
+        if let Some(asked) = config.parallelism().filter(|asked| asked.get() > workers) {
+            warn!("Parallelism {asked} is more than one worker per server: only {workers} started");
         }
-
-        let pollers = (0..count).map(|_| Poller::new()).collect::<io::Result<Vec<_>>>()?;
+        let pollers = (0..workers).map(|_| Poller::new()).collect::<io::Result<Vec<_>>>()?;
         let stop = StopHandle::new(pollers.iter().map(Poller::waker).collect());
-        // Until everything runs, an early return ends what has been started so far.
-        let started = StopOnDrop(stop.clone());
+        // What has been started until then ends.
+        Job::launch(&config, pollers, stop.clone(), output).inspect_err(|_| stop.stop())
+    }
+
+    fn launch(
+        config: &Config,
+        pollers: Vec<Poller>,
+        stop: StopHandle,
+        output: impl Write + Send + 'static,
+    ) -> io::Result<Job> {
+        let (servers, count) = (config.servers(), pollers.len());
         let has_names = servers.iter().any(|server| matches!(server.host(), Host::Name(_)));
         let resolver = has_names.then(Resolver::start).transpose()?.map(Arc::new);
-
         let mut bell = Doorbell::new();
         let mut rings = Vec::new();
         let mut workers = Vec::new();
@@ -72,7 +81,7 @@ impl Job {
             let waker = poller.waker();
             let (numbers, consumer) = ring(RING_CAPACITY, &bell, move || waker.wake());
             rings.push(consumer);
-            let fleet = Fleet::new(index, Policy::from(&config), SysRng.try_next_u64()?, 0);
+            let fleet = Fleet::new(index, Policy::from(config), SysRng.try_next_u64()?, 0);
             let slice = servers[slice].to_vec();
             let worker = Worker::new(poller, fleet, slice, numbers, resolver.clone(), stop.clone());
             let guard = StopOnPanic(stop.clone());
@@ -87,7 +96,6 @@ impl Job {
             let _guard = guard;
             printer::print(rings, &mut bell, output, || on_error.stop())
         })?;
-        std::mem::forget(started);
         Ok(Job { stop, servers: servers.len(), workers, printer })
     }
 
@@ -164,15 +172,6 @@ impl StopHandle {
     }
 }
 
-/// Stops what has been started when the rest cannot be.
-struct StopOnDrop(StopHandle);
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        self.0.stop();
-    }
-}
-
 /// Makes the panic of one thread the end of the job, instead of a job that lacks a part.
 struct StopOnPanic(StopHandle);
 
@@ -186,6 +185,7 @@ impl Drop for StopOnPanic {
 
 /// How a job ended, and what it did.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Report {
     /// Why it ended.
     pub ending: Ending,
@@ -202,6 +202,7 @@ impl Report {
 
 /// Why a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ending {
     /// Somebody called [`StopHandle::stop`].
     Stopped,
@@ -245,6 +246,11 @@ pub struct OutputError {
 }
 
 impl OutputError {
+    /// What kind of error the output met.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.error.kind()
+    }
+
     /// How many numbers were read and not printed.
     pub fn lost(&self) -> u64 {
         self.lost
@@ -265,6 +271,7 @@ impl fmt::Display for OutputError {
 
 impl std::error::Error for OutputError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
+        // The error itself is in the text already.
+        self.error.source()
     }
 }

@@ -1,10 +1,13 @@
 //! Signals: the first one stops a job, the second one ends the process.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use log::info;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
@@ -35,6 +38,15 @@ impl CaughtSignals {
     ///
     /// The system refuses the handlers.
     pub fn catch() -> io::Result<Self> {
+        // In this order: the first signal finds the flag down and puts it up, a second one finds it up. In
+        // the handler itself, as the thread below may wait for a log that nobody reads.
+        let is_second = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&is_second))?;
+        }
+        for signal in [SIGINT, SIGTERM] {
+            flag::register(signal, Arc::clone(&is_second))?;
+        }
         Ok(Self(Signals::new([SIGINT, SIGTERM])?))
     }
 
@@ -47,12 +59,9 @@ impl CaughtSignals {
         thread::Builder::new().name("signals".into()).spawn(move || {
             let mut signals = self.0.forever();
             if let Some(signal) = signals.next() {
+                stop.stop();
                 let name = low_level::signal_name(signal).unwrap_or("a signal");
                 info!("Stopping on {name}; a second signal ends at once");
-                stop.stop();
-            }
-            if let Some(signal) = signals.next() {
-                low_level::exit(128 + signal);
             }
         })?;
         Ok(())

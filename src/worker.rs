@@ -5,6 +5,7 @@
 //! edge-triggered: what is left unread keeps its place in the fleet's queue and the poll does not
 //! sleep, or the connection would never be heard of again.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,12 +37,13 @@ const ANSWERS_PER_TURN: usize = 64;
 const PUBLISH_AT: usize = 4096;
 
 /// How a dead peer is noticed on a connection without traffic: a probe after 20 s of silence, then
-/// every 5 s, and the connection is lost when three are not answered.
+/// every 5 s, and the connection is lost when three are not answered. (OpenBSD has one setting of the
+/// last two for the whole system.)
 fn keepalive() -> TcpKeepalive {
-    TcpKeepalive::new()
-        .with_time(Duration::from_secs(20))
-        .with_interval(Duration::from_secs(5))
-        .with_retries(3)
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(20));
+    #[cfg(not(target_os = "openbsd"))]
+    let keepalive = keepalive.with_interval(Duration::from_secs(5)).with_retries(3);
+    keepalive
 }
 
 /// A worker: a fleet, and the sockets and the clock that drive it.
@@ -64,13 +66,16 @@ pub(crate) struct Worker {
 /// What a worker needs to have its names resolved.
 struct Names {
     resolver: Option<Arc<Resolver>>,
+    /// By link id, the latest attempt that waits for an answer. While there is one, the resolver is not
+    /// asked again, however long it takes and however many attempts that is.
+    asked: HashMap<usize, u32>,
     inbox: Receiver<Answer>,
     outbox: Sender<Answer>,
     waker: Waker,
 }
 
-/// An answer of the resolver: the link's id, its attempt, and the addresses.
-type Answer = (usize, u32, io::Result<Vec<SocketAddr>>);
+/// An answer of the resolver: the link's id and the addresses.
+type Answer = (usize, io::Result<Vec<SocketAddr>>);
 
 /// The part of a worker that can fail to start.
 #[derive(Debug)]
@@ -128,7 +133,7 @@ impl Worker {
             numbers,
             is_full: false,
             has_answers: false,
-            names: Names { resolver, inbox, outbox, waker: poller.waker },
+            names: Names { resolver, asked: HashMap::new(), inbox, outbox, waker: poller.waker },
             stop,
             epoch: Instant::now(),
         }
@@ -189,7 +194,12 @@ impl Worker {
                 match connection(socket) {
                     Ok(true) => self.fleet.handle(id, Event::Connected, now),
                     Ok(false) => continue,
-                    Err(cause) => self.fleet.handle(id, Event::Failed(cause), now),
+                    Err(cause) => {
+                        // At once, so that another event of this turn is not taken for one of the
+                        // socket to the next address.
+                        close(self.poll.registry(), &mut self.sockets[id]);
+                        self.fleet.handle(id, Event::Failed(cause), now);
+                    }
                 }
             }
             // Also after a connect: its event may have been that of the first bytes, too.
@@ -200,10 +210,11 @@ impl Worker {
     fn take_answers(&mut self) {
         let now = self.now();
         for _ in 0..ANSWERS_PER_TURN {
-            let Ok((id, attempt, result)) = self.names.inbox.try_recv() else {
+            let Ok((id, result)) = self.names.inbox.try_recv() else {
                 self.has_answers = false;
                 return;
             };
+            let attempt = self.names.asked.remove(&id).expect("what was asked is answered once");
             self.fleet.handle(id, Event::Resolved { attempt, result }, now);
         }
         self.has_answers = true;
@@ -230,7 +241,7 @@ impl Worker {
     fn act(&mut self) {
         while let Some((id, action)) = self.fleet.next_action() {
             match action {
-                Action::Close => self.close(id),
+                Action::Close => close(self.poll.registry(), &mut self.sockets[id]),
                 Action::Connect(address) => match open(self.poll.registry(), id, address) {
                     Ok(socket) => self.sockets[id] = Some(socket),
                     Err(error) => {
@@ -244,17 +255,13 @@ impl Worker {
             }
         }
     }
-
-    fn close(&mut self, id: usize) {
-        if let Some(mut socket) = self.sockets[id].take() {
-            // Closing it would do on most systems; mio asks for this on all of them.
-            _ = self.poll.registry().deregister(&mut socket);
-        }
-    }
 }
 
 impl Names {
-    fn resolve(&self, id: usize, attempt: u32, server: &Server) {
+    fn resolve(&mut self, id: usize, attempt: u32, server: &Server) {
+        if self.asked.insert(id, attempt).is_some() {
+            return;
+        }
         let resolver = self.resolver.as_ref().expect("there is a resolver if there is a name");
         let Host::Name(name) = server.host() else { unreachable!("an address is not resolved") };
         let (outbox, waker, port) = (self.outbox.clone(), self.waker.clone(), server.port());
@@ -263,7 +270,7 @@ impl Names {
                 address.set_port(port);
             }
             // A worker that has ended wants no answers any more.
-            if outbox.send((id, attempt, answer)).is_ok() {
+            if outbox.send((id, answer)).is_ok() {
                 waker.wake();
             }
         });
@@ -286,6 +293,14 @@ fn open(registry: &Registry, id: usize, address: SocketAddr) -> io::Result<TcpSt
     // Writable says that it is connected, and never changes after that, as nothing is written.
     registry.register(&mut socket, Token(id), Interest::READABLE | Interest::WRITABLE)?;
     Ok(socket)
+}
+
+/// Closes a link's socket, if it has one.
+fn close(registry: &Registry, socket: &mut Option<TcpStream>) {
+    if let Some(mut socket) = socket.take() {
+        // Closing it would do on most systems; mio asks for this on all of them.
+        _ = registry.deregister(&mut socket);
+    }
 }
 
 /// Whether a socket that was told to connect is connected by now. If so, it has keepalive on.
@@ -350,7 +365,9 @@ mod tests {
         let socket = SockRef::from(&socket);
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(20));
+        #[cfg(not(target_os = "openbsd"))]
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
+        #[cfg(not(target_os = "openbsd"))]
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
     }
 

@@ -68,6 +68,7 @@ fn the_pure_rooms_know_no_thread_and_no_atomic() {
         "partition.rs",
         "line.rs",
         "number.rs",
+        "number/vector.rs",
         "backoff.rs",
         "wheel.rs",
         "link.rs",
@@ -75,9 +76,18 @@ fn the_pure_rooms_know_no_thread_and_no_atomic() {
         "format.rs",
     ];
     for (name, code) in rooms().into_iter().filter(|(name, _)| pure.contains(&name.as_str())) {
-        for word in ["std::thread", "std::sync", "std::fs", "std::env", "TcpStream"] {
+        for word in ["thread::", "sync::", "fs::", "env::", "TcpStream", "SysRng", "ThreadRng"] {
             assert!(!code.contains(word), "{word} in {name}");
         }
+    }
+}
+
+#[test]
+fn no_async_runtime_is_among_the_dependencies() {
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
+    let lock = fs::read_to_string(lock).unwrap();
+    for runtime in ["tokio", "async-std", "smol", "async-executor", "futures-executor"] {
+        assert!(!lock.contains(&format!("name = \"{runtime}\"")), "{runtime}");
     }
 }
 
