@@ -311,7 +311,9 @@ delay for ever.",
         brief: "Failing time that gives a server up",
         doc: "\
 How long a server may fail without a break before it is no longer
-dialled. When all servers are given up, the program ends with status 1.",
+dialled. A connection is a break once it has brought a byte, or stood
+for the reset threshold. When all servers are given up, the program ends
+with status 1.",
         action: Action::Value {
             setting: Setting::GiveUpAfter,
             placeholder: "D",

@@ -37,8 +37,7 @@ pub type Millis = u64;
 /// A server that has been down for this long is worth one line at level ERROR.
 pub const DOWN_ALARM: Millis = 3 * 60 * 1000;
 
-/// The first so many failures of a server are logged each; after that, those at powers of two, until
-/// it sends something again.
+/// The first so many failures of an outage are logged each; after that, those at powers of two.
 const FAILURES_LOGGED_EACH: u32 = 8;
 
 /// At most one line per server and this long is logged about malformed input.
@@ -280,11 +279,13 @@ pub struct Link {
     attempt: u32,
     /// The back-off's exponent: failures since the last connection that stood for the threshold.
     retries: u32,
-    /// Failures since the last connection, that connection's own end included.
+    /// Failures in the present outage. A connection ends it by a byte, or by standing for the reset
+    /// threshold: whoever accepts and closes at once is as good as down.
     failures: u32,
-    /// Failures since a byte was last received.
-    fruitless: u32,
-    /// Since when there has been no connection; before the first attempt, without a meaning.
+    /// Whether an attempt has failed since the last connection.
+    attempt_failed: bool,
+    /// When the present outage began; without a meaning before the first attempt, and on a connection
+    /// that has ended one.
     down_since: Millis,
     was_tried: bool,
     /// Whether the ERROR about the present outage has been logged.
@@ -306,7 +307,7 @@ impl Link {
             attempt: 0,
             retries: 0,
             failures: 0,
-            fruitless: 0,
+            attempt_failed: false,
             down_since: now,
             was_tried: false,
             alarmed: false,
@@ -448,7 +449,7 @@ impl Link {
                 Ok(0) => return Progress::Failed(Cause::Closed),
                 Ok(n) => {
                     *heard = now;
-                    self.fruitless = 0;
+                    self.failures = 0;
                     // Where readiness comes from epoll or kqueue, a short read tells as much as the
                     // next one, which would block.
                     let drained = cfg!(unix) && n < len && !*closing;
@@ -568,9 +569,9 @@ impl Link {
         match self.failures {
             0 => info!("Connected successfully to {server}"),
             failures => {
-                // The first failure of an outage is most often the loss itself.
-                let level =
-                    if failures > 1 { Level::Info } else { self.failure_level(Level::Info) };
+                // A return is always told, but not each time of a server that closes at once.
+                let is_return = self.attempt_failed;
+                let level = if is_return { Level::Info } else { self.failure_level(Level::Info) };
                 let down = Span(now - self.down_since);
                 let s = if failures == 1 { "" } else { "s" };
                 log!(
@@ -579,8 +580,7 @@ impl Link {
                 );
             }
         }
-        self.failures = 0;
-        self.alarmed = false;
+        self.attempt_failed = false;
         self.state = State::Connected { since: now, heard: now, closing: false };
     }
 
@@ -588,9 +588,11 @@ impl Link {
     fn lose<R: Rng>(&mut self, cause: Cause, cx: &mut Context<'_, R>) {
         let State::Connected { since, .. } = self.state else { return };
         if cx.now - since >= cx.policy.reset_backoff_threshold {
-            self.retries = 0;
+            (self.retries, self.failures) = (0, 0);
         }
-        self.down_since = cx.now;
+        if self.failures == 0 {
+            (self.down_since, self.alarmed) = (cx.now, false);
+        }
         self.counters.cut += u64::from(self.framer.finish());
         self.act(Action::Close, cx);
         self.fail(cause, cx);
@@ -606,7 +608,7 @@ impl Link {
         }
         self.counters.failures += 1;
         self.failures = self.failures.saturating_add(1);
-        self.fruitless = self.fruitless.saturating_add(1);
+        self.attempt_failed |= !was_connected;
         let failure = Failure { server: &self.server, cause: &cause, was_connected };
         if cx.policy.once {
             warn!("{failure}; not tried again");
@@ -627,7 +629,7 @@ impl Link {
 
     /// The level at which the news of an outage is logged: the longer it lasts, the rarer.
     fn failure_level(&self, level: Level) -> Level {
-        if self.fruitless <= FAILURES_LOGGED_EACH || self.fruitless.is_power_of_two() {
+        if self.failures <= FAILURES_LOGGED_EACH || self.failures.is_power_of_two() {
             level
         } else {
             Level::Debug
@@ -891,6 +893,42 @@ mod tests {
             bench.handle(Event::Failed(Cause::Closed));
             bench.actions();
             assert_eq!(bench.wake_at(), Some(bench.now + delay));
+        }
+    }
+
+    #[test]
+    fn accepting_and_closing_at_once_is_an_outage_and_ends_in_giving_up() {
+        let span = Duration::from_secs(5);
+        let mut bench = Bench::with("127.0.0.1:8001", |config| config.give_up_after(span));
+        bench.connect();
+        bench.handle(Event::Failed(Cause::Closed));
+        bench.actions();
+        for _ in 0..2 {
+            bench.connect();
+            bench.handle(Event::Failed(Cause::Closed));
+            bench.actions();
+        }
+        assert_eq!((bench.now, bench.wake_at()), (3000, Some(5000)));
+        bench.wake();
+        assert_eq!(bench.link.ended(), Some(false));
+    }
+
+    #[test]
+    fn a_byte_and_standing_for_the_threshold_each_end_an_outage() {
+        for (bytes, stood, failures) in [(0, 179_999, 3), (1, 0, 1), (0, 180_000, 1)] {
+            let mut bench = Bench::new("127.0.0.1:8001");
+            for _ in 0..2 {
+                bench.wake();
+                bench.handle(refused());
+                bench.actions();
+            }
+            let down_since = bench.link.down_since;
+            bench.connect();
+            bench.read(&mut Script::new([Ok(&b"\n"[..bytes])].into_iter().take(bytes)));
+            bench.now += stood;
+            bench.handle(Event::Failed(Cause::Closed));
+            assert_eq!(bench.link.failures, failures, "{bytes} bytes, {stood} ms");
+            assert_eq!(bench.link.down_since == down_since, failures == 3);
         }
     }
 

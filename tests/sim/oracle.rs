@@ -78,6 +78,8 @@ struct Peer {
     last_attempt: u32,
     /// Whether it was ever tried: only then can it be down.
     is_begun: bool,
+    /// Whether it has failed since it last sent a byte or stood for the threshold.
+    is_out: bool,
     /// What the fleet must ask for now. Closing is not among it: that is seen by the sockets.
     owed: VecDeque<SocketAddr>,
     owes_lookup: bool,
@@ -123,6 +125,7 @@ impl Oracle {
             down_since: now,
             last_attempt: 0,
             is_begun: false,
+            is_out: false,
             owed: VecDeque::new(),
             owes_lookup: false,
             is_queued: false,
@@ -240,6 +243,7 @@ impl Oracle {
             if bytes > 0 {
                 self.moves += 1;
                 *read_last = now;
+                self.peers[id].is_out = false;
             }
         }
     }
@@ -516,11 +520,15 @@ impl Oracle {
     ) {
         let peer = &mut self.peers[id];
         let State::Connected { since, .. } = peer.state else { return };
-        if now - since >= self.rules.threshold && peer.retries > 0 {
-            peer.retries = 0;
-            chance.saw(Kind::BackoffStartedOver);
+        if now - since >= self.rules.threshold {
+            if peer.retries > 0 {
+                chance.saw(Kind::BackoffStartedOver);
+            }
+            (peer.retries, peer.is_out) = (0, false);
         }
-        peer.down_since = now;
+        if !peer.is_out {
+            peer.down_since = now;
+        }
         if has_tail {
             self.counters.cut += 1;
             chance.saw(Kind::Cut);
@@ -533,6 +541,7 @@ impl Oracle {
         self.moves += 1;
         self.counters.failures += u64::from(!(self.rules.once && is_well));
         let peer = &mut self.peers[id];
+        peer.is_out = true;
         if self.rules.once {
             chance.saw(if is_well { Kind::OnceEndedWell } else { Kind::OnceEndedBadly });
             self.failed += usize::from(!is_well);
