@@ -1,10 +1,13 @@
 //! Ending.
 
 use std::io::{ErrorKind, Read, Write};
-use std::process::ChildStdout;
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{DEADLINE, Peer, Program, Server, Signal};
+use crate::common::{DEADLINE, Peer, Pid, Program, Server, Signal};
+use crate::flow::send_until_held_back;
 use crate::{AT_ONCE, Down, Totals, addresses, lines_of, start, tcpcore};
 
 fn assert_ends_well(signal: Signal) {
@@ -90,6 +93,40 @@ fn a_second_sigint_ends_at_once_with_130_though_stdout_is_stuck() {
 #[test]
 fn a_second_sigterm_ends_at_once_with_143_though_stdout_is_stuck() {
     assert_second_signal_ends_at_once(Signal::TERM, 143);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_though_nobody_reads_the_log_either() {
+    let server = Server::bind();
+    let (_unread, pipe) = std::io::pipe().unwrap();
+    let mut command = tcpcore("", [server.address()]);
+    command.stdin(Stdio::null()).stdout(pipe.try_clone().unwrap()).stderr(pipe);
+    let mut child = KilledOnDrop(command.spawn().unwrap());
+    send_until_held_back(&mut server.accept());
+    // Different ones, as two of a kind may arrive as one.
+    for signal in [Signal::INT, Signal::TERM] {
+        rustix::process::kill_process(Pid::from_child(&child.0), signal).unwrap();
+    }
+    let (status, exited) = mpsc::channel();
+    thread::scope(|scope| {
+        let pid = Pid::from_child(&child.0);
+        scope.spawn(move || status.send(child.0.wait().unwrap()));
+        let Ok(status) = exited.recv_timeout(DEADLINE) else {
+            _ = rustix::process::kill_process(pid, Signal::KILL);
+            panic!("two signals did not end the program");
+        };
+        assert_eq!(status.code(), Some(143));
+    });
+}
+
+struct KilledOnDrop(Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        // Nothing is killed that has been waited for.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
 }
 
 #[test]

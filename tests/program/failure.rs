@@ -408,6 +408,30 @@ fn keepalive_is_set_on_every_connection() {
 }
 
 #[test]
+fn more_servers_than_the_soft_limit_of_descriptors_are_connected() {
+    const SERVERS: u32 = 24;
+    let server = Server::bind();
+    let mut command = Program::command("sh");
+    command.args(["-c", "ulimit -S -n 20; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_tcpcore")]);
+    command.args(["-p", "1"]).args((0..SERVERS).map(|_| server.address().to_string()));
+    let mut program = Program::spawn(&mut command);
+    let _peers: Vec<_> = (0..SERVERS).map(|_| server.accept()).collect();
+    program.wait_for_log("Initialized sockets and readers for task index 0");
+    assert!(!program.log().iter().any(|line| line.contains("Too many open files")));
+}
+
+#[test]
+fn every_server_of_a_name_that_many_share_has_its_answer_at_once() {
+    const SERVERS: usize = 200;
+    // What fails without a socket makes no event, so nothing else wakes the worker meanwhile.
+    let flags = "-p 1 --initial-backoff 1h --max-backoff 1h --connect-timeout 1h";
+    let mut program = start(flags, ["name.invalid:1"; SERVERS]);
+    for _ in 0..SERVERS {
+        program.wait_for_log("Could not connect to name.invalid:1: name not resolved");
+    }
+}
+
+#[test]
 fn without_descriptors_attempts_fail_are_repeated_and_have_their_turn_in_the_end() {
     const SERVERS: u32 = 24;
     let servers: Vec<_> = (0..SERVERS).map(|_| Server::bind()).collect();
