@@ -115,7 +115,8 @@ fn a_second_signal_ends_at_once_though_nobody_reads_the_log_either() {
             _ = rustix::process::kill_process(pid, Signal::KILL);
             panic!("two signals did not end the program");
         };
-        assert_eq!(status.code(), Some(143));
+        // Sent at the same moment, either of them may be the second one.
+        assert!(matches!(status.code(), Some(130 | 143)), "{status}");
     });
 }
 
