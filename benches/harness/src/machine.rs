@@ -12,5 +12,7 @@ pub fn describe() -> String {
         .map_or("an unknown processor", |(_, model)| model.trim());
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{model}, {cores} cores, Linux {}", release.trim())
+    // Behind the dash stands who built it.
+    let release = release.trim().split('-').next().unwrap_or_default();
+    format!("{model}, {cores} cores, Linux {release}")
 }
