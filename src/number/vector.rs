@@ -246,7 +246,7 @@ impl<'a> LongLines<'a> {
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,popcnt")]
     fn push<V: Verdicts>(&mut self, newlines: u64, at: usize, batch: &mut Batch<'_, V>) {
-        let places = _mm512_maskz_compress_epi8(newlines, INDICES.load());
+        let places = _mm512_maskz_compress_epi8(newlines, load(&INDICES, 0));
         let block =
             _mm512_set1_epi32(u32::try_from(at).expect("the region is shorter").cast_signed());
         let to = &mut self.ends[1 + self.count..][..BLOCK];
@@ -379,9 +379,7 @@ impl<'a> LongLines<'a> {
 }
 
 /// The index of each byte of a vector.
-struct Indices([u8; BLOCK]);
-
-static INDICES: Indices = Indices({
+static INDICES: [u8; BLOCK] = {
     let mut indices = [0; BLOCK];
     let mut index: u8 = 0;
     while (index as usize) < BLOCK {
@@ -389,15 +387,7 @@ static INDICES: Indices = Indices({
         index += 1;
     }
     indices
-});
-
-impl Indices {
-    #[inline]
-    #[target_feature(enable = "avx512bw")]
-    fn load(&self) -> __m512i {
-        load(&self.0, 0)
-    }
-}
+};
 
 /// A [`Divisor`] for numbers of 64 bits, eight of them at once.
 struct LongDivisor {
