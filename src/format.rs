@@ -1,7 +1,8 @@
 //! From numbers to lines of text.
 //!
 //! [`Formatter::write`] puts lines into a buffer of the caller's, by stores of fixed size: a copy of as
-//! many bytes as a number has digits would be a call, and take longer than to find the digits.
+//! many bytes as a number has digits would be a call, and take longer than to find the digits. Those
+//! are looked up, four at a time.
 
 /// The longest line: a sign, 19 digits and a newline.
 pub const LINE_MAX: usize = "-9223372036854775808\n".len();
@@ -12,23 +13,30 @@ pub const ROOM: usize = 32;
 /// Writes numbers as lines: decimal digits, a `-` before a negative one, a newline.
 #[derive(Debug)]
 pub struct Formatter {
-    /// For the numbers from 0 on, their line, and in the last byte its length.
-    short: Box<[[u8; 8]]>,
+    /// The numbers of up to four digits, each as a line, with its length in the last byte.
+    lines: Box<[[u8; 8]]>,
+    /// The same numbers, with zeros in front.
+    fours: Box<[[u8; 4]]>,
 }
 
-/// The numbers of up to four digits have their lines ready.
-const SHORT: u32 = 10_000;
+/// Four digits make numbers below this.
+const FOUR_DIGITS: u64 = 10_000;
+
+/// Eight digits make numbers below this.
+const EIGHT_DIGITS: u64 = FOUR_DIGITS * FOUR_DIGITS;
 
 impl Default for Formatter {
     fn default() -> Formatter {
-        let line = |number: u32| {
-            let mut entry = [0; 8];
-            let line = format!("{number}\n");
-            entry[..line.len()].copy_from_slice(line.as_bytes());
-            entry[7] = u8::try_from(line.len()).expect("at most five bytes");
-            entry
+        let digits = || b'0'..=b'9';
+        let pairs = || digits().flat_map(move |a| digits().map(move |b| (a, b)));
+        let fours = || pairs().flat_map(move |(a, b)| pairs().map(move |(c, d)| [a, b, c, d]));
+        let line = |[a, b, c, d]: [u8; 4]| match [a, b, c] {
+            [b'0', b'0', b'0'] => [d, b'\n', 0, 0, 0, 0, 0, 2],
+            [b'0', b'0', _] => [c, d, b'\n', 0, 0, 0, 0, 3],
+            [b'0', _, _] => [b, c, d, b'\n', 0, 0, 0, 4],
+            _ => [a, b, c, d, b'\n', 0, 0, 5],
         };
-        Formatter { short: (0..SHORT).map(line).collect() }
+        Formatter { lines: fours().map(line).collect(), fours: fours().collect() }
     }
 }
 
@@ -41,60 +49,82 @@ impl Formatter {
     #[inline]
     pub fn write(&self, number: i64, to: &mut [u8]) -> usize {
         let to: &mut [u8; ROOM] = to.first_chunk_mut().expect("the caller provides the room");
-        let ready = usize::try_from(number).ok().and_then(|number| self.short.get(number));
-        if let Some(line) = ready {
-            to[..8].copy_from_slice(line);
-            return usize::from(line[7]);
-        }
         to[0] = b'-';
         let mut len = usize::from(number < 0);
         let number = number.unsigned_abs();
+        if number < FOUR_DIGITS {
+            return len + self.write_line(number, &mut to[len..]);
+        }
+        // The first digits, one to eight of them, and behind them eights with all their zeros.
         let (front, low) = (number / EIGHT_DIGITS, number % EIGHT_DIGITS);
-        let (high, middle) = (front / EIGHT_DIGITS, front % EIGHT_DIGITS);
-        let mut is_leading = true;
-        for part in [high, middle, low] {
-            let text = eight_digits(part);
-            // The first digit has the lowest bits.
-            let zeros = if is_leading { (text ^ ZEROS).trailing_zeros() / 8 } else { 0 };
-            if zeros < 8 {
-                to[len..len + 8].copy_from_slice(&(text >> (8 * zeros)).to_le_bytes());
-                len += 8 - zeros as usize;
-                is_leading = false;
+        if front == 0 {
+            len += self.write_first(low, &mut to[len..]);
+        } else {
+            let (high, middle) = (front / EIGHT_DIGITS, front % EIGHT_DIGITS);
+            if high == 0 {
+                len += self.write_first(middle, &mut to[len..]);
+            } else {
+                len += self.write_first(high, &mut to[len..]);
+                len += self.write_eight(middle, &mut to[len..]);
             }
+            len += self.write_eight(low, &mut to[len..]);
         }
         to[len] = b'\n';
         len + 1
     }
+
+    /// Writes a number below 10^8 without zeros in front, and returns how many digits it has.
+    #[inline]
+    fn write_first(&self, number: u64, to: &mut [u8]) -> usize {
+        let to: &mut [u8; 8] = to.first_chunk_mut().expect("room for eight bytes");
+        let (first, last) = (number / FOUR_DIGITS, number % FOUR_DIGITS);
+        if first == 0 {
+            return self.write_line(last, to) - 1;
+        }
+        // Over the newline.
+        let len = self.write_line(first, to) - 1;
+        to[len..][..4].copy_from_slice(self.four(last));
+        len + 4
+    }
+
+    /// Writes the line of a number below 10^4, and returns its length.
+    #[inline]
+    fn write_line(&self, number: u64, to: &mut [u8]) -> usize {
+        let line = &self.lines[index(number)];
+        to[..8].copy_from_slice(line);
+        usize::from(line[7])
+    }
+
+    /// Writes all eight digits of a number below 10^8.
+    #[inline]
+    fn write_eight(&self, number: u64, to: &mut [u8]) -> usize {
+        let to: &mut [u8; 8] = to.first_chunk_mut().expect("room for eight bytes");
+        to[..4].copy_from_slice(self.four(number / FOUR_DIGITS));
+        to[4..].copy_from_slice(self.four(number % FOUR_DIGITS));
+        to.len()
+    }
+
+    #[inline]
+    fn four(&self, number: u64) -> &[u8; 4] {
+        &self.fours[index(number)]
+    }
 }
 
-/// Eight digits make numbers below this.
-const EIGHT_DIGITS: u64 = 100_000_000;
-
-/// Eight digits 0.
-const ZEROS: u64 = u64::from_le_bytes(*b"00000000");
-
-/// The eight digits of a number below 10^8 as text, the first one in the lowest bits.
 #[inline]
-fn eight_digits(number: u64) -> u64 {
-    debug_assert!(number < EIGHT_DIGITS);
-    // Two numbers of four digits side by side, then four of two, then eight of one. The factors
-    // divide by 100 and by 10, and are exact for numbers below 10^4 and 100.
-    let fours = (number / 10_000) | (number % 10_000) << 32;
-    let hundreds = ((fours * 5243) >> 19) & 0x0000_007f_0000_007f;
-    let pairs = hundreds | (fours - 100 * hundreds) << 16;
-    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
-    let ones = tens | (pairs - 10 * tens) << 8;
-    ones + ZEROS
+fn index(number: u64) -> usize {
+    usize::try_from(number).expect("a number of four digits")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::sync::LazyLock;
 
     fn line(number: i64) -> String {
+        static FORMATTER: LazyLock<Formatter> = LazyLock::new(Formatter::default);
         let mut to = [b'x'; ROOM];
-        let len = Formatter::default().write(number, &mut to);
+        let len = FORMATTER.write(number, &mut to);
         assert!(len <= LINE_MAX);
         String::from_utf8(to[..len].to_vec()).unwrap()
     }
@@ -113,11 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn all_pairs_and_all_fours_of_digits() {
+    fn every_four_digits_in_every_place() {
         for four in 0..10_000 {
-            let expected = format!("{four:04}{:04}", 9999 - four);
-            let number = four * 10_000 + 9999 - four;
-            assert_eq!(eight_digits(number).to_le_bytes(), *expected.as_bytes());
+            for unit in [1, 10_000, 100_000_000, 1_000_000_000_000] {
+                for number in [four * unit, 1_000_000_000_000_000_000 + four * unit] {
+                    assert_eq!(line(number), format!("{number}\n"));
+                }
+            }
         }
     }
 
