@@ -194,14 +194,40 @@ impl Judge {
             if byte == b'\n' && (1..=safe_digits).contains(&(at - start)) {
                 batch.take(value);
             } else {
-                at += memchr(b'\n', &region[at..]).unwrap_or(region.len() - at);
-                self.judge_by_the_book(&region[start..at], batch);
+                at = self.judge_line(region, start, batch);
             }
             lines += 1;
             at += 1;
             (start, value) = (at, 0);
         }
         lines
+    }
+
+    /// Judges the line that begins at `start`, and returns where it ends. Numbers that are negative or
+    /// end in a carriage return are common enough to be worth a way of their own.
+    fn judge_line<V: Verdicts>(
+        &self,
+        region: &[u8],
+        start: usize,
+        batch: &mut Batch<'_, V>,
+    ) -> usize {
+        let is_at = |at, byte| region.get(at) == Some(&byte);
+        let is_negative = is_at(start, b'-');
+        let first = start + usize::from(is_negative);
+        let (mut at, mut value) = (first, 0_i64);
+        while let Some(digit @ 0..=9) = region.get(at).map(|byte| byte.wrapping_sub(b'0')) {
+            value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
+            at += 1;
+        }
+        let end = at + usize::from(is_at(at, b'\r'));
+        let is_plain = is_at(end, b'\n') && (1..=SAFE_DIGITS).contains(&(at - first));
+        if is_plain && end - start <= self.max_line {
+            batch.take(if is_negative { -value } else { value });
+            return end;
+        }
+        let end = memchr(b'\n', &region[at..]).map_or(region.len(), |newline| at + newline);
+        self.judge_by_the_book(&region[start..end], batch);
+        end
     }
 
     /// Judges what lies too near an end of the region line by line, and all between by blocks.
@@ -490,6 +516,20 @@ mod tests {
             region.extend(b"7\n");
             let expected = naive(&region, divisor, 4096);
             prop_assert_eq!(judge(&region, divisor, 4096), expected);
+        }
+
+        #[test]
+        fn signs_and_carriage_returns_equal_split_and_parse(
+            lines in prop::collection::vec(
+                (prop::sample::select(vec!["", "-", "+", "--"]), "[0-9]{0,20}",
+                 prop::sample::select(vec!["", "\r", "\r\r", "-"])), 0..200),
+            divisor in 1_u64..20,
+            max_line in prop_oneof![1_usize..24, Just(4096)],
+        ) {
+            let region: String =
+                lines.iter().map(|(sign, digits, end)| format!("{sign}{digits}{end}\n")).collect();
+            let expected = naive(region.as_bytes(), divisor, max_line);
+            prop_assert_eq!(judge(region.as_bytes(), divisor, max_line), expected);
         }
 
         #[test]

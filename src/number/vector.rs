@@ -6,7 +6,7 @@
 //!
 //! - all at once, if none has more than four digits,
 //! - one by one, by a few instructions each, if they are longer,
-//! - by the book, in a block with any other byte.
+//! - byte by byte, in a block with any other byte.
 //!
 //! Masks have a bit for each byte of a block, the first byte's lowest.
 
@@ -85,28 +85,27 @@ fn judge_blocks<V: Verdicts>(
         let others = _mm512_cmpgt_epu8_mask(digits, _mm512_set1_epi8(9)) & !newlines;
         let count = newlines.count_ones();
         lines += u64::from(count);
-        if !(is_plain && others == 0) {
-            long_lines.judge_all(batch);
-            for end in ends(newlines, at) {
-                judge.judge_by_the_book(&region[long_lines.start()..end], batch);
-                long_lines.skip_to(end);
-            }
-        } else if count < FEWEST_SHORT {
-            long_lines.push(newlines, at, batch);
-        } else {
+        if is_plain && others == 0 {
             let runs = Runs::new(newlines, before);
-            if newlines & runs.five == 0 {
+            if count >= FEWEST_SHORT && newlines & runs.five == 0 {
                 long_lines.judge_all(batch);
                 judge_short(region, at, newlines, &runs, &short_divisor, batch);
                 long_lines.skip_to(at + BLOCK - 1 - newlines.leading_zeros() as usize);
             } else {
                 long_lines.push(newlines, at, batch);
             }
+        } else {
+            long_lines.judge_all(batch);
+            if newlines != 0 {
+                let end = at + BLOCK - 1 - newlines.leading_zeros() as usize;
+                judge.judge_portably(&region[long_lines.start()..=end], batch);
+                long_lines.skip_to(end);
+            }
+            // What stands behind the last newline belongs to the next line.
+            let tail = newlines.leading_zeros();
+            is_plain |= newlines != 0;
+            is_plain &= tail == 0 || others >> (u64::BITS - tail) == 0;
         }
-        // What stands behind the last newline belongs to the next line.
-        let tail = newlines.leading_zeros();
-        is_plain |= newlines != 0;
-        is_plain &= tail == 0 || others >> (u64::BITS - tail) == 0;
         before = newlines;
         at += BLOCK;
     }
@@ -116,16 +115,6 @@ fn judge_blocks<V: Verdicts>(
 
 /// A block with fewer newlines has a line of more than four bytes.
 const FEWEST_SHORT: u32 = 12;
-
-/// The positions of the newlines of the block that begins at `at`.
-#[inline]
-fn ends(mut newlines: u64, at: usize) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let end = (newlines != 0).then(|| at + newlines.trailing_zeros() as usize);
-        newlines &= newlines.wrapping_sub(1);
-        end
-    })
-}
 
 /// Which bytes of a block have at least so many bytes of their line before them.
 struct Runs {
@@ -273,6 +262,13 @@ impl<'a> LongLines<'a> {
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
     fn judge_all<V: Verdicts>(&mut self, batch: &mut Batch<'_, V>) {
+        if self.count > 0 {
+            self.judge_some(batch);
+        }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
+    fn judge_some<V: Verdicts>(&mut self, batch: &mut Batch<'_, V>) {
         let mut first = 0;
         while first < self.count {
             let count = LONG.min(self.count - first);
