@@ -224,6 +224,13 @@ mod tests {
     }
 
     #[test]
+    fn what_was_set_can_be_read() {
+        let backoff = Backoff::new(ms(20), ms(70), 3.5, 0.25).unwrap();
+        assert_eq!((backoff.initial(), backoff.max()), (ms(20), ms(70)));
+        assert_eq!((backoff.multiplier(), backoff.jitter()), (3.5, 0.25));
+    }
+
+    #[test]
     fn the_delay_doubles_from_attempt_0_up_to_the_cap() {
         assert_eq!(
             delays_without_jitter(Backoff::default()),
