@@ -147,11 +147,13 @@ impl Worker {
             if self.stop.is_stopped() {
                 break;
             }
-            self.take_events();
-            self.take_answers();
-            self.read();
-            self.fleet.on_time(self.now());
-            self.act();
+            // The time of the whole turn. What becomes due while it lasts is for the next one.
+            let now = self.now();
+            self.take_events(now);
+            self.take_answers(now);
+            self.read(now);
+            self.fleet.on_time(now);
+            self.act(now);
             self.numbers.publish();
         }
         self.fleet.shut_down();
@@ -184,8 +186,7 @@ impl Worker {
     }
 
     /// Sorts the events of this turn by what their links are doing, not by their flags alone.
-    fn take_events(&mut self) {
-        let now = self.now();
+    fn take_events(&mut self, now: Millis) {
         for event in &self.events {
             let id = event.token().0;
             // Absent for the waker, and for a socket that was closed since the event.
@@ -207,8 +208,7 @@ impl Worker {
         }
     }
 
-    fn take_answers(&mut self) {
-        let now = self.now();
+    fn take_answers(&mut self, now: Millis) {
         for _ in 0..ANSWERS_PER_TURN {
             let Ok((id, result)) = self.names.inbox.try_recv() else {
                 self.has_answers = false;
@@ -221,8 +221,7 @@ impl Worker {
     }
 
     /// Gives each connection that has something to read one turn.
-    fn read(&mut self) {
-        let now = self.now();
+    fn read(&mut self, now: Millis) {
         for _ in 0..self.fleet.ready_len() {
             if self.is_full {
                 return;
@@ -238,16 +237,13 @@ impl Worker {
 
     /// Carries out all that the fleet has asked for, so that when events come, a link's socket is the
     /// one that the link believes to have. How much it is in a turn is bounded by what asks for it.
-    fn act(&mut self) {
+    fn act(&mut self, now: Millis) {
         while let Some((id, action)) = self.fleet.next_action() {
             match action {
                 Action::Close => close(self.poll.registry(), &mut self.sockets[id]),
                 Action::Connect(address) => match open(self.poll.registry(), id, address) {
                     Ok(socket) => self.sockets[id] = Some(socket),
-                    Err(error) => {
-                        let now = self.now();
-                        self.fleet.handle(id, Event::Failed(error.into()), now);
-                    }
+                    Err(error) => self.fleet.handle(id, Event::Failed(error.into()), now),
                 },
                 Action::Resolve { attempt } => {
                     self.names.resolve(id, attempt, self.fleet.server(id))
