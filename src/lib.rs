@@ -62,7 +62,8 @@
 //!
 //! - `unsafe` stands in `ring`, and in `number::vector`, the judge for processors that have AVX-512,
 //!   and nowhere else.
-//! - mio is named in `worker` alone; `Instant::now` and the like are called there alone.
+//! - mio is named in `worker` alone; `Instant::now` and the like are called there, and by the printer to
+//!   tell a rush.
 //! - The rooms from `partition` to `fleet`, and `format`, do no I/O of their own: they see bytes as slices or
 //!   through [`Read`](std::io::Read), time as a number and randomness as an argument, so that a
 //!   simulator and a fuzzer drive the code that runs.

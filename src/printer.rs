@@ -1,9 +1,13 @@
 //! From N rings to one output.
 //!
 //! The printer formats what the rings hold and writes it out in large pieces while there is more, and
-//! at once when there is not. Every write begins and ends between two lines.
+//! at once when there is not. Then it sleeps until it is woken, or in a rush for a moment only. Every
+//! write begins and ends between two lines.
 
 use std::io::{self, Write};
+use std::mem;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::format::{Formatter, LINE_MAX, ROOM};
 use crate::ring::{Consumer, Doorbell};
@@ -13,6 +17,16 @@ const WRITE_SIZE: usize = 64 * 1024;
 
 /// The numbers that are taken from a ring at once, so that the rings take turns.
 const READ_MAX: usize = 2048;
+
+/// When the rings have run empty this often, each time [`SOON`] after the last, numbers come in a rush.
+const RUSH: u32 = 16;
+
+/// See [`RUSH`].
+const SOON: Duration = Duration::from_micros(300);
+
+/// How long the printer naps in a rush before it looks again: to be woken for each number would cost
+/// many times what it takes to print it, and nobody has to end a nap.
+const NAP: Duration = Duration::from_micros(100);
 
 /// What became of the numbers.
 #[derive(Debug)]
@@ -36,6 +50,8 @@ pub(crate) fn print(
     on_error: impl FnOnce(),
 ) -> Printed {
     let mut page = Page::new(output, on_error);
+    let mut pace = Pace { empty_since: Instant::now(), in_a_row: 0 };
+    let mut has_printed = false;
     while !rings.is_empty() {
         let mut taken = 0;
         for ring in &mut rings {
@@ -44,15 +60,40 @@ pub(crate) fn print(
                 page.write_out();
             }
         }
-        if taken == 0 {
-            page.write_out();
-            rings.retain(|ring| !ring.is_finished());
-            if !rings.is_empty() {
-                bell.sleep_unless(|| rings.iter().any(Consumer::is_ready));
-            }
+        if taken > 0 {
+            has_printed = true;
+            continue;
+        }
+        page.write_out();
+        rings.retain(|ring| !ring.is_finished());
+        if rings.is_empty() {
+            break;
+        }
+        if mem::take(&mut has_printed) && pace.is_rush(Instant::now()) {
+            thread::sleep(NAP);
+        } else {
+            bell.sleep_unless(|| rings.iter().any(Consumer::is_ready));
         }
     }
     Printed { written: page.written, lost: page.lost, error: page.error }
+}
+
+/// How fast numbers come in.
+struct Pace {
+    /// When the rings last ran empty.
+    empty_since: Instant,
+    /// How often that was soon after the time before, without a pause.
+    in_a_row: u32,
+}
+
+impl Pace {
+    /// Whether numbers come in a rush, now that the rings have run empty again.
+    fn is_rush(&mut self, now: Instant) -> bool {
+        let is_soon = now - self.empty_since < SOON;
+        self.in_a_row = if is_soon { self.in_a_row.saturating_add(1) } else { 0 };
+        self.empty_since = now;
+        self.in_a_row >= RUSH
+    }
 }
 
 /// Lines on their way to the output.
@@ -235,13 +276,32 @@ mod tests {
         }
         let (output, written) = mpsc::channel();
         print_all(1, Channel(output), never, move |mut producers| {
-            for number in [6, 12, 18] {
+            // Long enough to become a rush, if they are fast.
+            for number in (6..600).step_by(6) {
                 producers[0].stage(&[number]);
                 producers[0].publish();
                 let text = written.recv_timeout(DEADLINE).unwrap();
                 assert_eq!(text, format!("{number}\n").as_bytes());
             }
         });
+    }
+
+    #[test]
+    fn a_rush_is_many_numbers_each_soon_after_the_last() {
+        let mut now = Instant::now();
+        let mut pace = Pace { empty_since: now, in_a_row: 0 };
+        let mut is_rush_after = |pause| {
+            now += pause;
+            pace.is_rush(now)
+        };
+        for _ in 0..3 {
+            for _ in 1..RUSH {
+                assert!(!is_rush_after(SOON - NAP));
+            }
+            assert!(is_rush_after(Duration::ZERO));
+            assert!(is_rush_after(SOON - NAP), "it lasts");
+            assert!(!is_rush_after(SOON), "until there is a pause");
+        }
     }
 
     #[test]
