@@ -402,6 +402,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_is_the_unfinished_line() {
+        let mut fleet = fleet(2, |config| config);
+        connect_all(&mut fleet, 0);
+        fleet.on_ready(1, false);
+        assert!(fleet.read(1, &mut &b"6\n12"[..], &mut numbers(), 0));
+        assert_eq!([fleet.held(0), fleet.held(1), fleet.held(99)], [0, 2, 0]);
+    }
+
+    #[test]
     fn shutting_down_counts_what_is_cut() {
         let mut fleet = fleet(1, |config| config);
         connect_all(&mut fleet, 0);
