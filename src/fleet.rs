@@ -390,13 +390,15 @@ mod tests {
 
     #[test]
     fn a_fleet_is_finished_when_its_last_link_has_ended() {
-        let mut fleet = fleet(2, |config| config.once(true));
+        let mut fleet = fleet(3, |config| config.once(true));
         connect_all(&mut fleet, 0);
-        fleet.on_ready(0, true);
-        assert!(fleet.read(0, &mut &b"6\n"[..], &mut numbers(), 0));
+        for id in [0, 1] {
+            fleet.on_ready(id, true);
+            assert!(fleet.read(id, &mut &b"6\n"[..], &mut numbers(), 0));
+        }
         assert!(!fleet.is_finished());
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
-        fleet.handle(1, Event::Failed(reset.into()), 0);
+        fleet.handle(2, Event::Failed(reset.into()), 0);
         assert!(fleet.is_finished());
         assert_eq!(fleet.totals().1, 1, "one of them badly");
     }
