@@ -147,11 +147,12 @@ impl Worker {
             if self.stop.is_stopped() {
                 break;
             }
-            // The time of the whole turn. What becomes due while it lasts is for the next one.
             let now = self.now();
             self.take_events(now);
             self.take_answers(now);
             self.read(now);
+            // Reading may have taken a while, and what follows sets new deadlines.
+            let now = self.now();
             self.fleet.on_time(now);
             self.act(now);
             self.numbers.publish();

@@ -5,8 +5,8 @@
 //! it is all digits beside them. Then the lines that end in it are judged
 //!
 //! - all at once, if none has more than four digits,
-//! - one by one, by a few instructions each, if they are longer,
-//! - byte by byte, in a block with any other byte.
+//! - eight at a time, once there are enough of them, if they are longer,
+//! - byte by byte, if one of them has any other byte.
 //!
 //! Masks have a bit for each byte of a block, the first byte's lowest.
 
