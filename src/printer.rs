@@ -18,14 +18,14 @@ const WRITE_SIZE: usize = 64 * 1024;
 /// The numbers that are taken from a ring at once, so that the rings take turns.
 const READ_MAX: usize = 2048;
 
-/// When the rings have run empty this often, each time [`SOON`] after the last, numbers come in a rush.
+/// As many numbers that each find the printer asleep are a rush, if they come within [`RUSH_SPAN`].
 const RUSH: u32 = 16;
 
-/// See [`RUSH`].
-const SOON: Duration = Duration::from_micros(300);
+/// See [`RUSH`]: 50 µs for each, of which its wake-up alone takes a good part.
+const RUSH_SPAN: Duration = Duration::from_micros(800);
 
-/// How long the printer naps in a rush before it looks again: to be woken for each number would cost
-/// many times what it takes to print it, and nobody has to end a nap.
+/// How long the printer naps in a rush before it looks again: nobody has to end a nap, and what has come
+/// meanwhile is printed together.
 const NAP: Duration = Duration::from_micros(100);
 
 /// What became of the numbers.
@@ -50,7 +50,7 @@ pub(crate) fn print(
     on_error: impl FnOnce(),
 ) -> Printed {
     let mut page = Page::new(output, on_error);
-    let mut pace = Pace { empty_since: Instant::now(), in_a_row: 0 };
+    let mut pace = Pace::new(Instant::now());
     let mut has_printed = false;
     while !rings.is_empty() {
         let mut taken = 0;
@@ -69,30 +69,51 @@ pub(crate) fn print(
         if rings.is_empty() {
             break;
         }
-        if mem::take(&mut has_printed) && pace.is_rush(Instant::now()) {
-            thread::sleep(NAP);
-        } else {
-            bell.sleep_unless(|| rings.iter().any(Consumer::is_ready));
+        match pace.rest(mem::take(&mut has_printed), Instant::now()) {
+            Rest::Nap => thread::sleep(NAP),
+            Rest::Sleep => bell.sleep_unless(|| rings.iter().any(Consumer::is_ready)),
         }
     }
     Printed { written: page.written, lost: page.lost, error: page.error }
 }
 
-/// How fast numbers come in.
+/// How to wait for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// Until a worker ends it.
+    Sleep,
+    /// For a moment that ends by itself.
+    Nap,
+}
+
+/// How fast numbers come in. A rush begins when [`RUSH`] sleeps have ended within [`RUSH_SPAN`], and ends
+/// with the first nap in which nothing came.
 struct Pace {
-    /// When the rings last ran empty.
-    empty_since: Instant,
-    /// How often that was soon after the time before, without a pause.
-    in_a_row: u32,
+    is_rush: bool,
+    /// The sleeps since `counted_from`.
+    sleeps: u32,
+    counted_from: Instant,
 }
 
 impl Pace {
-    /// Whether numbers come in a rush, now that the rings have run empty again.
-    fn is_rush(&mut self, now: Instant) -> bool {
-        let is_soon = now - self.empty_since < SOON;
-        self.in_a_row = if is_soon { self.in_a_row.saturating_add(1) } else { 0 };
-        self.empty_since = now;
-        self.in_a_row >= RUSH
+    fn new(now: Instant) -> Pace {
+        Pace { is_rush: false, sleeps: 0, counted_from: now }
+    }
+
+    /// How to wait, now that the rings are empty. `has_printed`: they were not, after the last rest.
+    fn rest(&mut self, has_printed: bool, now: Instant) -> Rest {
+        if self.is_rush && !has_printed {
+            *self = Pace::new(now);
+        }
+        if self.sleeps == RUSH {
+            let is_rush = now - self.counted_from < RUSH_SPAN;
+            *self = Pace { is_rush, ..Pace::new(now) };
+        }
+        if self.is_rush {
+            return Rest::Nap;
+        }
+        self.sleeps += 1;
+        Rest::Sleep
     }
 }
 
@@ -276,7 +297,7 @@ mod tests {
         }
         let (output, written) = mpsc::channel();
         print_all(1, Channel(output), never, move |mut producers| {
-            // Long enough to become a rush, if they are fast.
+            // Enough for a rush, if they are fast.
             for number in (6..600).step_by(6) {
                 producers[0].stage(&[number]);
                 producers[0].publish();
@@ -287,20 +308,34 @@ mod tests {
     }
 
     #[test]
-    fn a_rush_is_many_numbers_each_soon_after_the_last() {
+    fn a_rush_begins_with_many_short_sleeps_and_ends_with_a_nap_for_nothing() {
         let mut now = Instant::now();
-        let mut pace = Pace { empty_since: now, in_a_row: 0 };
-        let mut is_rush_after = |pause| {
+        let mut pace = Pace::new(now);
+        let mut rest_after = |pause, has_printed| {
             now += pause;
-            pace.is_rush(now)
+            pace.rest(has_printed, now)
         };
+        let most = RUSH_SPAN / RUSH - Duration::from_nanos(1);
         for _ in 0..3 {
-            for _ in 1..RUSH {
-                assert!(!is_rush_after(SOON - NAP));
+            for _ in 0..2 * RUSH {
+                assert_eq!(rest_after(RUSH_SPAN, true), Rest::Sleep);
             }
-            assert!(is_rush_after(Duration::ZERO));
-            assert!(is_rush_after(SOON - NAP), "it lasts");
-            assert!(!is_rush_after(SOON), "until there is a pause");
+            let short = (0..).find(|_| rest_after(most, true) == Rest::Nap).unwrap();
+            assert!((RUSH - 1..2 * RUSH).contains(&short), "after {short} short sleeps");
+            for pause in [most, NAP, 100 * NAP] {
+                assert_eq!(rest_after(pause, true), Rest::Nap);
+            }
+            assert_eq!(rest_after(NAP, false), Rest::Sleep);
+        }
+    }
+
+    #[test]
+    fn sleeps_of_the_whole_span_are_no_rush() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        for _ in 0..3 * RUSH {
+            now += RUSH_SPAN / RUSH;
+            assert_eq!(pace.rest(true, now), Rest::Sleep);
         }
     }
 

@@ -202,6 +202,15 @@ fn an_idle_program_sleeps() {
         peer.send("6\n12");
         assert_eq!(program.next_line().as_deref(), Some("6"));
     }
+    // One by one and fast: what is done differently in a rush has to end with it.
+    peers[0].send("\n");
+    for _ in 0..500 {
+        peers[0].send("18\n");
+    }
+    assert_eq!(program.next_line().as_deref(), Some("12"));
+    for _ in 0..500 {
+        assert_eq!(program.next_line().as_deref(), Some("18"));
+    }
     assert_asleep(&program);
 }
 
