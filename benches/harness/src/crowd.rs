@@ -257,7 +257,7 @@ impl Crowd {
 
 /// Waits until a process has nothing more to do.
 fn settle(process: &Process) -> Result<()> {
-    let limit = Instant::now() + Duration::from_secs(10);
+    let limit = Instant::now() + Duration::from_secs(120);
     let mut before = process.cpu()?;
     loop {
         thread::sleep(Duration::from_millis(100));

@@ -16,7 +16,8 @@ use crate::{Options, Result};
 const REGION_SIZE: usize = 1024 * 1024;
 
 pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
-    let judge = Judge::new(Divisor::new(NonZeroU64::new(6).expect("it is 6")), 4096);
+    let divisor = Divisor::new(NonZeroU64::new(6).expect("it is 6"));
+    let (judge, portable) = (Judge::new(divisor, 4096), Judge::portable(divisor, 4096));
     let repeats = if options.quick { 1 } else { 32 };
     let mut figures = Vec::new();
     for payload in Payload::ALL {
@@ -40,6 +41,11 @@ pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
                     }
                 },
                 &mut || {
+                    for _ in 0..repeats {
+                        black_box(portable.judge(black_box(text), &mut Sink));
+                    }
+                },
+                &mut || {
                     let mut matched = Vec::with_capacity(text.len());
                     for _ in 0..repeats {
                         matched.clear();
@@ -58,7 +64,7 @@ pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
             ],
         );
         let count = lines.count as f64 * f64::from(repeats);
-        let [judge, plain, found] = times.map(|time| count / time / 1e6);
+        let [judge, portable, plain, found] = times.map(|time| count / time / 1e6);
         if payload == Payload::Short {
             report.rows.push(Row {
                 what: format!("decoder alone, {payload}, one core"),
@@ -75,11 +81,19 @@ pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
         }
         figures.push(
             std::iter::once(payload.to_string())
-                .chain([judge, plain, judge / plain, found].map(figure))
+                .chain([judge, portable, plain, judge / plain, judge / portable, found].map(figure))
                 .collect(),
         );
     }
-    let head = ["decoder, M lines/s", "judge", "plain loop", "ratio", "newlines alone (memchr)"];
+    let head = [
+        "decoder, M lines/s",
+        "judge",
+        "without vectors",
+        "plain loop",
+        "judge / plain",
+        "judge / without vectors",
+        "newlines alone (memchr)",
+    ];
     report.add_table(&head, &figures);
     Ok(())
 }

@@ -13,11 +13,13 @@ pub enum Payload {
     Long,
     /// Numbers of 1 to 18 digits, each length as often as any other.
     Mixed,
+    /// Numbers from 1 to 666, each with a carriage return behind it.
+    Returns,
 }
 
 impl Payload {
-    pub const ALL: [Payload; 4] =
-        [Payload::Short, Payload::Counting, Payload::Long, Payload::Mixed];
+    pub const ALL: [Payload; 5] =
+        [Payload::Short, Payload::Counting, Payload::Long, Payload::Mixed, Payload::Returns];
 
     pub fn named(name: &str) -> Option<Payload> {
         Payload::ALL.into_iter().find(|payload| payload.name() == name)
@@ -29,6 +31,7 @@ impl Payload {
             Payload::Counting => "counting",
             Payload::Long => "long",
             Payload::Mixed => "mixed",
+            Payload::Returns => "returns",
         }
     }
 
@@ -37,7 +40,7 @@ impl Payload {
         let mut random = Random::new(1);
         let mut count = 0;
         std::iter::repeat_with(move || match self {
-            Payload::Short => 1 + random.below(666),
+            Payload::Short | Payload::Returns => 1 + random.below(666),
             Payload::Counting => {
                 count += 1;
                 (count - 1) % 666 + 1
@@ -59,7 +62,8 @@ impl Payload {
                 break;
             }
             lines.text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-            lines.text.push(b'\n');
+            let end: &[u8] = if self == Payload::Returns { b"\r\n" } else { b"\n" };
+            lines.text.extend_from_slice(end);
             lines.count += 1;
             if number % 6 == 0 {
                 lines.sum.add(number);
@@ -76,6 +80,7 @@ impl fmt::Display for Payload {
             Payload::Counting => "1..666 in order",
             Payload::Long => "18 digits",
             Payload::Mixed => "1 to 18 digits",
+            Payload::Returns => "1..666, carriage returns",
         })
     }
 }

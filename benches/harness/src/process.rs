@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::Result;
 
 /// No single measurement takes longer; what does is ended.
-const TIME_LIMIT: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 /// How often the peak of a process's memory is looked up.
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::floor;
-use crate::process::Process;
 use crate::{Result, note};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +88,9 @@ fn cargo_build(package: &Path, args: &[&str]) -> Result<()> {
     let mut cargo = Command::new(env!("CARGO"));
     // What cargo has set for this program is not meant for that one.
     cargo.env_remove("CARGO_MANIFEST_DIR").current_dir(package);
-    Process::start(cargo.args(["build", "--release", "--quiet"]).args(args))?.wait()?;
-    Ok(())
+    // It takes as long as it takes.
+    match cargo.args(["build", "--release", "--quiet"]).args(args).status()? {
+        status if status.success() => Ok(()),
+        status => Err(format!("cargo build ended with {status}").into()),
+    }
 }

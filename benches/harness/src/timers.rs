@@ -63,11 +63,11 @@ fn cost(
 
 /// Waits until the first attempts, which all come at once, are through: few sockets are open then.
 fn past_the_start(process: &Process) -> Result<()> {
-    let limit = Instant::now() + Duration::from_secs(30);
+    let limit = Instant::now() + Duration::from_secs(120);
     let mut quiet = 0;
     while quiet < 5 {
         if Instant::now() > limit {
-            return Err("the first attempts were not through within 30 s".into());
+            return Err("the first attempts were not through within two minutes".into());
         }
         thread::sleep(Duration::from_millis(200));
         quiet = if process.descriptors()? < 64 { quiet + 1 } else { 0 };
