@@ -154,7 +154,7 @@ struct Stop {
 }
 
 impl StopHandle {
-    fn new(wakers: Vec<Waker>) -> StopHandle {
+    pub(crate) fn new(wakers: Vec<Waker>) -> StopHandle {
         StopHandle(Arc::new(Stop { stopped: AtomicBool::new(false), wakers }))
     }
 

@@ -324,6 +324,10 @@ fn connection(socket: &TcpStream) -> Result<bool, Cause> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::fleet::TIMERS_PER_TURN;
+    use crate::link::Policy;
+    use crate::ring::{Doorbell, ring};
     use socket2::{Domain, Socket, Type};
     use std::net::{Ipv4Addr, TcpListener};
 
@@ -366,6 +370,24 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
         #[cfg(not(target_os = "openbsd"))]
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+    }
+
+    #[test]
+    fn every_action_is_carried_out_before_the_next_event() {
+        // Bound, so that nobody else is, and not listening: each attempt fails sooner or later.
+        let (_socket, address) = socket();
+        let server: Server = address.to_string().parse().unwrap();
+        let config = Config::builder().servers([server.clone()]).build().unwrap();
+        let servers = vec![server; 4 * TIMERS_PER_TURN];
+        let (numbers, _consumer) = ring(1, &Doorbell::new(), || ());
+        let fleet = Fleet::new(0, Policy::from(&config), 1, 0);
+        let stop = StopHandle::new(vec![]);
+        let mut worker = Worker::new(Poller::new().unwrap(), fleet, servers, numbers, None, stop);
+        while worker.fleet.next_deadline() == Some(0) {
+            worker.fleet.on_time(0);
+        }
+        worker.act(0);
+        assert_eq!(worker.fleet.next_action(), None);
     }
 
     #[test]
