@@ -10,6 +10,9 @@ pub const LINE_MAX: usize = "-9223372036854775808\n".len();
 /// The bytes that must be there for a line to be written, of which it may use fewer.
 pub const ROOM: usize = 32;
 
+// What is stored at once, wherever it begins, fits.
+const _: () = assert!(LINE_MAX + size_of::<u64>() <= ROOM);
+
 /// Writes numbers as lines: decimal digits, a `-` before a negative one, a newline.
 #[derive(Debug)]
 pub struct Formatter {
@@ -150,6 +153,10 @@ mod tests {
                     assert_eq!(line(number), format!("{number}\n"));
                 }
             }
+        }
+        for high in 1..=922 {
+            let number = high * 10_000_000_000_000_000;
+            assert_eq!(line(number), format!("{number}\n"));
         }
     }
 
