@@ -216,6 +216,17 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_doubles_up_to_the_limit() {
+        let mut framer = Framer::default();
+        let mut sizes = Vec::new();
+        for len in [10, 1, 9, 1, 40, 3] {
+            framer.feed(&vec![b'7'; len], 64, |_| ());
+            sizes.push((framer.held(), framer.tail.capacity()));
+        }
+        assert_eq!(sizes, [(10, 20), (11, 20), (20, 20), (21, 42), (61, 64), (64, 64)]);
+    }
+
+    #[test]
     fn between_two_lines_no_buffer_is_held() {
         let mut framer = Framer::default();
         framer.feed(b"12", 64, |_| ());

@@ -839,8 +839,12 @@ mod tests {
         }
     }
 
+    fn refused_cause() -> Cause {
+        io::Error::from(io::ErrorKind::ConnectionRefused).into()
+    }
+
     fn refused() -> Event {
-        Event::Failed(io::Error::from(io::ErrorKind::ConnectionRefused).into())
+        Event::Failed(refused_cause())
     }
 
     fn address(text: &str) -> SocketAddr {
@@ -1190,6 +1194,121 @@ mod tests {
         bench.read(&mut Script::new([Ok(&b"\n"[..])]));
         bench.handle(Event::Failed(Cause::Closed));
         assert_eq!(bench.link.failure_level(Level::Warn), Level::Warn);
+    }
+
+    #[test]
+    fn what_is_received_is_counted() {
+        let mut bench = Bench::with("127.0.0.1:8001", |config| config.max_line(4));
+        bench.connect();
+        let chunks = [&b"6\n1\n\n12345\nx\n"[..], b"12", b"\n123", b"45", b"6\n66\n123"];
+        for chunk in chunks {
+            bench.read(&mut Script::new([Ok(chunk)]));
+        }
+        let received = Counters {
+            connects: 1,
+            failures: 0,
+            bytes: chunks.concat().len() as u64,
+            lines: 8,
+            matched: 3,
+            malformed: 1,
+            too_long: 2,
+            cut: 0,
+        };
+        assert_eq!(bench.link.counters(), received);
+        assert_eq!((bench.pushed.clone(), bench.link.held()), (vec![6, 12, 66], 3));
+        bench.handle(Event::Failed(Cause::Closed));
+        let lost = Counters { failures: 1, cut: 1, ..received };
+        assert_eq!((bench.link.counters(), bench.link.held()), (lost, 0));
+        let mut sum = lost;
+        sum += lost;
+        let twice = Counters {
+            connects: 2,
+            failures: 2,
+            bytes: 2 * lost.bytes,
+            lines: 16,
+            matched: 6,
+            malformed: 2,
+            too_long: 4,
+            cut: 2,
+        };
+        assert_eq!(sum, twice);
+    }
+
+    #[test]
+    fn a_read_that_would_block_is_no_failure_and_any_other_error_is() {
+        let mut bench = Bench::new("127.0.0.1:8001");
+        bench.connect();
+        bench.link.closing();
+        let mut io = Script::new([Ok(&b"6\n"[..])]);
+        assert!(matches!(bench.read(&mut io), Progress::Drained));
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        let progress = bench.read(&mut Script::new([Err(reset)]));
+        assert!(matches!(progress, Progress::Failed(Cause::Io(_))), "{progress:?}");
+    }
+
+    #[test]
+    fn endless_interruptions_end_the_turn() {
+        struct Interrupted;
+        impl Read for Interrupted {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::Interrupted.into())
+            }
+        }
+        let mut bench = Bench::new("127.0.0.1:8001");
+        bench.connect();
+        assert!(matches!(bench.read(&mut Interrupted), Progress::More));
+    }
+
+    #[test]
+    fn as_much_room_as_the_least_is_enough() {
+        let mut bench = Bench::new("127.0.0.1:8001");
+        bench.connect();
+        bench.room = MIN_ROOM;
+        assert!(matches!(bench.read(&mut Script::new([Ok(&b"6\n"[..])])), Progress::Drained));
+        assert_eq!([0, 1, 2, 3, 4].map(numbers_in), [0, 1, 1, 2, 2]);
+    }
+
+    #[test]
+    fn a_wake_up_for_the_alarm_ends_no_attempt() {
+        let timeout = Duration::from_millis(2 * DOWN_ALARM);
+        for server in ["127.0.0.1:8001", "name.example:8001"] {
+            let mut bench = Bench::with(server, |config| config.connect_timeout(timeout));
+            bench.wake();
+            bench.actions();
+            bench.now = DOWN_ALARM;
+            bench.handle(Event::Wake);
+            assert!(bench.link.alarmed);
+            assert_eq!((bench.actions(), bench.link.counters().failures), (vec![], 0));
+            bench.now = 2 * DOWN_ALARM;
+            bench.handle(Event::Wake);
+            assert_eq!(bench.link.counters().failures, 1);
+        }
+    }
+
+    #[test]
+    fn failures_say_what_happened() {
+        let io_error = || io::Error::from(io::ErrorKind::ConnectionReset);
+        let texts = [
+            (refused_cause(), "connection refused"),
+            (Cause::TimedOut, "no answer within the connect timeout"),
+            (Cause::NotResolved(io_error()), "name not resolved: connection reset"),
+            (Cause::ConnectedToItself, "the socket connected to itself"),
+            (Cause::Closed, "closed by the server"),
+            (Cause::Idle, "nothing received within the idle timeout"),
+            (io_error().into(), "connection reset"),
+        ];
+        let server = &"127.0.0.1:8001".parse().unwrap();
+        for (cause, text) in &texts {
+            assert_eq!(cause.to_string(), *text);
+            let failure = Failure { server, cause, was_connected: true };
+            assert_eq!(failure.to_string(), format!("Connection lost to 127.0.0.1:8001: {text}"));
+            let failure = Failure { server, cause, was_connected: false };
+            let expected = match cause {
+                Cause::Refused => "Connection refused by 127.0.0.1:8001".to_owned(),
+                _ => format!("Could not connect to 127.0.0.1:8001: {text}"),
+            };
+            assert_eq!(failure.to_string(), expected);
+        }
     }
 
     #[test]

@@ -474,6 +474,20 @@ mod tests {
         assert_eq!(judge(region.as_bytes(), 6, 4096).0.matched, numbers);
     }
 
+    #[test]
+    fn an_error_says_what_was_expected() {
+        let texts = [&b"-"[..], b"1\x002", b"99999999999999999999"]
+            .map(|line| parse(line).unwrap_err().to_string());
+        assert_eq!(
+            texts,
+            [
+                "no digits, expected a decimal number",
+                "unexpected '\\x00', expected a decimal number",
+                "out of range, expected -9223372036854775808 to 9223372036854775807",
+            ]
+        );
+    }
+
     proptest! {
         #[test]
         fn divides_equals_remainder(divisor in 1..=u64::MAX, small in 1_u64..100, n: i64) {
@@ -538,6 +552,7 @@ mod tests {
             width in 0_usize..=4,
             empty in prop::collection::vec(0_usize..500, 0..5),
             divisor in prop_oneof![1_u64..20, 1_u64..10_000, 60_000_u64..70_000, 1..=u64::MAX],
+            max_line in prop_oneof![1_usize..6, Just(4096)],
         ) {
             let mut lines: Vec<String> = numbers.iter().map(|n| format!("{n:0width$}\n")).collect();
             for place in empty {
@@ -545,8 +560,8 @@ mod tests {
             }
             let region = lines.concat();
             prop_assert_eq!(
-                judge(region.as_bytes(), divisor, 4096),
-                naive(region.as_bytes(), divisor, 4096)
+                judge(region.as_bytes(), divisor, max_line),
+                naive(region.as_bytes(), divisor, max_line)
             );
         }
     }
