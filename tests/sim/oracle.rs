@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use tcpcore::backoff::Backoff;
 use tcpcore::link::{Action, Cause, Counters, DOWN_ALARM, Millis};
 use tcpcore::{Config, Host, Server};
 
@@ -14,10 +14,13 @@ use super::chance::{Chance, Kind};
 use super::net::Lines;
 use super::{Violation, ensure};
 
-/// The policy in milliseconds.
+/// The policy in milliseconds, but for the back-off's own reckoning, which is in seconds.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
-    pub(super) backoff: Backoff,
+    initial_backoff_s: f64,
+    max_backoff_s: f64,
+    multiplier: f64,
+    jitter: f64,
     pub(super) threshold: Millis,
     pub(super) give_up_after: Option<Millis>,
     pub(super) connect_timeout: Millis,
@@ -29,9 +32,12 @@ pub(super) struct Rules {
 
 impl From<&Config> for Rules {
     fn from(config: &Config) -> Rules {
-        let ms = |span: std::time::Duration| u64::try_from(span.as_millis()).expect("within years");
+        let backoff = config.backoff();
         Rules {
-            backoff: *config.backoff(),
+            initial_backoff_s: backoff.initial().as_secs_f64(),
+            max_backoff_s: backoff.max().as_secs_f64(),
+            multiplier: backoff.multiplier(),
+            jitter: backoff.jitter(),
             threshold: ms(config.reset_backoff_threshold()),
             give_up_after: config.give_up_after().map(ms),
             connect_timeout: ms(config.connect_timeout()),
@@ -44,13 +50,15 @@ impl From<&Config> for Rules {
 }
 
 impl Rules {
-    /// The shortest and the longest delay before a retry, rounded up as spans are.
+    /// The shortest and the longest delay before a retry, by the contract's formula and with less
+    /// than a millisecond on either side for rounding.
     pub(super) fn delay_bounds(&self, retry: u32) -> (Millis, Millis) {
-        let bounds = self.backoff.bounds(retry);
-        let [low, high] = [bounds.start(), bounds.end()].map(|span| {
-            u64::try_from(span.as_nanos().div_ceil(1_000_000)).expect("a delay is at most 2 years")
-        });
-        (low, high)
+        // No multiplier of a world needs as many steps to the cap, unless it is 1.
+        let growth: f64 = (0..retry.min(64)).map(|_| self.multiplier).product();
+        let delay_s = (self.initial_backoff_s * growth).min(self.max_backoff_s);
+        let [low, high] = [1.0 - self.jitter, 1.0 + self.jitter]
+            .map(|share| Duration::from_secs_f64(delay_s * share));
+        (ms(low).max(1), ms(high) + 1)
     }
 
     /// How long it may take to be back after the last fault: an attempt that is still to fail, and
@@ -58,6 +66,11 @@ impl Rules {
     pub(super) fn recovery(&self) -> Millis {
         self.connect_timeout + self.delay_bounds(u32::MAX).1
     }
+}
+
+/// The whole milliseconds of a span.
+fn ms(span: Duration) -> Millis {
+    u64::try_from(span.as_millis()).expect("within years")
 }
 
 #[derive(Clone, Debug)]
