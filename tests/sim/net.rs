@@ -38,6 +38,8 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Socket {
     pub(super) server: usize,
+    /// How many sockets were opened to the server before.
+    connection: u64,
     pub(super) phase: Phase,
     pub(super) is_open: bool,
     /// Readiness that the poll has not told yet. Edge-triggered: set when something arrives.
@@ -54,8 +56,8 @@ pub(super) struct Socket {
     line_start: usize,
     /// Whether that line has been counted as too long before its end.
     is_skipping: bool,
-    /// Numbers this connection's lines.
-    sequence: i64,
+    /// How many lines this connection has begun.
+    sequence: u64,
 }
 
 #[derive(Debug)]
@@ -75,9 +77,10 @@ pub(super) struct Lines {
 }
 
 impl Socket {
-    pub(super) fn new(server: usize) -> Socket {
+    pub(super) fn new(server: usize, connection: u64) -> Socket {
         Socket {
             server,
+            connection,
             phase: Phase::Connecting,
             is_open: true,
             edge: false,
@@ -133,13 +136,10 @@ impl Socket {
     /// The server sends more than may be read in a turn, in lines of one length.
     pub(super) fn send_much(&mut self, len: usize, max_line: usize) {
         self.end_line(max_line);
-        // As many digits as fit, so that the lines are of one length.
-        let zeros = vec![b'0'; max_line.min(64) - 10];
-        for _ in 0..len.div_ceil(zeros.len() + 11) {
-            self.sequence += 1;
-            let number = 1_000_000_000 + self.sequence;
-            self.inbox.extend_from_slice(&zeros);
-            writeln!(self.inbox, "{number}").expect("a vector takes all");
+        let digits = max_line.min(64);
+        for _ in 0..len.div_ceil(digits + 1) {
+            let number = self.next_number(max_line);
+            writeln!(self.inbox, "{number:0digits$}").expect("a vector takes all");
             self.lines.push_back((self.inbox.len(), Verdict::Number(number)));
         }
         self.edge = true;
@@ -150,9 +150,7 @@ impl Socket {
         if self.open_line.is_some() {
             return;
         }
-        self.sequence += 1;
-        let number = (i64::try_from(self.server).expect("few servers") + 1) * 1_000_000;
-        let (mut text, verdict) = line(number + self.sequence, max_line, chance);
+        let (mut text, verdict) = line(self.next_number(max_line), max_line, chance);
         let rest = text.split_off(limit.min(text.len()));
         self.open_line = Some(OpenLine { sent: text.len(), rest, verdict });
         self.arrive(&text);
@@ -180,6 +178,22 @@ impl Socket {
         self.arrive(&line.rest);
         let verdict = if is_too_long { Verdict::TooLong } else { line.verdict };
         self.lines.push_back((self.inbox.len(), verdict));
+    }
+
+    /// A number that says whose it is: in its digits are the server, the connection and the line, as
+    /// much of each as the lines have room for. The last digits count, so that any divisor divides
+    /// some of them.
+    fn next_number(&mut self, max_line: usize) -> i64 {
+        self.sequence += 1;
+        let (connections, lines) = match max_line {
+            ..6 => (1, 10),
+            6..16 => (100, 1000),
+            _ => (100_000, 10_000_000),
+        };
+        let connection = (self.server as u64 + 1) * connections + self.connection % connections;
+        let number = connection * lines + self.sequence % lines;
+        let number = if max_line == 1 { number % 10 } else { number };
+        i64::try_from(number).expect("at most 13 digits")
     }
 
     fn arrive(&mut self, bytes: &[u8]) {
@@ -235,8 +249,6 @@ impl Socket {
 
 /// A line without its newline, and what it is if it is not too long.
 fn line(number: i64, max_line: usize, chance: &mut Chance<'_>) -> (Vec<u8>, Verdict) {
-    // Small limits leave no room for the whole identity.
-    let number = if max_line < 8 { number % 100 } else { number };
     let valid = |text: String, number| (text.into_bytes(), Verdict::Number(number));
     match chance.below(24) {
         1 => valid(format!("-{number}"), -number),

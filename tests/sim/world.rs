@@ -577,7 +577,8 @@ impl<'a, 'b> World<'a, 'b> {
             return Ok(Err(io::Error::from(io::ErrorKind::NetworkUnreachable).into()));
         }
         let socket = self.sockets.len();
-        self.sockets.push(Socket::new(id));
+        let before = self.sockets.iter().filter(|socket| socket.server == id).count();
+        self.sockets.push(Socket::new(id, before as u64));
         self.open[id] = Some(socket);
         if self.chance.fault(Kind::NeverAnswers, 4) {
             return Ok(Ok(()));
