@@ -115,6 +115,13 @@ impl Fleet {
         self.links.get(id).map_or(0, |member| member.link.held())
     }
 
+    /// When the timer of the server with this id is due, or `None` if it has none. One that waits or
+    /// connects has one; a connected one only with an idle timeout, and it may be early by as long as
+    /// the server has been heard of since it was set.
+    pub fn deadline(&self, id: usize) -> Option<Millis> {
+        self.wheel.deadline(id)
+    }
+
     /// Tells what happened to a link. After [`Event::Connected`], [`on_ready`](Fleet::on_ready) is due:
     /// what came with the last step of the handshake may not be told of again.
     pub fn handle(&mut self, id: usize, event: Event, now: Millis) {
@@ -410,6 +417,21 @@ mod tests {
         fleet.on_ready(1, false);
         assert!(fleet.read(1, &mut &b"6\n12"[..], &mut numbers(), 0));
         assert_eq!([fleet.held(0), fleet.held(1), fleet.held(99)], [0, 2, 0]);
+    }
+
+    #[test]
+    fn who_waits_or_connects_has_a_timer_and_who_is_connected_only_with_an_idle_timeout() {
+        for idle_ms in [None, Some(5000)] {
+            let mut fleet =
+                fleet(2, |config| config.idle_timeout(idle_ms.map(Duration::from_millis)));
+            assert_eq!([fleet.deadline(0), fleet.deadline(1)], [Some(0), Some(0)], "waiting");
+            fleet.on_time(0);
+            assert_eq!([fleet.deadline(0), fleet.deadline(1)], [Some(10_000), Some(10_000)]);
+            fleet.handle(1, Event::Connected, 7);
+            let idle_at = idle_ms.map(|idle| 7 + idle);
+            assert_eq!([fleet.deadline(0), fleet.deadline(1)], [Some(10_000), idle_at]);
+            assert_eq!(fleet.deadline(99), None);
+        }
     }
 
     #[test]

@@ -5,8 +5,10 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use tcpcore::fleet::Fleet;
 use tcpcore::link::{Action, Cause, Counters, DOWN_ALARM, Millis};
 use tcpcore::{Config, Host, Server};
 
@@ -392,38 +394,50 @@ impl Oracle {
         Ok(())
     }
 
-    /// After a turn: one timer for each link that needs one, none for the others, and none past.
-    pub(super) fn check_deadline(
-        &mut self,
-        deadline: Option<Millis>,
-        now: Millis,
-    ) -> Result<(), Violation> {
-        ensure!(deadline.is_none_or(|at| at > now), "{deadline:?} is past at {now}");
-        let mut is_needed = false;
-        for (id, peer) in self.peers.iter().enumerate() {
-            let alarm_at = peer.down_since.saturating_add(DOWN_ALARM);
-            let alarm_at = if alarm_at > now { alarm_at } else { Millis::MAX };
-            let latest = match peer.state {
-                State::Waiting { since, high, .. } => since.saturating_add(high).min(alarm_at),
-                State::Resolving { deadline, .. } | State::Connecting { deadline, .. } => {
-                    deadline.min(alarm_at)
-                }
-                State::Connected { busy_last, .. } => match self.rules.idle_timeout {
-                    Some(_) if peer.is_queued => Millis::MAX,
-                    Some(idle) => busy_last.saturating_add(idle),
-                    None => continue,
-                },
-                State::Ended => continue,
+    /// After a turn: a timer for each link that needs one, none for the others, and each at its time.
+    pub(super) fn check_deadlines(&self, fleet: &Fleet, now: Millis) -> Result<(), Violation> {
+        let mut first = None;
+        for id in 0..self.peers.len() {
+            let (deadline, bounds) = (fleet.deadline(id), self.deadline_bounds(id, now));
+            let is_right = match (deadline, &bounds) {
+                (Some(at), Some(bounds)) => bounds.contains(&at),
+                (None, None) => true,
+                _ => false,
             };
-            let give_up_at = if self.is_connected(id) { Millis::MAX } else { self.give_up_at(id) };
-            is_needed = true;
             ensure!(
-                deadline.is_some_and(|at| at <= latest.min(give_up_at)),
-                "the next deadline is {deadline:?}, too late for {id}: {peer:?}"
+                is_right,
+                "{id} has a timer at {deadline:?}, not {bounds:?}: {}",
+                self.state(id)
             );
+            first = first.into_iter().chain(deadline).min();
         }
-        ensure!(is_needed || deadline.is_none(), "{deadline:?} is due, but for nobody");
+        let next = fleet.next_deadline();
+        ensure!(next.is_none_or(|at| at > now), "{next:?} is past at {now}");
+        let is_right = next.is_some() == first.is_some() && next <= first;
+        ensure!(is_right, "the next deadline is {next:?}, but the first {first:?}");
         Ok(())
+    }
+
+    /// When a link's timer may be due; `None` if it must not have one.
+    fn deadline_bounds(&self, id: usize, now: Millis) -> Option<RangeInclusive<Millis>> {
+        let peer = &self.peers[id];
+        let (low, high) = match peer.state {
+            State::Waiting { since, low, high } => (since + low, since + high),
+            State::Resolving { deadline, .. } | State::Connecting { deadline, .. } => {
+                (deadline, deadline)
+            }
+            State::Connected { since, busy_last, .. } => {
+                let idle = self.rules.idle_timeout?;
+                // The timer is moved when it is due, not with each read.
+                let busy_last = if peer.is_queued { now } else { busy_last };
+                return Some(since + idle..=busy_last + idle);
+            }
+            State::Ended => return None,
+        };
+        let alarm_at = peer.down_since + DOWN_ALARM;
+        let alarm_at = if alarm_at > now { alarm_at } else { Millis::MAX };
+        let outage_at = alarm_at.min(self.give_up_at(id));
+        Some(low.min(outage_at)..=high.min(outage_at))
     }
 
     pub(super) fn begin_turn(&mut self) {

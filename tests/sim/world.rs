@@ -503,7 +503,7 @@ impl<'a, 'b> World<'a, 'b> {
 
     /// What must hold between any two turns.
     fn check(&mut self) -> Result<(), Violation> {
-        self.oracle.check_deadline(self.fleet.next_deadline(), self.now)?;
+        self.oracle.check_deadlines(&self.fleet, self.now)?;
         self.oracle.check_totals(self.fleet.totals())?;
         let is_finished = self.fleet.is_finished();
         ensure!(is_finished == self.oracle.is_finished(), "is_finished is {is_finished}");
