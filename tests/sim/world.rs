@@ -306,10 +306,11 @@ impl<'a, 'b> World<'a, 'b> {
         is_clock
     }
 
-    /// Lets time pass within a turn, as it does on a busy machine.
+    /// Lets time pass within a turn, as it does on a busy machine; the world goes on meanwhile.
     fn dawdle(&mut self) {
         if self.chance.fault(Kind::SlowTurn, 16) {
             self.now += self.chance.span(2 * self.rules.recovery());
+            self.take_due();
         }
     }
 
