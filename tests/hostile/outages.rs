@@ -136,7 +136,7 @@ pub(crate) fn reset_in_mid_line(form: Form) -> Outcome {
     for connection in 1..=connections {
         let mut peer = server.accept();
         let text = ledger::lines(0, connection, 0, LINES + 1);
-        // All but the newline, then half of it, then a byte: the cut is at each place in turn.
+        // What is cut off is the newline, then one digit more at a time, up to nine of them.
         let cut = usize::try_from(connection % 10).expect("a digit") + 1;
         peer.send(&text[..text.len() - cut]);
         // What is not read yet may be lost by a reset, so that it has to be read before.
