@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::common::{DEADLINE, Peer, Server, Signal};
 use crate::ledger::{self, Ledger};
 use crate::runner::{Form, Outcome};
-use crate::subject::{Chunk, Subject, firehose, memory_kib, percentiles};
+use crate::subject::{Chunk, Subject, Tally, firehose, memory_kib, percentiles};
 
 /// A line of a gigabyte is skipped in the memory of any other, counted once, and the next one is read.
 pub(crate) fn endless_line(form: Form) -> Outcome {
@@ -31,14 +31,13 @@ pub(crate) fn endless_line(form: Form) -> Outcome {
     peer.send(ledger::lines(0, 1, 1, 1));
     subject.read_until(&mut ledger, |ledger| ledger.lines == 2);
     let took = start.elapsed();
-    let most_kib = memory_kib(&subject.program, "VmHWM");
+    let ended = subject.stop(|line| ledger.enter(line));
+    let most_kib = ended.peak_kib;
     assert!(most_kib < before_kib + 2048, "{before_kib} KiB became {most_kib} KiB");
-    let ended = subject.stop(&mut ledger);
     assert_eq!((ended.total("too long"), ended.total("lines")), (1, 3));
-    Outcome::Seen(format!(
-        "{chunks} MiB in one line, skipped in {took:.1?}; memory {before_kib} KiB before, \
-         {most_kib} KiB at most"
-    ))
+    let figures =
+        format!("{chunks} MiB in one line, skipped in {took:.1?}, with {before_kib} KiB before it");
+    Outcome::Seen(figures, ended.tally())
 }
 
 /// Servers send nothing but junk as fast as they can, to the same worker as a good one.
@@ -67,7 +66,7 @@ pub(crate) fn junk_flood(form: Form) -> Outcome {
     let sent: u64 = floods.map(|flood| flood.join().expect("a flood does not panic")).iter().sum();
     let took = start.elapsed();
 
-    let ended = subject.stop(&mut ledger);
+    let ended = subject.stop(|line| ledger.enter(line));
     let logged = ended.count("Malformed line");
     let most = FLOODS * usize::try_from(1 + took.as_secs() / 10).expect("a short time");
     assert!((1..=most).contains(&logged), "{logged} lines in the log, {most} at most");
@@ -76,14 +75,15 @@ pub(crate) fn junk_flood(form: Form) -> Outcome {
     // How fast this machine is, is not the question; starved is.
     assert!(flooded_p99 < Duration::from_secs(1), "a good line took {flooded_p99:?} (99%)");
     let ratio = |flooded: Duration, calm: Duration| flooded.as_secs_f64() / calm.as_secs_f64();
-    Outcome::Seen(format!(
+    let figures = format!(
         "{} of {sent} lines of junk read in {took:.1?}, {logged} logged; a good line took \
          {median:.0?} (median), {p99:.0?} (99%) before, and {flooded_median:.0?}, {flooded_p99:.0?} \
          in the flood: {:.1} and {:.1} times as long",
         ended.total("malformed"),
         ratio(flooded_median, median),
         ratio(flooded_p99, p99),
-    ))
+    );
+    Outcome::Seen(figures, ended.tally())
 }
 
 /// Sends a line a while for so long, each when the one before is out, and says how long each took.
@@ -126,7 +126,8 @@ fn flood(mut peer: Peer, is_over: &AtomicBool) -> u64 {
 pub(crate) fn sigterm_with_a_slow_reader(form: Form) -> Outcome {
     const SERVERS: usize = 4;
     let rounds = form.pick(3, 100);
-    let (mut lines, mut bytes, mut most_kib) = (0, 0, 0);
+    let mut bytes = 0;
+    let mut tally = Tally::default();
     let mut endings = Vec::new();
     for _ in 0..rounds {
         let addresses: Vec<_> = (0..SERVERS).map(firehose).collect();
@@ -139,7 +140,7 @@ pub(crate) fn sigterm_with_a_slow_reader(form: Form) -> Outcome {
             assert_eq!(chunk, Chunk::Some, "no lines within {DEADLINE:?}");
             thread::sleep(Duration::from_millis(1));
         }
-        most_kib = most_kib.max(memory_kib(&subject.program, "VmHWM"));
+        let peak_kib = memory_kib(&subject.program, "VmHWM");
         subject.program.signal(Signal::TERM);
         let start = Instant::now();
         let read = ledger.lines;
@@ -147,14 +148,15 @@ pub(crate) fn sigterm_with_a_slow_reader(form: Form) -> Outcome {
             thread::sleep(Duration::from_millis(1));
         }
         endings.push((start.elapsed(), ledger.lines - read));
-        let ended = subject.wait_end(&mut ledger, 0);
+        let ended = subject.wait_end(|line| ledger.enter(line), 0, peak_kib);
         assert_eq!(ended.total("lines"), ledger.lines, "lines read, and lines printed");
-        lines += ledger.lines;
+        tally = tally.and(ended.tally());
         bytes += ended.total("bytes");
     }
     let (last, after) = *endings.iter().max().expect("a round");
-    Outcome::Seen(format!(
-        "{rounds} times, {lines} lines of {bytes} bytes, all that were read; at most {after} of \
-         them and {last:.1?} after the signal; memory {most_kib} KiB at most"
-    ))
+    let figures = format!(
+        "{rounds} times {SERVERS} servers, {bytes} bytes, all lines that were read were printed; at \
+         most {after} of them and {last:.1?} after the signal"
+    );
+    Outcome::Seen(figures, tally)
 }

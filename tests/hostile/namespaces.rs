@@ -4,18 +4,19 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{DEADLINE, Program, Server};
+use crate::common::{DEADLINE, Pid, Program, Server};
 use crate::ledger::{self, Ledger};
 use crate::runner::{Form, Outcome};
-use crate::subject::{Chunk, Subject, firehose};
+use crate::subject::{Chunk, Subject, pour, status_kib};
 
 /// The disk is full after 64 KiB: the error says how many of the numbers that were read are not in
 /// the file.
 pub(crate) fn full_disk(_: Form) -> Outcome {
-    let server = firehose(0);
-    let command = Subject::command("", &[server]);
+    let server = Server::bind();
+    let command = Subject::command("", &[server.address()]);
     let disk = Folder::new("full-disk");
     let (mut wrapped, place) = if may(&["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]) {
         let mut unshare = Program::command("unshare");
@@ -29,22 +30,43 @@ pub(crate) fn full_disk(_: Form) -> Outcome {
         (unshare, "a disk of 64 KiB")
     } else {
         let mut shell = Program::command("sh");
-        shell.args(["-c", "exec \"$@\" > /dev/full", "sh"]);
+        shell.args(["-c", "\"$@\" > /dev/full; exit $?", "sh"]);
         (shell, "/dev/full, for want of a disk of its own,")
     };
     let subject = Subject::spawn(wrapped.arg(command.get_program()).args(command.get_args()));
+    let mut peer = server.accept();
+    let program = only_child(subject.program.pid());
+    let peak_kib = || status_kib(&program, "VmHWM");
+    let mut most_kib = peak_kib().expect("it waits for numbers");
+    thread::spawn(move || pour(peer.stream(), 0, 1));
+    // It ends by itself, and what it had last, or a moment before, is the most that it had.
+    let start = Instant::now();
+    while let Some(kib) = peak_kib() {
+        assert!(start.elapsed() < DEADLINE, "it goes on without a disk");
+        most_kib = kib;
+        thread::yield_now();
+    }
     let mut ledger = Ledger::new(1);
-    let ended = subject.wait_end(&mut ledger, 1);
+    let ended = subject.wait_end(|line| ledger.enter(line), 1, most_kib);
     let error = ended.log.iter().find(|line| line.contains("No space left on device"));
     let error = error.unwrap_or_else(|| panic!("no error: {:#?}", ended.log));
     let (_, lost) = error.split_once("; ").expect("how much was lost");
     let (lost, _) = lost.split_once(" numbers were read and not printed").expect("as a sentence");
     let lost: u64 = lost.parse().expect("a number");
     assert_eq!(ledger.lines + lost, ended.total("lines"), "written and lost, and read");
-    Outcome::Seen(format!(
+    let figures = format!(
         "{place} took {} whole lines, {lost} more were read and named as lost",
         ledger.lines
-    ))
+    );
+    Outcome::Seen(figures, ended.tally())
+}
+
+/// The number of a shell's child, when there is one.
+fn only_child(shell: Pid) -> String {
+    let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"));
+    let children = children.expect("the shell is there");
+    assert_eq!(children.split_whitespace().count(), 1, "children of the shell: {children:?}");
+    children.trim().into()
 }
 
 /// A name that is unknown at the start and for a while is dialled when it is known.
@@ -76,11 +98,9 @@ pub(crate) fn late_name(form: Form) -> Outcome {
     peer.send(ledger::lines(0, 1, 0, 1));
     let mut ledger = Ledger::new(1);
     subject.read_until(&mut ledger, |ledger| ledger.lines == 1);
-    let ended = subject.stop(&mut ledger);
-    Outcome::Seen(format!(
-        "{} failures to resolve, connected {took:.1?} after the name was known",
-        ended.total("failures"),
-    ))
+    let ended = subject.stop(|line| ledger.enter(line));
+    let figures = format!("unknown at first, connected {took:.1?} after the name was known");
+    Outcome::Seen(figures, ended.tally())
 }
 
 /// The network swallows all packets, so that neither side can tell the other anything: keepalive
@@ -101,10 +121,9 @@ pub(crate) fn half_open(form: Form) -> Outcome {
     let command = Subject::command("", &[address.parse().expect("an address")]);
     let mut inside = network.client.command(command.get_program().to_str().expect("a path"));
     let mut subject = Subject::spawn(inside.args(command.get_args()));
-    let mut lines = 0;
     let mut found = Vec::new();
     for _ in 0..form.pick(1, 3) {
-        assert_eq!(subject.stdout.read(DEADLINE, |_| lines += 1), Chunk::Some, "no numbers");
+        assert_eq!(subject.stdout.read(DEADLINE, |_| {}), Chunk::Some, "no numbers");
         network.swallow();
         let start = Instant::now();
         let lost = subject.program.wait_for_log("Connection lost");
@@ -113,18 +132,16 @@ pub(crate) fn half_open(form: Form) -> Outcome {
         assert!((15..45).contains(&took.as_secs()), "keepalive of 35 s took {took:?}");
         found.push(took);
         // What came before the network went.
-        while subject.stdout.read(Duration::from_millis(1), |_| lines += 1) == Chunk::Some {}
+        while subject.stdout.read(Duration::from_millis(1), |_| {}) == Chunk::Some {}
         network.heal();
     }
     let start = Instant::now();
-    assert_eq!(subject.stdout.read(DEADLINE, |_| lines += 1), Chunk::Some, "no numbers any more");
+    assert_eq!(subject.stdout.read(DEADLINE, |_| {}), Chunk::Some, "no numbers any more");
     let back = start.elapsed();
-    subject.program.signal(crate::common::Signal::TERM);
-    subject.stdout.read_to_end(|_| lines += 1);
-    assert_eq!(subject.program.wait_exit().code(), Some(0));
-    Outcome::Seen(format!(
-        "found in {found:.1?}, numbers again {back:.1?} after the network was back, {lines} lines"
-    ))
+    let ended = subject.stop(|_| {});
+    let figures =
+        format!("found in {found:.1?}, numbers again {back:.1?} after the network was back");
+    Outcome::Seen(figures, ended.tally())
 }
 
 const SERVER: &str = "10.77.0.1";

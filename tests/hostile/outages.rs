@@ -13,7 +13,7 @@ use rustix::process::set_parent_process_death_signal;
 use crate::common::{DEADLINE, Program, Server, Signal};
 use crate::ledger::{self, Ledger};
 use crate::runner::{Form, Outcome};
-use crate::subject::{Chunk, Ended, Subject, memory_kib, own_address, percentiles, pour};
+use crate::subject::{Chunk, Subject, memory_kib, own_address, percentiles, pour};
 
 /// Tells this program to be a server: then follow the address to listen on and the number of the
 /// first connection.
@@ -72,14 +72,14 @@ pub(crate) fn killed_server(form: Form) -> Outcome {
         subject.read_until(&mut ledger, |ledger| ledger.progress(0).connection >= first);
         returns.push(start.elapsed());
     }
-    let ended = subject.stop(&mut ledger);
+    let ended = subject.stop(|line| ledger.enter(line));
     let (median, p99) = percentiles(returns);
-    Outcome::Seen(format!(
-        "{rounds} kills, {} lines, each exactly once, {} cut; lines again after {median:.0?} \
-         (median), {p99:.0?} (99%)",
-        ledger.lines,
+    let figures = format!(
+        "{rounds} kills, {} cut, each line exactly once; lines again after {median:.0?} (median), \
+         {p99:.0?} (99%)",
         ended.total("cut"),
-    ))
+    );
+    Outcome::Seen(figures, ended.tally())
 }
 
 /// A stopped process looks alive to TCP, as its kernel answers, so it takes the idle timeout to find
@@ -95,8 +95,7 @@ pub(crate) fn stopped_server(form: Form) -> Outcome {
     let (_, address) = line.rsplit_once(' ').expect("the line names an address");
     let flags = "--idle-timeout 1s --initial-backoff 100ms --max-backoff 400ms";
     let mut subject = Subject::start(flags, &[address.parse().expect("an address")]);
-    let mut lines = 0;
-    assert_eq!(subject.stdout.read(DEADLINE, |_| lines += 1), Chunk::Some, "no numbers");
+    assert_eq!(subject.stdout.read(DEADLINE, |_| {}), Chunk::Some, "no numbers");
 
     server.signal(Signal::STOP);
     let start = Instant::now();
@@ -106,22 +105,19 @@ pub(crate) fn stopped_server(form: Form) -> Outcome {
     while start.elapsed() < stopped_for {
         let left = stopped_for.saturating_sub(start.elapsed());
         // What was on its way when the server was stopped.
-        subject.stdout.read(left, |_| lines += 1);
+        subject.stdout.read(left, |_| {});
     }
     let start = Instant::now();
     server.signal(Signal::CONT);
-    assert_eq!(subject.stdout.read(DEADLINE, |_| lines += 1), Chunk::Some, "no numbers any more");
+    assert_eq!(subject.stdout.read(DEADLINE, |_| {}), Chunk::Some, "no numbers any more");
     let back = start.elapsed();
-    subject.program.signal(Signal::TERM);
-    subject.stdout.read_to_end(|_| lines += 1);
-    assert_eq!(subject.program.wait_exit().code(), Some(0));
-    let ended = Ended { log: subject.program.log().to_vec() };
-    assert_eq!(ended.total("numbers printed"), lines, "the totals and the output");
-    Outcome::Seen(format!(
+    let ended = subject.stop(|_| {});
+    let figures = format!(
         "found in {found:.1?} with an idle timeout of 1 s, found again {} times in {stopped_for:?}, \
-         numbers again {back:.1?} after it went on, {lines} lines",
+         numbers again {back:.1?} after it went on",
         ended.total("failures") - 1,
-    ))
+    );
+    Outcome::Seen(figures, ended.tally())
 }
 
 /// Each connection brings a few lines and half of another one, whose digits alone would be a number,
@@ -145,13 +141,12 @@ pub(crate) fn reset_in_mid_line(form: Form) -> Outcome {
         peer.reset();
     }
     server.close();
-    let ended = subject.stop(&mut ledger);
-    assert_eq!(ledger.lines, connections * LINES);
-    Outcome::Seen(format!(
-        "{connections} resets, {} lines, {} half lines read and none printed",
-        ledger.lines,
-        ended.total("cut"),
-    ))
+    let ended = subject.stop(|line| ledger.enter(line));
+    let lines = connections * LINES;
+    assert_eq!((ended.total("lines"), ledger.lines), (lines, lines), "read, and printed");
+    let figures =
+        format!("{connections} resets, {} half lines read and none printed", ended.total("cut"),);
+    Outcome::Seen(figures, ended.tally())
 }
 
 /// A server that accepts and closes at once is dialled ever more slowly, as if it had refused.
@@ -179,12 +174,13 @@ pub(crate) fn accept_then_close(form: Form) -> Outcome {
         peer.close();
     }
     assert!(accepts > 3, "it was not dialled again: {accepts} connections in {watched:?}");
-    let ended = subject.stop(&mut Ledger::new(1));
-    Outcome::Seen(format!(
+    let ended = subject.stop(|line| panic!("nobody sent {line:?}"));
+    let figures = format!(
         "{accepts} connections in {watched:?}, each no sooner than its back-off of {first} ms and \
          more, {} lines in the log",
         ended.log.len(),
-    ))
+    );
+    Outcome::Seen(figures, ended.tally())
 }
 
 /// A thousand servers break down at the same moment, stay down, and come back at the same moment.
@@ -216,14 +212,13 @@ pub(crate) fn thousand_down_and_back(form: Form) -> Outcome {
     assert!(last < limit, "the last one came back after {last:?}");
     let more = crowd.accept(1, Duration::from_millis(500), |_| Vec::new());
     assert!(more.is_empty(), "a server was dialled though it was connected");
-    let after_kib = memory_kib(&subject.program, "VmHWM");
-    let ended = subject.stop(&mut ledger);
+    let ended = subject.stop(|line| ledger.enter(line));
     assert_eq!(ended.total("connects"), 2 * SERVERS as u64);
-    Outcome::Seen(format!(
-        "{} failures while down for {down:?}, all connected again: median {median:.1?}, 99% \
-         {p99:.1?}, last {last:.1?}; memory {before_kib} KiB before, {after_kib} KiB at most",
-        ended.total("failures"),
-    ))
+    let figures = format!(
+        "down for {down:?}, all connected again: median {median:.1?}, 99% {p99:.1?}, last \
+         {last:.1?}, with {before_kib} KiB before it"
+    );
+    Outcome::Seen(figures, ended.tally())
 }
 
 /// With fewer descriptors than servers, the rest wait until there are some.
@@ -252,14 +247,14 @@ pub(crate) fn descriptor_limit(form: Form) -> Outcome {
         crowd.close_accepted();
     }
     assert!(most < LIMIT, "{most} connections with {LIMIT} descriptors");
-    let ended = subject.stop(&mut ledger);
+    let ended = subject.stop(|line| ledger.enter(line));
     let complaints = ended.count("Too many open files");
     assert!(complaints > 0, "nothing said why: {:#?}", ended.log);
-    Outcome::Seen(format!(
-        "{servers} servers with {LIMIT} descriptors: served in {turns} turns of {most} at most, {} \
-         failures, {complaints} of them in the log",
-        ended.total("failures"),
-    ))
+    let figures = format!(
+        "{servers} servers with {LIMIT} descriptors: served in {turns} turns of {most} at most, \
+         {complaints} complaints about it in the log"
+    );
+    Outcome::Seen(figures, ended.tally())
 }
 
 /// Many servers in one thread.

@@ -10,12 +10,13 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::subject::Tally;
 use crate::{flow, namespaces, outages, soak};
 
 /// What a scenario came to; one that fails panics.
 pub(crate) enum Outcome {
     /// The contract was kept, and this is what it saw.
-    Seen(String),
+    Seen(String, Tally),
     /// Why it could not be tried.
     Skipped(String),
 }
@@ -99,7 +100,9 @@ fn run(name: &str, scenario: Scenario, form: Form) -> bool {
     let outcome = thread.expect("there is memory for a thread").join();
     let seconds = start.elapsed().as_secs_f64();
     match &outcome {
-        Ok(Outcome::Seen(figures)) => say(&format!("{name}: ok in {seconds:.1} s: {figures}")),
+        Ok(Outcome::Seen(figures, tally)) => {
+            say(&format!("{name}: ok in {seconds:.1} s: {figures}; {tally}"));
+        }
         Ok(Outcome::Skipped(reason)) => say(&format!("{name}: skipped: {reason}")),
         Err(_) => say(&format!("{name}: FAILED in {seconds:.1} s, with --seed {}", form.seed)),
     }

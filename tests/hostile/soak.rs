@@ -69,9 +69,9 @@ pub(crate) fn soak(form: Form) -> Outcome {
         })
     });
     let calmed = start.elapsed();
-    let most_kib = memory_kib(&subject.program, "VmHWM");
     world.is_over.store(true, Relaxed);
-    let ended = subject.stop(&mut ledger);
+    let ended = subject.stop(|line| ledger.enter(line));
+    let most_kib = ended.peak_kib;
     for server in servers {
         server.join().expect("a server does not panic");
     }
@@ -79,21 +79,19 @@ pub(crate) fn soak(form: Form) -> Outcome {
     assert!(most_kib < MOST_KIB, "{most_kib} KiB of memory");
     let (early_kib, late_kib) = memory.early_and_late(stormed);
     assert!(late_kib <= early_kib + early_kib / 4 + 2048, "{early_kib} KiB became {late_kib} KiB");
-    Outcome::Seen(format!(
-        "seed {}, {stormed:.0?} of storm, {storm_lines} lines ({:.0} a second), {} connects, {} \
-         failures, {} resets, {} malformed, {} too long, {} cut; {} numbers printed, each exactly \
-         once; all back {calmed:.1?} after the storm; memory {early_kib} KiB in its first third, \
-         {late_kib} KiB in its last, {most_kib} KiB at most",
+    let figures = format!(
+        "seed {}, {stormed:.0?} of storm, {storm_lines} lines ({:.0} a second), {} resets, {} \
+         malformed, {} too long, {} cut; {} numbers printed, each exactly once; all back \
+         {calmed:.1?} after the storm; {early_kib} KiB in its first third, {late_kib} KiB in its last",
         form.seed,
         storm_lines as f64 / stormed.as_secs_f64(),
-        ended.total("connects"),
-        ended.total("failures"),
         world.resets.load(Relaxed),
         ended.total("malformed"),
         ended.total("too long"),
         ended.total("cut"),
         ended.total("numbers printed"),
-    ))
+    );
+    Outcome::Seen(figures, ended.tally())
 }
 
 /// What the servers and the judge share.

@@ -1,5 +1,6 @@
 //! The program under test, its output as a stream, and what the system says of it.
 
+use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -54,18 +55,22 @@ impl Subject {
         }
     }
 
-    /// Stops the program and reads what is left into the ledger.
-    pub(crate) fn stop(mut self, ledger: &mut Ledger) -> Ended {
+    /// Stops the program and hands on the lines that are left.
+    pub(crate) fn stop(mut self, each: impl FnMut(&[u8])) -> Ended {
+        // What has ended has no memory to be looked at.
+        let peak_kib = memory_kib(&self.program, "VmHWM");
         self.program.signal(Signal::TERM);
-        self.wait_end(ledger, 0)
+        self.wait_end(each, 0, peak_kib)
     }
 
-    /// Reads to the end, which must come by itself and with this exit status.
-    pub(crate) fn wait_end(mut self, ledger: &mut Ledger, status: i32) -> Ended {
-        self.stdout.read_to_end(|line| ledger.enter(line));
+    /// Hands on the lines to the end, which must come by itself and with this exit status. The most
+    /// memory is what the caller saw.
+    pub(crate) fn wait_end(mut self, each: impl FnMut(&[u8]), status: i32, peak_kib: u64) -> Ended {
+        self.stdout.read_to_end(each);
         assert_eq!(self.program.wait_exit().code(), Some(status), "{:#?}", self.program.log());
-        let ended = Ended { log: self.program.log().to_vec() };
-        assert_eq!(ended.total("numbers printed"), ledger.lines, "the totals and the output");
+        let ended = Ended { log: self.program.log().to_vec(), peak_kib };
+        let printed = ended.total("numbers printed");
+        assert_eq!(printed, self.stdout.lines, "the totals and the output");
         ended
     }
 }
@@ -73,6 +78,8 @@ impl Subject {
 /// A program that has ended, as its log tells it.
 pub(crate) struct Ended {
     pub(crate) log: Vec<String>,
+    /// The most memory that it had before it was told to end.
+    pub(crate) peak_kib: u64,
 }
 
 impl Ended {
@@ -88,6 +95,45 @@ impl Ended {
     pub(crate) fn count(&self, words: &str) -> usize {
         self.log.iter().filter(|line| line.contains(words)).count()
     }
+
+    pub(crate) fn tally(&self) -> Tally {
+        Tally {
+            connects: self.total("connects"),
+            failures: self.total("failures"),
+            lines: self.total("lines"),
+            peak_kib: self.peak_kib,
+        }
+    }
+}
+
+/// What every scenario tells of its program, or of all of them.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Tally {
+    connects: u64,
+    /// Attempts that failed and connections that ended.
+    failures: u64,
+    /// As the program counts them, printed or not.
+    lines: u64,
+    peak_kib: u64,
+}
+
+impl Tally {
+    /// With another program, which ran after this one.
+    pub(crate) fn and(self, other: Tally) -> Tally {
+        Tally {
+            connects: self.connects + other.connects,
+            failures: self.failures + other.failures,
+            lines: self.lines + other.lines,
+            peak_kib: self.peak_kib.max(other.peak_kib),
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tally { connects, failures, lines, peak_kib } = self;
+        write!(f, "{connects} connects, {failures} failures, {lines} lines, {peak_kib} KiB at most")
+    }
 }
 
 /// Stdout of the program, read no faster than it is asked for but for a few chunks.
@@ -95,6 +141,8 @@ pub(crate) struct Stdout {
     chunks: Receiver<Vec<u8>>,
     /// The line whose end has not come.
     partial: Vec<u8>,
+    /// The lines so far.
+    pub(crate) lines: u64,
 }
 
 /// What became of an attempt to read.
@@ -117,7 +165,7 @@ impl Stdout {
                 }
             }
         });
-        Stdout { chunks, partial: Vec::new() }
+        Stdout { chunks, partial: Vec::new(), lines: 0 }
     }
 
     /// Waits for a chunk and hands on the lines that it completes, without their newlines.
@@ -131,6 +179,7 @@ impl Stdout {
         while let Some(end) = memchr::memchr(b'\n', rest) {
             self.partial.extend_from_slice(&rest[..end]);
             each(&self.partial);
+            self.lines += 1;
             self.partial.clear();
             rest = &rest[end + 1..];
         }
@@ -151,11 +200,15 @@ impl Stdout {
 
 /// A figure of /proc/PID/status in KiB, say `VmRSS` or `VmHWM`.
 pub(crate) fn memory_kib(program: &Program, name: &str) -> u64 {
-    let path = format!("/proc/{}/status", program.pid().as_raw_nonzero());
-    let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let pid = program.pid().to_string();
+    status_kib(&pid, name).unwrap_or_else(|| panic!("no {name} of process {pid}"))
+}
+
+/// The same by the process's number; none if the process has ended.
+pub(crate) fn status_kib(pid: &str, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
-    kib.and_then(|kib| kib.parse().ok()).unwrap_or_else(|| panic!("no {name} in {path}"))
+    line?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// The address that belongs to a server of a scenario, on any free port.
