@@ -1,9 +1,11 @@
 //! Servers that are killed, stopped, reset, too quick to close, too many, and back.
 
 use std::env;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, PipeReader, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,73 +13,125 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::process::set_parent_process_death_signal;
 
 use crate::common::{DEADLINE, Program, Server, Signal};
-use crate::ledger::{self, Ledger};
+use crate::ledger::{self, Ledger, Record, Records};
 use crate::runner::{Form, Outcome};
 use crate::subject::{Chunk, Subject, memory_kib, own_address, percentiles, pour};
 
-/// Tells this program to be a server: then follow the address to listen on and the number of the
-/// first connection.
+/// Tells this program to be a server: then follows the address to listen on. What it sends is its
+/// stdin.
 pub(crate) const SERVE: &str = "serve";
 
-/// A server that is a process of its own, so that it can be killed.
+/// A server that is a process of its own, so that it can be killed. It serves one connection.
 pub(crate) fn serve() -> ! {
     // Nobody else would end it if the scenario itself were killed.
     set_parent_process_death_signal(Some(Signal::KILL)).expect("any process may ask for it");
-    let mut arguments = env::args().skip(2);
-    let mut argument = || arguments.next().expect("called by `ServerProcess::start`");
-    let address: SocketAddr = argument().parse().expect("an address");
-    let first: u64 = argument().parse().expect("a number");
+    let address = env::args().nth(2).expect("called by `ServerProcess::start`");
+    let address: SocketAddr = address.parse().expect("an address");
     let listener = TcpListener::bind(address).expect("the address is free");
-    writeln!(io::stdout(), "{}", listener.local_addr().expect("it is bound")).expect("a pipe");
-    for connection in first.. {
-        let (mut stream, _) = listener.accept().expect("a connection");
-        pour(&mut stream, 0, connection);
-    }
+    writeln!(io::stdout(), "listening").expect("a pipe");
+    let (mut stream, _) = listener.accept().expect("a connection");
+    let feed = io::stdin().as_fd().try_clone_to_owned().expect("there are descriptors");
+    // From a pipe to a socket this is splice(2), by which nothing ever leaves the pipe that the socket
+    // has not taken, not even if the process is killed in the middle of it.
+    io::copy(&mut File::from(feed), &mut stream).expect("the program reads");
     unreachable!("it is killed");
 }
 
 struct ServerProcess {
-    process: Program,
-    address: SocketAddr,
+    process: Child,
+    /// The first number of its connection.
+    first: u64,
+    /// The server's stdin, which is filled as fast as it is emptied.
+    feed: PipeReader,
+}
+
+/// What the kernel took from a killed server, in bytes and in whole lines.
+struct Taken {
+    bytes: u64,
+    lines: u64,
+    /// Whether a part of a line came after them.
+    is_cut: bool,
 }
 
 impl ServerProcess {
-    fn start(address: SocketAddr, first_connection: u64) -> ServerProcess {
+    fn start(address: SocketAddr, connection: u64) -> ServerProcess {
+        let (feed, mut filler) = io::pipe().expect("there are descriptors");
         let mut command = Command::new(env::current_exe().expect("this program has a path"));
-        command.args([SERVE, &address.to_string(), &first_connection.to_string()]);
-        let mut process = Program::spawn(&mut command);
-        let line = process.next_line().expect("it says where it listens");
-        ServerProcess { process, address: line.parse().expect("an address") }
+        command.args([SERVE, &address.to_string()]).stdout(Stdio::piped());
+        command.stdin(feed.try_clone().expect("there are descriptors"));
+        let mut process = command.spawn().expect("this program runs");
+        thread::spawn(move || pour(&mut filler, 0, connection));
+        let stdout = process.stdout.take().expect("stdout is piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("a pipe of ours");
+        assert_eq!(line, "listening\n", "what the server says");
+        ServerProcess { process, first: ledger::number(0, connection, 0), feed }
+    }
+
+    fn kill(mut self) -> Taken {
+        self.end();
+        // What the kernel did not take is still in the pipe: the rest of a line, or all of it, and then
+        // a line that tells by its number how many came before it.
+        let mut left = BufReader::new(&self.feed).lines().map(|line| line.expect("a pipe of ours"));
+        let mut next = || left.next().expect("the pipe is filled for ever");
+        let (rest, number) = (next(), next());
+        let lines = number.parse::<u64>().expect("a number") - self.first - 1;
+        // All lines of a connection are equally long.
+        let part = number.len() - rest.len();
+        let line = number.len() as u64 + 1;
+        Taken { bytes: lines * line + part as u64, lines, is_cut: part > 0 }
+    }
+
+    fn end(&mut self) {
+        // Both fail only for a child that has been reaped.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
 /// A server process is killed while it sends as fast as it can, and started again. What the kernel
 /// took from it arrives, up to a line that was cut.
 pub(crate) fn killed_server(form: Form) -> Outcome {
-    const CONNECTIONS_PER_ROUND: u64 = 1000;
     let rounds = form.pick(5, 100);
-    let mut server = ServerProcess::start(own_address(0), 1);
-    let address = server.address;
+    let address = Server::bind_at(own_address(0)).close();
     let backoff = "--initial-backoff 20ms --max-backoff 20ms";
     let mut subject = Subject::start(backoff, &[address]);
-    let mut ledger = Ledger::new(1);
+    let records = Records::new(1);
+    let mut ledger = Ledger::with_records(&records);
+    let (mut bytes, mut lines, mut cut) = (0, 0, 0);
     let mut returns = Vec::new();
-    for round in 1..=rounds {
+    for connection in 1..=rounds {
+        let start = Instant::now();
+        let server = ServerProcess::start(address, connection);
+        // With its first line the connection before is settled against its record.
+        subject.read_until(&mut ledger, |ledger| ledger.progress(0).connection == connection);
+        returns.push(start.elapsed());
         let enough = ledger.lines + 50_000;
         subject.read_until(&mut ledger, |ledger| ledger.lines >= enough);
-        server.process.kill();
-        let first = round * CONNECTIONS_PER_ROUND + 1;
-        let start = Instant::now();
-        server = ServerProcess::start(address, first);
-        subject.read_until(&mut ledger, |ledger| ledger.progress(0).connection >= first);
-        returns.push(start.elapsed());
+        let taken = server.kill();
+        records.add(0, Record { connection, sent: taken.lines, is_whole: true });
+        bytes += taken.bytes;
+        lines += taken.lines;
+        cut += u64::from(taken.is_cut);
+    }
+    subject.read_until(&mut ledger, |ledger| ledger.lines == lines);
+    for _ in 0..rounds {
+        subject.program.wait_for_log("Connection lost");
     }
     let ended = subject.stop(|line| ledger.enter(line));
+    ledger.settle_all();
+    let totals = ["connects", "bytes", "lines", "cut"].map(|words| ended.total(words));
+    assert_eq!(totals, [rounds, bytes, lines, cut], "connects, bytes, lines and cut lines");
     let (median, p99) = percentiles(returns);
     let figures = format!(
-        "{rounds} kills, {} cut, each line exactly once; lines again after {median:.0?} (median), \
-         {p99:.0?} (99%)",
-        ended.total("cut"),
+        "{rounds} kills, {bytes} bytes that the kernel took, each whole line of them printed \
+         exactly once, {cut} lines cut; lines after a start in {median:.0?} (median), {p99:.0?} (99%)"
     );
     Outcome::Seen(figures, ended.tally())
 }
