@@ -1,9 +1,11 @@
 //! The poll loop: sockets, readiness, the clock. The only room that names mio.
 //!
-//! A turn is: poll, readiness, reading, time, actions, publish. Sockets are opened only when the events
-//! of the turn are used up, so no event can be taken for one of a socket that was opened since. mio is
-//! edge-triggered: what is left unread keeps its place in the fleet's queue and the poll does not
-//! sleep, or the connection would never be heard of again.
+//! A turn is: poll, readiness, time, actions, reading, what that leads to, publish. Sockets are opened
+//! only when the events of the turn are used up, so no event can be taken for one of a socket that was
+//! opened since. Time passes for the fleet when all that is known has been told, and before reading,
+//! which may take long: nothing is given up for want of what came meanwhile. mio is edge-triggered: what
+//! is left unread keeps its place in the fleet's queue and the poll does not sleep, or the connection
+//! would never be heard of again.
 
 use std::collections::HashMap;
 use std::io;
@@ -150,11 +152,10 @@ impl Worker {
             let now = self.now();
             self.take_events(now);
             self.take_answers(now);
-            self.read(now);
-            // Reading may have taken a while, and what follows sets new deadlines.
-            let now = self.now();
             self.fleet.on_time(now);
-            self.act(now);
+            self.act();
+            self.read();
+            self.act();
             self.numbers.publish();
         }
         self.fleet.shut_down();
@@ -222,12 +223,14 @@ impl Worker {
     }
 
     /// Gives each connection that has something to read one turn.
-    fn read(&mut self, now: Millis) {
+    fn read(&mut self) {
         for _ in 0..self.fleet.ready_len() {
             if self.is_full {
                 return;
             }
             let Some(id) = self.fleet.next_ready() else { return };
+            // By now the others have been read, each for as long as its budget lasts.
+            let now = self.now();
             let Some(socket) = &mut self.sockets[id] else { continue };
             self.is_full = !self.fleet.read(id, socket, &mut self.numbers, now);
             if self.numbers.staged() >= PUBLISH_AT {
@@ -238,13 +241,16 @@ impl Worker {
 
     /// Carries out all that the fleet has asked for, so that when events come, a link's socket is the
     /// one that the link believes to have. How much it is in a turn is bounded by what asks for it.
-    fn act(&mut self, now: Millis) {
+    fn act(&mut self) {
         while let Some((id, action)) = self.fleet.next_action() {
             match action {
                 Action::Close => close(self.poll.registry(), &mut self.sockets[id]),
                 Action::Connect(address) => match open(self.poll.registry(), id, address) {
                     Ok(socket) => self.sockets[id] = Some(socket),
-                    Err(error) => self.fleet.handle(id, Event::Failed(error.into()), now),
+                    Err(error) => {
+                        let now = self.now();
+                        self.fleet.handle(id, Event::Failed(error.into()), now);
+                    }
                 },
                 Action::Resolve { attempt } => {
                     self.names.resolve(id, attempt, self.fleet.server(id))
@@ -386,7 +392,7 @@ mod tests {
         while worker.fleet.next_deadline() == Some(0) {
             worker.fleet.on_time(0);
         }
-        worker.act(0);
+        worker.act();
         assert_eq!(worker.fleet.next_action(), None);
     }
 

@@ -395,10 +395,11 @@ impl Oracle {
     }
 
     /// After a turn: a timer for each link that needs one, none for the others, and each at its time.
-    pub(super) fn check_deadlines(&self, fleet: &Fleet, now: Millis) -> Result<(), Violation> {
+    /// None is past that was due when the fleet was `told` the time.
+    pub(super) fn check_deadlines(&self, fleet: &Fleet, told: Millis) -> Result<(), Violation> {
         let mut first = None;
         for id in 0..self.peers.len() {
-            let (deadline, bounds) = (fleet.deadline(id), self.deadline_bounds(id, now));
+            let (deadline, bounds) = (fleet.deadline(id), self.deadline_bounds(id, told));
             let is_right = match (deadline, &bounds) {
                 (Some(at), Some(bounds)) => bounds.contains(&at),
                 (None, None) => true,
@@ -412,30 +413,31 @@ impl Oracle {
             first = first.into_iter().chain(deadline).min();
         }
         let next = fleet.next_deadline();
-        ensure!(next.is_none_or(|at| at > now), "{next:?} is past at {now}");
+        ensure!(next.is_none_or(|at| at > told), "{next:?} is past at {told}");
         let is_right = next.is_some() == first.is_some() && next <= first;
         ensure!(is_right, "the next deadline is {next:?}, but the first {first:?}");
         Ok(())
     }
 
     /// When a link's timer may be due; `None` if it must not have one.
-    fn deadline_bounds(&self, id: usize, now: Millis) -> Option<RangeInclusive<Millis>> {
+    fn deadline_bounds(&self, id: usize, told: Millis) -> Option<RangeInclusive<Millis>> {
         let peer = &self.peers[id];
-        let (low, high) = match peer.state {
-            State::Waiting { since, low, high } => (since + low, since + high),
+        let (seen, low, high) = match peer.state {
+            // With the failure, the fleet has seen how late it was.
+            State::Waiting { since, low, high } => (told.max(since), since + low, since + high),
             State::Resolving { deadline, .. } | State::Connecting { deadline, .. } => {
-                (deadline, deadline)
+                (told, deadline, deadline)
             }
             State::Connected { since, busy_last, .. } => {
                 let idle = self.rules.idle_timeout?;
                 // The timer is moved when it is due, not with each read.
-                let busy_last = if peer.is_queued { now } else { busy_last };
+                let busy_last = if peer.is_queued { told.max(busy_last) } else { busy_last };
                 return Some(since + idle..=busy_last + idle);
             }
             State::Ended => return None,
         };
         let alarm_at = peer.down_since + DOWN_ALARM;
-        let alarm_at = if alarm_at > now { alarm_at } else { Millis::MAX };
+        let alarm_at = if alarm_at > seen { alarm_at } else { Millis::MAX };
         let outage_at = alarm_at.min(self.give_up_at(id));
         Some(low.min(outage_at)..=high.min(outage_at))
     }

@@ -1,9 +1,9 @@
 //! The worker's loop, with a clock that jumps and a net in memory in place of the system.
 //!
-//! The order within a turn is that of the real loop: readiness, answers, reading, time, actions,
-//! publishing. As there, the clock is looked at twice, before the readiness and before the time, and
-//! what the fleet is told may lag behind the world. What the fleet asks for is taken from it at once,
-//! so that the oracle sees it at the moment of the decision, and is carried out in its place.
+//! The order within a turn is that of the real loop: readiness, answers, time, actions, reading, what
+//! that leads to, publishing. As there, time may pass before each connection is read. What the fleet
+//! asks for is taken from it at once, so that the oracle sees it at the moment of the decision, and is
+//! carried out in its place.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -54,8 +54,8 @@ pub(super) struct World<'a, 'b> {
     fleet: Fleet,
     oracle: Oracle,
     now: Millis,
-    /// The time when the loop last looked at the clock, which is what the fleet is told.
-    seen: Millis,
+    /// When the fleet was last told the time.
+    told: Millis,
     /// By time; the middle number keeps the order of those at the same time.
     due: BinaryHeap<Reverse<(Millis, u64, Due)>>,
     scheduled: u64,
@@ -122,7 +122,7 @@ impl<'a, 'b> World<'a, 'b> {
             oracle: Oracle::new(rules.clone(), now),
             rules,
             now,
-            seen: now,
+            told: now,
             due: BinaryHeap::new(),
             scheduled: 0,
             sockets: Vec::new(),
@@ -248,14 +248,12 @@ impl<'a, 'b> World<'a, 'b> {
         self.oracle.begin_turn();
         let called_by_the_clock = self.wait();
         self.take_due();
-        self.seen = self.now;
         self.take_events()?;
         self.take_answers()?;
-        self.dawdle();
-        self.read()?;
-        self.dawdle();
-        self.seen = self.now;
         self.pass_time()?;
+        self.dawdle();
+        self.act()?;
+        self.read()?;
         self.dawdle();
         self.act()?;
         self.print();
@@ -364,8 +362,8 @@ impl<'a, 'b> World<'a, 'b> {
             match self.connection(socket) {
                 Ok(true) => {
                     self.trace.step(Step::Connected { id });
-                    self.fleet.handle(id, Event::Connected, self.seen);
-                    self.oracle.on_connected(id, self.seen);
+                    self.fleet.handle(id, Event::Connected, self.now);
+                    self.oracle.on_connected(id, self.now);
                     self.check_asked()?;
                 }
                 Ok(false) => return Ok(()),
@@ -402,7 +400,7 @@ impl<'a, 'b> World<'a, 'b> {
             self.trace.step(Step::Answered { id, attempt, addresses });
             let list: Option<Vec<SocketAddr>> =
                 addresses.map(|count| (0..count).map(|number| net::address(id, number)).collect());
-            let now = self.seen;
+            let now = self.now;
             self.oracle.on_answer(id, attempt, list.as_deref(), now, &mut self.chance);
             let result = list.ok_or_else(|| io::ErrorKind::NotFound.into());
             self.fleet.handle(id, Event::Resolved { attempt, result }, now);
@@ -419,6 +417,7 @@ impl<'a, 'b> World<'a, 'b> {
             let turn = self.fleet.next_ready();
             self.oracle.on_next_ready(turn)?;
             let Some(id) = turn else { break };
+            self.dawdle();
             let Some(socket) = self.open[id] else { continue };
             self.read_one(id, socket)?;
         }
@@ -429,7 +428,7 @@ impl<'a, 'b> World<'a, 'b> {
         let socket = &mut self.sockets[at];
         let chance = &mut self.chance;
         let mut reading = Reading { socket, chance, bytes: 0, cost: 0, end: None };
-        let has_room = self.fleet.read(id, &mut reading, &mut self.numbers, self.seen);
+        let has_room = self.fleet.read(id, &mut reading, &mut self.numbers, self.now);
         let Reading { bytes, cost, end, .. } = reading;
         self.is_full = !has_room;
         let numbers = self.numbers.pushed.len();
@@ -444,7 +443,7 @@ impl<'a, 'b> World<'a, 'b> {
                 End::Reset => Cause::Io(io::ErrorKind::ConnectionReset.into()),
             };
             let has_tail = self.sockets[at].holds_a_tail();
-            self.oracle.on_failed(id, &cause, has_tail, self.seen, &mut self.chance);
+            self.oracle.on_failed(id, &cause, has_tail, self.now, &mut self.chance);
         } else if !has_room {
             self.chance.saw(Kind::SinkFull);
             self.oracle.on_sink_full(id);
@@ -464,15 +463,16 @@ impl<'a, 'b> World<'a, 'b> {
         let pushed = std::mem::take(&mut self.numbers.pushed);
         ensure!(pushed == numbers, "{id} printed {pushed:?}, but was sent {numbers:?}");
         self.oracle.counters.matched += numbers.len() as u64;
-        self.oracle.on_read(id, bytes, lines, self.seen);
+        self.oracle.on_read(id, bytes, lines, self.now);
         Ok(())
     }
 
     fn pass_time(&mut self) -> Result<(), Violation> {
         let tails = self.tails();
-        self.fleet.on_time(self.seen);
+        self.told = self.now;
+        self.fleet.on_time(self.now);
         let asked = self.asked();
-        self.oracle.check_timed(&asked, &tails, self.seen, &mut self.chance)
+        self.oracle.check_timed(&asked, &tails, self.now, &mut self.chance)
     }
 
     fn act(&mut self) -> Result<(), Violation> {
@@ -511,7 +511,7 @@ impl<'a, 'b> World<'a, 'b> {
 
     /// What must hold between any two turns.
     fn check(&mut self) -> Result<(), Violation> {
-        self.oracle.check_deadlines(&self.fleet, self.seen)?;
+        self.oracle.check_deadlines(&self.fleet, self.told)?;
         self.oracle.check_totals(self.fleet.totals())?;
         let is_finished = self.fleet.is_finished();
         ensure!(is_finished == self.oracle.is_finished(), "is_finished is {is_finished}");
@@ -568,8 +568,8 @@ impl<'a, 'b> World<'a, 'b> {
     fn fail(&mut self, id: usize, cause: Cause) -> Result<(), Violation> {
         self.trace.step(Step::Failed { id, cause: cause.to_string() });
         let has_tail = self.open[id].is_some_and(|at| self.sockets[at].holds_a_tail());
-        self.oracle.on_failed(id, &cause, has_tail, self.seen, &mut self.chance);
-        self.fleet.handle(id, Event::Failed(cause), self.seen);
+        self.oracle.on_failed(id, &cause, has_tail, self.now, &mut self.chance);
+        self.fleet.handle(id, Event::Failed(cause), self.now);
         self.check_asked()
     }
 
