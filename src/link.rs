@@ -1221,17 +1221,18 @@ mod tests {
         assert_eq!((bench.link.counters(), bench.link.held()), (lost, 0));
         let mut sum = lost;
         sum += lost;
-        let twice = Counters {
-            connects: 2,
-            failures: 2,
-            bytes: 2 * lost.bytes,
-            lines: 16,
-            matched: 6,
-            malformed: 2,
-            too_long: 4,
-            cut: 2,
+        sum += lost;
+        let thrice = Counters {
+            connects: 3,
+            failures: 3,
+            bytes: 3 * lost.bytes,
+            lines: 24,
+            matched: 9,
+            malformed: 3,
+            too_long: 6,
+            cut: 3,
         };
-        assert_eq!(sum, twice);
+        assert_eq!(sum, thrice);
     }
 
     #[test]
@@ -1297,6 +1298,7 @@ mod tests {
             (Cause::Idle, "nothing received within the idle timeout"),
             (io_error().into(), "connection reset"),
         ];
+        assert!(matches!(texts[0].0, Cause::Refused));
         let server = &"127.0.0.1:8001".parse().unwrap();
         for (cause, text) in &texts {
             assert_eq!(cause.to_string(), *text);
