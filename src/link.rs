@@ -1287,6 +1287,20 @@ mod tests {
     }
 
     #[test]
+    fn a_wake_up_while_connected_is_no_outage() {
+        let span = Duration::from_millis(DOWN_ALARM);
+        let mut bench = Bench::with("127.0.0.1:8001", |config| {
+            config.idle_timeout(2 * span).give_up_after(span)
+        });
+        bench.connect();
+        bench.now = DOWN_ALARM;
+        bench.read(&mut Script::new([Ok(&b"6\n"[..])]));
+        bench.now = 2 * DOWN_ALARM;
+        bench.handle(Event::Wake);
+        assert!(bench.link.is_connected() && !bench.link.alarmed);
+    }
+
+    #[test]
     fn failures_say_what_happened() {
         let io_error = || io::Error::from(io::ErrorKind::ConnectionReset);
         let texts = [
