@@ -88,13 +88,16 @@ fn judge_blocks<V: Verdicts>(
         if is_plain && others == 0 {
             let runs = Runs::new(newlines, before);
             if count >= FEWEST_SHORT && newlines & runs.five == 0 {
+                goes(Way::AtOnce);
                 long_lines.judge_all(batch);
                 judge_short(region, at, newlines, &runs, &short_divisor, batch);
                 long_lines.skip_to(at + BLOCK - 1 - newlines.leading_zeros() as usize);
             } else {
+                goes(Way::InEights);
                 long_lines.push(newlines, at, batch);
             }
         } else {
+            goes(Way::ByteByByte);
             long_lines.judge_all(batch);
             if newlines != 0 {
                 let end = at + BLOCK - 1 - newlines.leading_zeros() as usize;
@@ -111,6 +114,22 @@ fn judge_blocks<V: Verdicts>(
     }
     long_lines.judge_all(batch);
     (lines, long_lines.start())
+}
+
+/// The way that a block goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    AtOnce,
+    InEights,
+    ByteByByte,
+}
+
+/// Tells the tests, which cannot see it by the verdicts.
+#[inline]
+fn goes(way: Way) {
+    #[cfg(test)]
+    tests::WAYS.with_borrow_mut(|ways| ways.push(way));
+    _ = way;
 }
 
 /// A block with fewer newlines has a line of more than four bytes.
@@ -456,4 +475,82 @@ fn store_widened(numbers: &mut [i64], values: __m128i) {
     let numbers: &mut [i64; 8] = numbers.try_into().expect("eight numbers");
     // SAFETY: it is eight numbers of eight bytes that are written, and they need no alignment.
     unsafe { _mm512_storeu_si512(numbers.as_mut_ptr().cast(), _mm512_cvtepu16_epi64(values)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{NumberError, parse};
+    use super::*;
+    use std::cell::RefCell;
+    use std::num::NonZeroU64;
+
+    thread_local! {
+        pub(super) static WAYS: RefCell<Vec<Way>> = const { RefCell::new(Vec::new()) };
+    }
+
+    #[derive(Default)]
+    struct Seen {
+        matched: usize,
+        malformed: usize,
+    }
+
+    impl Verdicts for Seen {
+        fn matched(&mut self, numbers: &[i64]) {
+            self.matched += numbers.len();
+        }
+        fn malformed(&mut self, _: &[u8], _: NumberError) {
+            self.malformed += 1;
+        }
+        fn too_long(&mut self) {
+            unreachable!("no line is too long");
+        }
+    }
+
+    /// The ways of the blocks of a region, each of which has to end like the line-by-line rule.
+    fn ways(lines: &[String]) -> Vec<Way> {
+        let region = lines.concat();
+        let divisor = Divisor::new(NonZeroU64::MIN);
+        let mut seen = Seen::default();
+        WAYS.take();
+        let judged = Judge::new(divisor, 4096).judge(region.as_bytes(), &mut seen);
+        assert_eq!(judged, lines.len() as u64);
+        let malformed =
+            lines.iter().filter(|line| parse(line.trim_end_matches('\n').as_bytes()).is_err());
+        assert_eq!(seen.malformed, malformed.count());
+        assert_eq!(seen.matched + seen.malformed, lines.len());
+        let ways = WAYS.take();
+        // All whole blocks from the first line on that begins far enough behind the beginning.
+        let start = LOOK_BACK + region[LOOK_BACK - 1..].find('\n').unwrap();
+        let whole = (region.len() - start) / BLOCK;
+        assert_eq!(ways.len(), if Vector::detect().is_some() { whole } else { 0 });
+        ways
+    }
+
+    #[test]
+    fn short_lines_go_at_once_and_long_ones_in_eights() {
+        let has_vectors = std::arch::is_x86_feature_detected!("avx512vbmi2");
+        assert_eq!(Vector::detect().is_some(), has_vectors);
+        for digits in 1..=18 {
+            let line = format!("{}\n", "6".repeat(digits));
+            // Also where there is less than a block, and just one.
+            for count in [40, 48, 70, 700] {
+                let way = if digits <= 4 { Way::AtOnce } else { Way::InEights };
+                assert!(ways(&vec![line.clone(); count]).iter().all(|&its| its == way), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_blocks_of_another_line_go_byte_by_byte() {
+        for digits in [1, 3, 18] {
+            for other in ["x\n", "-6\n", "x\nx\n", "6xx\n"] {
+                for place in 100..200 {
+                    let mut lines = vec![format!("{}\n", "6".repeat(digits)); 300];
+                    lines.splice(place..place, other.split_inclusive('\n').map(str::to_owned));
+                    let slow = ways(&lines).iter().filter(|&&way| way == Way::ByteByByte).count();
+                    assert!(slow <= 2, "{slow} blocks for {other:?} at {place}");
+                }
+            }
+        }
+    }
 }
