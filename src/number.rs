@@ -488,6 +488,16 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_long_line_among_any_number_of_empty_ones() {
+        for empty in 0..70 {
+            let lines = format!("{}123456\n", "\n".repeat(empty));
+            let region = lines.repeat(20);
+            let region = region.as_bytes();
+            assert_eq!(judge(region, 6, 4096), naive(region, 6, 4096), "{empty} empty lines");
+        }
+    }
+
     proptest! {
         #[test]
         fn divides_equals_remainder(divisor in 1..=u64::MAX, small in 1_u64..100, n: i64) {
