@@ -116,12 +116,14 @@ fn judge_blocks<V: Verdicts>(
     (lines, long_lines.start())
 }
 
-/// The way that a block goes.
+/// The way that a block goes, and on from there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     AtOnce,
     InEights,
     ByteByByte,
+    /// Eight lines of a block that went [`InEights`](Way::InEights), one of them too long for that.
+    NotInEights,
 }
 
 /// Tells the tests, which cannot see it by the verdicts.
@@ -313,6 +315,7 @@ impl<'a> LongLines<'a> {
         let safe = i32::try_from(SAFE_DIGITS).expect("a small constant");
         let too_long = _mm256_cmpgt_epu32_mask(lens, _mm256_set1_epi32(safe));
         if too_long & wanted != 0 {
+            goes(Way::NotInEights);
             let start = self.ends[first] as usize + 1;
             let end = self.ends[first + count] as usize + 1;
             self.judge.judge_portably(&self.region[start..end], batch);
@@ -518,7 +521,10 @@ mod tests {
             lines.iter().filter(|line| parse(line.trim_end_matches('\n').as_bytes()).is_err());
         assert_eq!(seen.malformed, malformed.count());
         assert_eq!(seen.matched + seen.malformed, lines.len());
-        let ways = WAYS.take();
+        let mut ways = WAYS.take();
+        let safe = lines.iter().all(|line| line.len() <= SAFE_DIGITS + 1);
+        assert!(!safe || !ways.contains(&Way::NotInEights));
+        ways.retain(|&way| way != Way::NotInEights);
         // All whole blocks from the first line on that begins far enough behind the beginning.
         let start = LOOK_BACK + region[LOOK_BACK - 1..].find('\n').unwrap();
         let whole = (region.len() - start) / BLOCK;
