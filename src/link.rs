@@ -658,10 +658,8 @@ impl<S: Sink> Verdicts for Reader<'_, S> {
     fn malformed(&mut self, line: &[u8], error: NumberError) {
         self.link.counters.malformed += 1;
         if let Some(more) = self.link.may_log_malformed(self.now) {
-            let shown = &line[..line.len().min(MALFORMED_SHOWN)];
-            let dots = if shown.len() < line.len() { "..." } else { "" };
-            let text = shown.escape_ascii();
-            warn!("Malformed line from {}: \"{text}{dots}\": {error}{more}", self.link.server);
+            let shown = Shown(line);
+            warn!("Malformed line from {}: \"{shown}\": {error}{more}", self.link.server);
         }
     }
 
@@ -683,6 +681,18 @@ impl Link {
         }
         self.malformed_quiet_until = now.saturating_add(MALFORMED_LOG_GAP);
         Some(Unlogged(std::mem::take(&mut self.malformed_unlogged)))
+    }
+}
+
+/// A line as the log shows it: printable, and not too much of it.
+struct Shown<'a>(&'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get(..MALFORMED_SHOWN) {
+            Some(start) if start.len() < self.0.len() => write!(f, "{}...", start.escape_ascii()),
+            _ => write!(f, "{}", self.0.escape_ascii()),
+        }
     }
 }
 
@@ -1325,6 +1335,14 @@ mod tests {
             };
             assert_eq!(failure.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn of_a_long_line_its_beginning_is_shown() {
+        assert_eq!(Shown(b"a\0\x1b[2J").to_string(), "a\\x00\\x1b[2J");
+        let text = "x".repeat(MALFORMED_SHOWN);
+        assert_eq!(Shown(text.as_bytes()).to_string(), text);
+        assert_eq!(Shown(format!("{text}y").as_bytes()).to_string(), format!("{text}..."));
     }
 
     #[test]
