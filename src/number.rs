@@ -341,9 +341,9 @@ mod tests {
     use proptest::prelude::*;
 
     #[derive(Debug, Default, PartialEq)]
-    struct Seen {
-        matched: Vec<i64>,
-        malformed: Vec<(Vec<u8>, NumberError)>,
+    pub(super) struct Seen {
+        pub(super) matched: Vec<i64>,
+        pub(super) malformed: Vec<(Vec<u8>, NumberError)>,
         too_long: u64,
     }
 
@@ -359,7 +359,7 @@ mod tests {
         }
     }
 
-    fn judge(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
+    pub(super) fn judge(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
         let divisor = Divisor::new(NonZeroU64::new(divisor).expect("tests divide by something"));
         let [fastest, portable] = [Judge::new, Judge::portable].map(|new| {
             let mut seen = Seen::default();
@@ -371,7 +371,7 @@ mod tests {
     }
 
     /// The rules once more, by other means: text, `str::parse` and `%`.
-    fn naive(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
+    pub(super) fn naive(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
         let mut seen = Seen::default();
         let mut lines = 0;
         for line in region.split_inclusive(|&byte| byte == b'\n') {

@@ -52,7 +52,7 @@ pub(crate) fn print(
     let mut page = Page::new(output, on_error);
     let mut pace = Pace::new(Instant::now());
     let mut has_printed = false;
-    while !rings.is_empty() {
+    loop {
         let mut taken = 0;
         for ring in &mut rings {
             taken += ring.read(READ_MAX, |numbers| page.add(numbers));

@@ -91,7 +91,7 @@ fn judge_blocks<V: Verdicts>(
                 goes(Way::AtOnce);
                 long_lines.judge_all(batch);
                 judge_short(region, at, newlines, &runs, &short_divisor, batch);
-                long_lines.skip_to(at + BLOCK - 1 - newlines.leading_zeros() as usize);
+                long_lines.skip_to(last(newlines, at));
             } else {
                 goes(Way::InEights);
                 long_lines.push(newlines, at, batch);
@@ -100,7 +100,7 @@ fn judge_blocks<V: Verdicts>(
             goes(Way::ByteByByte);
             long_lines.judge_all(batch);
             if newlines != 0 {
-                let end = at + BLOCK - 1 - newlines.leading_zeros() as usize;
+                let end = last(newlines, at);
                 judge.judge_portably(&region[long_lines.start()..=end], batch);
                 long_lines.skip_to(end);
             }
@@ -132,6 +132,12 @@ fn goes(way: Way) {
     #[cfg(test)]
     tests::WAYS.with_borrow_mut(|ways| ways.push(way));
     _ = way;
+}
+
+/// The position of the last newline of the block at `at`, which has one.
+#[inline]
+fn last(newlines: u64, at: usize) -> usize {
+    at + BLOCK - 1 - newlines.leading_zeros() as usize
 }
 
 /// A block with fewer newlines has a line of more than four bytes.
@@ -482,45 +488,22 @@ fn store_widened(numbers: &mut [i64], values: __m128i) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{NumberError, parse};
+    use super::super::tests::{judge, naive};
     use super::*;
     use std::cell::RefCell;
-    use std::num::NonZeroU64;
 
     thread_local! {
         pub(super) static WAYS: RefCell<Vec<Way>> = const { RefCell::new(Vec::new()) };
     }
 
-    #[derive(Default)]
-    struct Seen {
-        matched: usize,
-        malformed: usize,
-    }
-
-    impl Verdicts for Seen {
-        fn matched(&mut self, numbers: &[i64]) {
-            self.matched += numbers.len();
-        }
-        fn malformed(&mut self, _: &[u8], _: NumberError) {
-            self.malformed += 1;
-        }
-        fn too_long(&mut self) {
-            unreachable!("no line is too long");
-        }
-    }
-
-    /// The ways of the blocks of a region, each of which has to end like the line-by-line rule.
+    /// The ways of the blocks of a region without empty lines, judged as by the line-by-line rule.
     fn ways(lines: &[String]) -> Vec<Way> {
         let region = lines.concat();
-        let divisor = Divisor::new(NonZeroU64::MIN);
-        let mut seen = Seen::default();
         WAYS.take();
-        let judged = Judge::new(divisor, 4096).judge(region.as_bytes(), &mut seen);
+        let (seen, judged) = judge(region.as_bytes(), 1, 4096);
         assert_eq!(judged, lines.len() as u64);
-        let malformed =
-            lines.iter().filter(|line| parse(line.trim_end_matches('\n').as_bytes()).is_err());
-        assert_eq!(seen.malformed, malformed.count());
-        assert_eq!(seen.matched + seen.malformed, lines.len());
+        assert_eq!(seen.matched.len() + seen.malformed.len(), lines.len());
+        assert_eq!((seen, judged), naive(region.as_bytes(), 1, 4096));
         let mut ways = WAYS.take();
         let safe = lines.iter().all(|line| line.len() <= SAFE_DIGITS + 1);
         assert!(!safe || !ways.contains(&Way::NotInEights));

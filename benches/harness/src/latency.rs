@@ -39,8 +39,8 @@ pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Resul
         }
     }
     for ((name, _, goal), figures) in goals.into_iter().zip(figures) {
-        let [floor, product] =
-            [0, 1].map(|which| median(figures.iter().map(|f| [f.0, f.1][which])));
+        let floor = median(figures.iter().map(|f| f.0));
+        let product = median(figures.iter().map(|f| f.1));
         report.rows.push(Row {
             what: format!("latency, four servers, 2000 lines/s: {name}"),
             // Within a round, since whatever else the machine does comes and goes.
