@@ -1,17 +1,25 @@
-//! The servers of one worker: its links, their timers, and whose turn it is.
+//! The servers of one worker: its links, their timers and sockets, and which of them is read next.
 //!
-//! A [`Fleet`] is the whole of a worker but for the I/O: no socket, no clock, no thread. Whoever drives
-//! it, a poll loop or a simulator,
+//! A [`Fleet`] does no I/O: it has no socket, no clock and no thread. Its driver, a
+//! [`Worker`](crate::worker::Worker),
 //!
-//! 1. tells it of readiness with [`on_ready`](Fleet::on_ready) and of everything else with
+//! 1. reports readiness with [`on_ready`](Fleet::on_ready) and everything else with
 //!    [`handle`](Fleet::handle),
-//! 2. lets it read with [`next_ready`](Fleet::next_ready) and [`read`](Fleet::read),
-//! 3. tells it the time with [`on_time`](Fleet::on_time),
-//! 4. carries out all that [`next_action`](Fleet::next_action) yields, before the next event, and
-//! 5. sleeps until [`next_deadline`](Fleet::next_deadline), or not at all while somebody
-//!    [has a turn](Fleet::has_ready).
+//! 2. reports the time with [`on_time`](Fleet::on_time),
+//! 3. carries out all that [`next_action`](Fleet::next_action) yields, before the next event,
+//! 4. begins a turn of reading with [`begin_reads`](Fleet::begin_reads) and reads with
+//!    [`next_read`](Fleet::next_read) and [`read`](Fleet::read), and
+//! 5. sleeps until [`next_deadline`](Fleet::next_deadline), or not at all while a connection
+//!    [waits to be read](Fleet::has_ready).
 //!
 //! Calls that come too often, too late, or for a server that is in another state by now are no-ops.
+//!
+//! # Which connection is read next
+//!
+//! A turn reads a bounded number of bytes, however many connections have something to read. Those that
+//! had run dry before go first, each with one read. Those with a backlog come after them, in rotation, so
+//! that a quiet connection never waits for a busy one. (fq_codel, RFC 8290, treats new and old flows alike.)
+//! At least one connection with a backlog is read in each turn, so that none of them starves either.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -21,21 +29,31 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use slab::Slab;
 
-use crate::link::{Action, Context, Counters, Event, Link, Millis, Policy, Progress, Sink};
+use crate::link::{
+    Action, Context, Counters, Event, Link, Millis, Policy, Progress, ReadContext, Sink, SocketId,
+};
 use crate::server::Server;
 use crate::wheel::Wheel;
 
-/// The bytes that are taken from the system at once.
-const READ_SIZE: usize = 64 * 1024;
+/// The bytes that are taken from the system at once: the first read of a connection that had run dry.
+pub const READ_SIZE: usize = 64 * 1024;
 
-/// The bytes that one connection may be read in a turn, so that a firehose starves neither its
-/// neighbours nor the timers.
+/// The bytes that one connection with a backlog may be read in a turn.
 pub const READ_BUDGET: usize = 256 * 1024;
+
+/// The bytes that all connections together may be read in a turn, so that a turn takes a millisecond or
+/// two and timers, attempts and quiet connections wait no longer than that.
+pub const TURN_BUDGET: usize = 1024 * 1024;
+
+/// The bytes that one connection's turn costs in addition to those that it reads: about what a system
+/// call costs. It bounds the number of connections that are read in a turn.
+pub const READ_COST: usize = 2048;
 
 // A turn is a number of whole reads, each of whole pages.
 const _: () = assert!(READ_BUDGET.is_multiple_of(READ_SIZE) && READ_SIZE.is_power_of_two());
+const _: () = assert!(TURN_BUDGET >= READ_BUDGET && READ_COST < READ_SIZE);
 
-/// The timers that may expire in a turn, so that ten thousand servers to be dialled at once do not keep
+/// The timers that may expire in a turn, so that ten thousand servers to be dialed at once do not keep
 /// the connected ones waiting.
 pub const TIMERS_PER_TURN: usize = 64;
 
@@ -46,12 +64,18 @@ pub struct Fleet {
     index: usize,
     policy: Policy,
     links: Slab<Member>,
-    /// One timer a link at most, at the link's `wake_at` or, for a connected one that has been heard
-    /// of since, earlier.
+    /// The sockets in use, each with its link's id. One that is to be closed stays until that is done,
+    /// so that its number is not used again while events of it may come.
+    sockets: Slab<usize>,
+    /// One timer a link at most, at the link's `wake_at` or, for a connected one that has received
+    /// bytes since, earlier.
     wheel: Wheel,
     rng: SmallRng,
-    /// The connected links that may have something to read, each once.
-    ready: VecDeque<usize>,
+    /// The connections that had run dry and may have something to read now, each once.
+    fresh: VecDeque<usize>,
+    /// The connections that had more to read when their last turn ended, each once, in rotation.
+    backlog: VecDeque<usize>,
+    turn: Turn,
     actions: VecDeque<(usize, Action)>,
     /// Where all links read to: what they keep of it is theirs.
     scratch: Box<[u8]>,
@@ -64,8 +88,54 @@ pub struct Fleet {
 #[derive(Debug)]
 struct Member {
     link: Link,
-    /// Whether the link stands in `ready`.
-    queued: bool,
+    queue: Queue,
+}
+
+/// Where a link waits to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    None,
+    Fresh,
+    Backlog,
+}
+
+/// How much more may be read in this turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    /// The connections of each queue that were in it when the turn began and were not read since.
+    fresh: usize,
+    backlog: usize,
+    /// The bytes left, those of [`READ_COST`] among them.
+    budget: usize,
+    /// Whether a connection with a backlog was read.
+    has_read_backlog: bool,
+}
+
+/// A connection that is to be read now.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NextRead {
+    /// The link's id.
+    pub id: usize,
+    /// The connection's socket.
+    pub socket: SocketId,
+    is_fresh: bool,
+}
+
+/// What a socket is to its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketRole {
+    /// It is being connected.
+    Connecting {
+        /// The link's id.
+        id: usize,
+    },
+    /// It is the connection.
+    Connected {
+        /// The link's id.
+        id: usize,
+    },
+    /// It is to be closed, or it is not known.
+    None,
 }
 
 impl Fleet {
@@ -75,9 +145,12 @@ impl Fleet {
             index,
             policy,
             links: Slab::new(),
+            sockets: Slab::new(),
             wheel: Wheel::new(now),
             rng: SmallRng::seed_from_u64(seed),
-            ready: VecDeque::new(),
+            fresh: VecDeque::new(),
+            backlog: VecDeque::new(),
+            turn: Turn::default(),
             actions: VecDeque::new(),
             scratch: vec![0; READ_SIZE].into(),
             unconnected: 0,
@@ -85,12 +158,17 @@ impl Fleet {
         }
     }
 
-    /// Adds a server, which is dialled at the next [`on_time`](Fleet::on_time), and returns its id:
+    /// The worker's number.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Adds a server, which is dialed at the next [`on_time`](Fleet::on_time), and returns its id:
     /// small, dense, and the same until the fleet is dropped.
     pub fn add(&mut self, server: Server, now: Millis) -> usize {
         let entry = self.links.vacant_entry();
         let id = entry.key();
-        entry.insert(Member { link: Link::new(id, server, now), queued: false });
+        entry.insert(Member { link: Link::new(id, server, now), queue: Queue::None });
         self.unconnected += 1;
         self.alive += 1;
         self.arm(id);
@@ -116,24 +194,53 @@ impl Fleet {
     }
 
     /// When the timer of the server with this id is due, or `None` if it has none. One that waits or
-    /// connects has one; a connected one only with an idle timeout, and it may be early by as long as
-    /// the server has been heard of since it was set.
+    /// connects has one. A connected one has one only with an idle timeout, and it may be early by the
+    /// time that the connection has received bytes since it was set.
     pub fn deadline(&self, id: usize) -> Option<Millis> {
         self.wheel.deadline(id)
     }
 
-    /// Tells what happened to a link. After [`Event::Connected`], [`on_ready`](Fleet::on_ready) is due:
-    /// what came with the last step of the handshake may not be told of again.
+    /// When the next attempt to connect to the server with this id begins; `None` if it is not waiting for
+    /// one.
+    pub fn next_attempt_at(&self, id: usize) -> Option<Millis> {
+        self.links.get(id)?.link.next_attempt_at()
+    }
+
+    /// What a socket is to its link now.
+    pub fn role(&self, socket: SocketId) -> SocketRole {
+        let Some(&id) = self.sockets.get(socket.0) else { return SocketRole::None };
+        let link = &self.links[id].link;
+        if link.connection() == Some(socket) {
+            SocketRole::Connected { id }
+        } else if link.is_connecting(socket) {
+            SocketRole::Connecting { id }
+        } else {
+            SocketRole::None
+        }
+    }
+
+    /// The sockets in use, those that are still to be closed among them.
+    pub fn sockets_len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Reports what happened to a link. After [`Event::Connected`], [`on_ready`](Fleet::on_ready) is
+    /// due: the event of the first bytes may have been the same.
     pub fn handle(&mut self, id: usize, event: Event, now: Millis) {
         let Some(member) = self.links.get_mut(id) else { return };
         let link = &mut member.link;
-        if member.queued {
-            // It has bytes that wait for room in the sink, so it is not idle.
+        if member.queue != Queue::None {
+            // It has bytes that wait to be read, so it is not idle.
             link.not_idle(now);
         }
         let (was_connected, had_ended) = (link.is_connected(), link.ended().is_some());
-        let mut cx =
-            Context { now, policy: &self.policy, rng: &mut self.rng, actions: &mut self.actions };
+        let mut cx = Context {
+            now,
+            policy: &self.policy,
+            rng: &mut self.rng,
+            actions: &mut self.actions,
+            sockets: &mut self.sockets,
+        };
         link.handle(event, &mut cx);
         if link.ended().is_some() && !had_ended {
             self.alive -= 1;
@@ -147,69 +254,110 @@ impl Fleet {
         self.arm(id);
     }
 
-    /// Tells that a link's socket may have something to read; `closing`, that the other side has
-    /// shut it down or reset it.
-    pub fn on_ready(&mut self, id: usize, closing: bool) {
+    /// Reports that a link's connection may have something to read. `read_on` says that a short read does
+    /// not mean that it is drained: see [`Link::read_on`].
+    pub fn on_ready(&mut self, id: usize, read_on: bool) {
         let Some(member) = self.links.get_mut(id) else { return };
         if !member.link.is_connected() {
             return;
         }
-        if closing {
-            member.link.closing();
+        if read_on {
+            member.link.read_on();
         }
-        if !member.queued {
-            member.queued = true;
-            self.ready.push_back(id);
+        if member.queue == Queue::None {
+            member.queue = Queue::Fresh;
+            self.fresh.push_back(id);
         }
     }
 
-    /// Whether a connection waits for its turn to be read.
+    /// Whether a connection waits to be read.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.fresh.is_empty() || !self.backlog.is_empty()
     }
 
-    /// How many connections wait for their turn to be read.
-    pub fn ready_len(&self) -> usize {
-        self.ready.len()
+    /// Begins a turn of reading.
+    pub fn begin_reads(&mut self) {
+        self.turn = Turn {
+            fresh: self.fresh.len(),
+            backlog: self.backlog.len(),
+            budget: TURN_BUDGET,
+            has_read_backlog: false,
+        };
     }
 
-    /// Takes the connection whose turn it is to be [read](Fleet::read).
-    pub fn next_ready(&mut self) -> Option<usize> {
-        while let Some(id) = self.ready.pop_front() {
-            let member = &mut self.links[id];
-            member.queued = false;
-            if member.link.is_connected() {
-                return Some(id);
+    /// Takes the connection that is to be [read](Fleet::read) next; `None` ends the turn.
+    pub fn next_read(&mut self) -> Option<NextRead> {
+        while self.turn.fresh > 0 && self.turn.budget > 0 {
+            self.turn.fresh -= 1;
+            let id = self.fresh.pop_front()?;
+            if let Some(next) = self.take_turn(id, true) {
+                return Some(next);
+            }
+        }
+        while self.turn.backlog > 0 && (self.turn.budget > 0 || !self.turn.has_read_backlog) {
+            self.turn.backlog -= 1;
+            let id = self.backlog.pop_front()?;
+            if let Some(next) = self.take_turn(id, false) {
+                self.turn.has_read_backlog = true;
+                return Some(next);
             }
         }
         None
     }
 
-    /// Reads a connection for one turn; one that has more gets another turn after the others.
+    /// The turn of a link that was taken out of its queue, unless it has lost its connection meanwhile.
+    fn take_turn(&mut self, id: usize, is_fresh: bool) -> Option<NextRead> {
+        let member = &mut self.links[id];
+        member.queue = Queue::None;
+        let socket = member.link.connection()?;
+        Some(NextRead { id, socket, is_fresh })
+    }
+
+    /// Reads a connection for its share of the turn; if it has more, it waits in the rotation of those with
+    /// a backlog.
     ///
-    /// `io` must be nonblocking, and may return fewer bytes than asked for only when it has no more
-    /// for now, as a stream socket does. Returns whether the sink still has room; if not, nothing
-    /// was read that it could not take, and the connection keeps its turn.
+    /// `io` must be nonblocking. `short_read_means_drained` says whether a read that returns less than it
+    /// was asked for means that nothing is left, as long as `on_ready` has not said otherwise. Returns
+    /// whether the sink still has room; if not, nothing was read that it could not take, and the
+    /// connection keeps its turn.
     pub fn read(
         &mut self,
-        id: usize,
+        next: NextRead,
         io: &mut impl Read,
+        short_read_means_drained: bool,
         sink: &mut impl Sink,
         now: Millis,
     ) -> bool {
-        let Some(member) = self.links.get_mut(id) else { return true };
-        let scratch = &mut self.scratch;
-        match member.link.read(io, scratch, READ_BUDGET, sink, &self.policy, now) {
+        let NextRead { id, socket, is_fresh } = next;
+        let member = &mut self.links[id];
+        let bytes_before = member.link.counters().bytes;
+        let mut cx = ReadContext {
+            now,
+            policy: &self.policy,
+            scratch: &mut self.scratch,
+            budget: if is_fresh { READ_SIZE } else { READ_BUDGET },
+            short_read_means_drained,
+        };
+        let progress = member.link.read(io, sink, &mut cx);
+        let bytes = usize::try_from(member.link.counters().bytes - bytes_before);
+        let cost = bytes.unwrap_or(usize::MAX).saturating_add(READ_COST);
+        self.turn.budget = self.turn.budget.saturating_sub(cost);
+        match progress {
             Progress::Drained => {}
-            Progress::More => self.on_ready(id, false),
+            Progress::More => {
+                member.queue = Queue::Backlog;
+                self.backlog.push_back(id);
+            }
             Progress::SinkFull => {
-                if !member.queued {
-                    member.queued = true;
-                    self.ready.push_front(id);
-                }
+                let (queue, ids) = match is_fresh {
+                    true => (Queue::Fresh, &mut self.fresh),
+                    false => (Queue::Backlog, &mut self.backlog),
+                };
+                member.queue = queue;
+                ids.push_front(id);
                 return false;
             }
-            Progress::Failed(cause) => self.handle(id, Event::Failed(cause), now),
+            Progress::Failed(error) => self.handle(id, Event::Failed { socket, error }, now),
         }
         true
     }
@@ -228,9 +376,14 @@ impl Fleet {
         self.wheel.next_deadline()
     }
 
-    /// What is to be done next, and for whom.
+    /// What is to be done next, and for which link. The number of a socket to be closed may be used again
+    /// from now on.
     pub fn next_action(&mut self) -> Option<(usize, Action)> {
-        self.actions.pop_front()
+        let (id, action) = self.actions.pop_front()?;
+        if let Action::Close(socket) = action {
+            self.sockets.remove(socket.0);
+        }
+        Some((id, action))
     }
 
     /// Whether all links have ended.
@@ -242,10 +395,13 @@ impl Fleet {
     pub fn shut_down(&mut self) {
         for (_, member) in &mut self.links {
             member.link.shut_down();
+            member.queue = Queue::None;
         }
         self.alive = 0;
-        self.ready.clear();
+        self.fresh.clear();
+        self.backlog.clear();
         self.actions.clear();
+        self.sockets.clear();
     }
 
     /// What all links have done so far, and how many of them have ended badly.
@@ -269,180 +425,4 @@ impl Fleet {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Config, ConfigBuilder};
-    use crate::link::MIN_ROOM;
-    use std::io;
-    use std::time::Duration;
-
-    /// A fleet of so many servers with addresses, all dialled, and its numbers.
-    fn fleet(servers: usize, adjust: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Fleet {
-        let server: Server = "127.0.0.1:8001".parse().unwrap();
-        let builder = Config::builder().servers([server.clone()]).jitter_factor(0.0);
-        let policy = Policy::from(&adjust(builder).build().unwrap());
-        let mut fleet = Fleet::new(0, policy, 1, 0);
-        for id in 0..servers {
-            assert_eq!(fleet.add(server.clone(), 0), id);
-        }
-        fleet
-    }
-
-    fn connect_all(fleet: &mut Fleet, now: Millis) {
-        while fleet.next_deadline().is_some_and(|deadline| deadline <= now) {
-            fleet.on_time(now);
-        }
-        while let Some((id, action)) = fleet.next_action() {
-            if let Action::Connect(_) = action {
-                fleet.handle(id, Event::Connected, now);
-            }
-        }
-    }
-
-    struct Numbers {
-        numbers: Vec<i64>,
-        room: usize,
-    }
-
-    impl Sink for Numbers {
-        fn room(&mut self, _: usize) -> usize {
-            self.room
-        }
-        fn push(&mut self, numbers: &[i64]) {
-            self.numbers.extend_from_slice(numbers);
-        }
-    }
-
-    fn numbers() -> Numbers {
-        Numbers { numbers: Vec::new(), room: 1 << 20 }
-    }
-
-    #[test]
-    fn a_firehose_waits_for_the_others_after_its_budget() {
-        let mut fleet = fleet(2, |config| config);
-        connect_all(&mut fleet, 0);
-        fleet.on_ready(0, false);
-        fleet.on_ready(1, false);
-        fleet.on_ready(0, false);
-        assert_eq!(fleet.ready_len(), 2, "each stands in the queue once");
-        let mut sink = numbers();
-        assert_eq!(fleet.next_ready(), Some(0));
-        assert!(fleet.read(0, &mut io::repeat(b'\n'), &mut sink, 0));
-        assert_eq!(fleet.totals().0.bytes, READ_BUDGET as u64);
-        assert_eq!(fleet.next_ready(), Some(1));
-        assert_eq!(fleet.next_ready(), Some(0), "it has more, and no event will tell");
-        assert_eq!(fleet.next_ready(), None);
-    }
-
-    #[test]
-    fn a_full_sink_keeps_the_turn_and_waiting_for_room_is_not_idle() {
-        let mut fleet = fleet(1, |config| config.idle_timeout(Duration::from_secs(5)));
-        connect_all(&mut fleet, 0);
-        fleet.on_ready(0, false);
-        assert_eq!(fleet.next_ready(), Some(0));
-        let mut sink = Numbers { numbers: Vec::new(), room: MIN_ROOM - 1 };
-        assert!(!fleet.read(0, &mut &b"6\n"[..], &mut sink, 0));
-        assert!(fleet.has_ready());
-        fleet.on_time(5000);
-        assert!(fleet.is_connected(0));
-        assert_eq!(fleet.next_deadline(), Some(10_000));
-        assert_eq!(fleet.next_ready(), Some(0));
-        assert!(fleet.read(0, &mut &b"6\n"[..], &mut numbers(), 5000));
-    }
-
-    #[test]
-    fn calls_that_do_not_fit_are_no_ops() {
-        let mut fleet = fleet(1, |config| config);
-        fleet.on_ready(0, true);
-        fleet.on_ready(99, true);
-        fleet.handle(99, Event::Connected, 0);
-        fleet.handle(0, Event::Connected, 0);
-        assert!(fleet.read(99, &mut io::empty(), &mut numbers(), 0));
-        assert!(!fleet.is_connected(0) && !fleet.is_connected(99));
-        assert_eq!((fleet.next_ready(), fleet.next_action()), (None, None));
-        assert_eq!(fleet.next_deadline(), Some(0));
-    }
-
-    #[test]
-    fn a_lost_connection_loses_its_turn() {
-        let mut fleet = fleet(2, |config| config);
-        connect_all(&mut fleet, 0);
-        fleet.on_ready(0, false);
-        fleet.on_ready(1, false);
-        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
-        fleet.handle(0, Event::Failed(reset.into()), 0);
-        assert_eq!(fleet.next_ready(), Some(1));
-        assert_eq!(fleet.next_action(), Some((0, Action::Close)));
-        assert_eq!(fleet.next_deadline(), Some(1000));
-    }
-
-    #[test]
-    fn more_timers_than_a_turn_takes_stay_due() {
-        let mut fleet = fleet(TIMERS_PER_TURN + 1, |config| config);
-        fleet.on_time(0);
-        assert_eq!(fleet.actions.len(), TIMERS_PER_TURN);
-        assert_eq!(fleet.next_deadline(), Some(0));
-        fleet.on_time(0);
-        assert_eq!(fleet.actions.len(), TIMERS_PER_TURN + 1);
-    }
-
-    #[test]
-    fn connected_and_quiet_nothing_is_due() {
-        let mut fleet = fleet(3, |config| config);
-        connect_all(&mut fleet, 0);
-        assert_eq!(fleet.next_deadline(), None);
-        assert!(!fleet.has_ready() && fleet.next_action().is_none());
-        assert_eq!(fleet.unconnected, 0);
-    }
-
-    #[test]
-    fn a_fleet_is_finished_when_its_last_link_has_ended() {
-        let mut fleet = fleet(3, |config| config.once(true));
-        connect_all(&mut fleet, 0);
-        for id in [0, 1] {
-            fleet.on_ready(id, true);
-            assert!(fleet.read(id, &mut &b"6\n"[..], &mut numbers(), 0));
-        }
-        assert!(!fleet.is_finished());
-        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
-        fleet.handle(2, Event::Failed(reset.into()), 0);
-        assert!(fleet.is_finished());
-        assert_eq!(fleet.totals().1, 1, "one of them badly");
-    }
-
-    #[test]
-    fn what_is_held_is_the_unfinished_line() {
-        let mut fleet = fleet(2, |config| config);
-        connect_all(&mut fleet, 0);
-        fleet.on_ready(1, false);
-        assert!(fleet.read(1, &mut &b"6\n12"[..], &mut numbers(), 0));
-        assert_eq!([fleet.held(0), fleet.held(1), fleet.held(99)], [0, 2, 0]);
-    }
-
-    #[test]
-    fn who_waits_or_connects_has_a_timer_and_who_is_connected_only_with_an_idle_timeout() {
-        for idle_ms in [None, Some(5000)] {
-            let mut fleet =
-                fleet(2, |config| config.idle_timeout(idle_ms.map(Duration::from_millis)));
-            assert_eq!([fleet.deadline(0), fleet.deadline(1)], [Some(0), Some(0)], "waiting");
-            fleet.on_time(0);
-            assert_eq!([fleet.deadline(0), fleet.deadline(1)], [Some(10_000), Some(10_000)]);
-            fleet.handle(1, Event::Connected, 7);
-            let idle_at = idle_ms.map(|idle| 7 + idle);
-            assert_eq!([fleet.deadline(0), fleet.deadline(1)], [Some(10_000), idle_at]);
-            assert_eq!(fleet.deadline(99), None);
-        }
-    }
-
-    #[test]
-    fn shutting_down_counts_what_is_cut() {
-        let mut fleet = fleet(1, |config| config);
-        connect_all(&mut fleet, 0);
-        let mut sink = numbers();
-        fleet.on_ready(0, false);
-        fleet.read(0, &mut &b"6\n12"[..], &mut sink, 0);
-        fleet.shut_down();
-        assert_eq!((sink.numbers, fleet.totals().0.cut), (vec![6], 1));
-        assert!(fleet.is_finished() && fleet.next_ready().is_none());
-    }
-}
+mod tests;

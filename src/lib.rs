@@ -32,18 +32,24 @@
 //!
 //! # The map
 //!
-//! | room | its one job |
+//! | module | its one job |
 //! |---|---|
 //! | [`Config`], [`Server`] | what is to be done; one that exists is valid |
 //! | [`partition`] | which worker dials which servers |
 //! | [`line`](mod@line) | chunks to whole lines, across reads, in bounded memory |
-//! | [`number`] | lines to numbers, and the verdict on each |
+//! | [`number`] | lines to numbers, and what is wrong with a line that is none |
 //! | [`backoff`] | how long to wait before the next attempt |
 //! | [`wheel`] | timers, in O(1) |
+//! | [`clock`] | a worker's time, in which it never stands still unseen |
+//! | [`ConnectionError`] | why an attempt failed or a connection ended |
+//! | `attempt` | which address of a server is tried when |
+//! | `outage` | the period in which a server is down, and how often it is logged |
+//! | `log_limit` | how often malformed lines are logged |
 //! | [`link`] | one server: its state, its unfinished line, its counters |
-//! | [`fleet`] | one worker's links and timers: all of a worker but the I/O |
+//! | [`fleet`] | one worker's links, timers and sockets, and which is read next |
+//! | [`worker`] | one worker's whole turn, over the [`Io`](worker::Io) that it needs |
 //! | [`ring`] | numbers from a worker to the printer, without locks, and the doorbell |
-//! | `worker` | the poll loop: sockets, readiness, the clock |
+//! | `net` | the `Io` of a worker: sockets, readiness, the clock |
 //! | `resolver` | names to addresses, off the loop |
 //! | [`format`](mod@format) | numbers to lines of text |
 //! | `printer` | N rings to one output |
@@ -52,33 +58,39 @@
 #![cfg_attr(feature = "cli", doc = "| [`signals`] | SIGINT and SIGTERM to a stop |")]
 #![cfg_attr(feature = "cli", doc = "| [`stdout`] | standard output, unbuffered |")]
 //!
-//! A byte's way: `worker` sees readiness, `fleet` says whose turn it is, `link` reads, `line` cuts,
-//! `number` judges, `ring` carries, `printer` writes. A failure's way: `worker` tells, `link` decides,
-//! `backoff` says when, `wheel` wakes, and `worker` dials again.
+//! A byte's way: `net` reports readiness, `worker` asks `fleet` which connection is read next, `link` reads,
+//! `line` finds whole lines, `number` decodes them, `ring` carries numbers, `printer` writes. A failure's way:
+//! `net` reports, `worker` passes on, `link` decides, `backoff` says when, `wheel` wakes, and `worker` dials
+//! again.
 //!
 //! # What is absent
 //!
 //! `tests/absences.rs` holds the code to these:
 //!
-//! - `unsafe` stands in `ring`, and in `number::vector`, the judge for processors that have AVX-512,
+//! - `unsafe` stands in `ring`, and in `number::vector`, the decoder for processors that have AVX-512,
 //!   and nowhere else.
-//! - mio is named in `worker` alone; `Instant::now` and the like are called there, and by the printer to
-//!   tell a rush.
-//! - The rooms from `partition` to `fleet`, and `format`, do no I/O of their own: they see bytes as slices or
-//!   through [`Read`](std::io::Read), time as a number and randomness as an argument, so that a
-//!   simulator and a fuzzer drive the code that runs.
-//! - There is no async runtime anywhere, and no lock of ours: a worker waits for its poll alone. (What
-//!   it logs goes the way of the logger, so a log that nobody reads holds it up.)
+//! - mio is named in `net` alone; `Instant::now` and the like are called there, and by the printer to
+//!   tell a burst.
+//! - The modules from `partition` to `worker`, and `format`, do no I/O of their own: they see bytes as
+//!   slices or through [`Read`](std::io::Read) and [`Io`](worker::Io), time as a number and randomness as
+//!   an argument, so that a simulator and a fuzzer drive the code that runs.
+//! - There is no async runtime anywhere, and no lock of ours: a worker waits for its poll alone.
 
+mod attempt;
 pub mod backoff;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod clock;
 mod config;
+mod connection_error;
 pub mod fleet;
 pub mod format;
 pub mod line;
 pub mod link;
+mod log_limit;
+mod net;
 pub mod number;
+mod outage;
 pub mod partition;
 mod printer;
 mod resolver;
@@ -90,8 +102,11 @@ pub mod signals;
 #[cfg(feature = "cli")]
 pub mod stdout;
 pub mod wheel;
-mod worker;
+pub mod worker;
 
+pub use attempt::{CONNECTION_ATTEMPT_DELAY, MAX_OPEN_SOCKETS};
 pub use config::{Config, ConfigBuilder, ConfigError};
+pub use connection_error::ConnectionError;
+pub use outage::DOWN_ALARM;
 pub use run::{Ending, Job, OutputError, Report, StopHandle, Totals};
 pub use server::{Host, Server, ServerError, ServerErrorKind};

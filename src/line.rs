@@ -50,14 +50,12 @@ impl Framer {
         debug_assert!(!self.skipping || self.tail.is_empty());
     }
 
-    /// Ends the connection: forgets the unfinished line, so that it never meets the bytes of the
-    /// next connection, and says whether there was one.
+    /// Ends the connection: gives up the unfinished line, so that it never meets the bytes of the
+    /// next connection, and returns it. It is empty if there was none.
     ///
-    /// A line that had outgrown the limit is not reported again.
-    pub fn finish(&mut self) -> bool {
-        let cut = !self.tail.is_empty();
-        *self = Framer::default();
-        cut
+    /// A line that had outgrown the limit is not returned.
+    pub fn finish(&mut self) -> Vec<u8> {
+        std::mem::take(self).tail
     }
 
     /// The bytes held for the unfinished line.
@@ -135,7 +133,7 @@ mod tests {
                 }
             });
         }
-        let cut = framer.finish();
+        let cut = !framer.finish().is_empty();
         (said, cut)
     }
 
@@ -193,7 +191,7 @@ mod tests {
             assert!(framer.tail.capacity() <= 256);
         }
         assert_eq!(too_long, 1);
-        assert!(!framer.finish(), "already counted as too long");
+        assert!(framer.finish().is_empty(), "already counted as too long");
     }
 
     #[test]

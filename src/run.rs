@@ -16,12 +16,13 @@ use rand::rngs::SysRng;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::link::{Counters, Policy};
+use crate::net::{Net, Poller, Waker};
 use crate::partition;
 use crate::printer::{self, Printed};
 use crate::resolver::Resolver;
 use crate::ring::{Doorbell, ring};
 use crate::server::Host;
-use crate::worker::{Poller, Waker, Worker};
+use crate::worker::Worker;
 
 /// How many numbers may wait for the printer, per worker: half a megabyte of them.
 const RING_CAPACITY: usize = 64 * 1024;
@@ -81,13 +82,15 @@ impl Job {
             let waker = poller.waker();
             let (numbers, consumer) = ring(RING_CAPACITY, &bell, move || waker.wake());
             rings.push(consumer);
-            let fleet = Fleet::new(index, Policy::from(config), SysRng.try_next_u64()?, 0);
-            let slice = servers[slice].to_vec();
-            let worker = Worker::new(poller, fleet, slice, numbers, resolver.clone(), stop.clone());
-            let guard = StopOnPanic(stop.clone());
+            let mut fleet = Fleet::new(index, Policy::from(config), SysRng.try_next_u64()?, 0);
+            for server in &servers[slice] {
+                fleet.add(server.clone(), 0);
+            }
+            let worker = Worker::new(fleet, numbers, 0);
+            let (resolver, stop) = (resolver.clone(), stop.clone());
             workers.push(spawn(format!("worker-{index}"), move || {
-                let _guard = guard;
-                worker.run()
+                let _guard = StopOnPanic(stop.clone());
+                worker.run(&mut Net::new(poller, resolver, stop))
             })?);
         }
         let on_error = stop.clone();

@@ -1,404 +1,356 @@
-//! The poll loop: sockets, readiness, the clock. The only room that names mio.
+//! One turn of a worker: everything that its loop does, over the [`Io`] that it needs of the system.
 //!
-//! A turn is: poll, readiness, time, actions, reading, what that leads to, publish. Sockets are opened
-//! only when the events of the turn are used up, so no event can be taken for one of a socket that was
-//! opened since. Time passes for the fleet when all that is known has been told, and before reading,
-//! which may take long: nothing is given up for want of what came meanwhile. mio is edge-triggered: what
-//! is left unread keeps its place in the fleet's queue and the poll does not sleep, or the connection
-//! would never be heard of again.
+//! A turn is: poll, events, answers of the resolver, timers, actions, reads, actions, publish. `net` does
+//! the I/O with mio; the simulation does it with a world of its own. What they must promise is written at
+//! [`Io`].
+//!
+//! - Sockets are opened only when the events of the turn are used up, so that no event is taken for one of a
+//!   socket that was opened since.
+//! - A socket is judged by what it is to its link, never by the event's flags alone.
+//! - Readiness is edge-triggered: a connection that is not read to its end keeps its place in the fleet's
+//!   queues, and the poll does not sleep. Otherwise no event would mention it again.
+//! - A deadline is final only when the system has nothing more to tell. A timer runs at the last clock
+//!   reading before a poll that was complete, after that poll's events and all answers were taken. So
+//!   nothing is given up for want of an event that was already there.
 
-use std::collections::HashMap;
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow;
 
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Registry, Token};
-use socket2::{SockRef, TcpKeepalive};
+use log::warn;
 
-use crate::fleet::Fleet;
-use crate::link::{Action, Cause, Counters, Event, Millis, Sink};
-use crate::resolver::Resolver;
-use crate::ring::{Producer, Wait};
-use crate::run::StopHandle;
-use crate::server::{Host, Server};
-
-/// The token of the waker; sockets have their link's id.
-const WAKER: Token = Token(usize::MAX);
-
-/// The events that are taken from the system at once.
-const EVENTS_PER_TURN: usize = 1024;
+use crate::clock::Clock;
+use crate::connection_error::ConnectionError;
+use crate::fleet::{Fleet, NextRead, SocketRole};
+use crate::link::{Action, Counters, Event, Millis, Sink, SocketId};
+use crate::server::Server;
 
 /// The answers of the resolver that are taken in a turn, so that a name that a thousand servers share
 /// does not keep the connected ones waiting.
-const ANSWERS_PER_TURN: usize = 64;
+pub const ANSWERS_PER_TURN: usize = 64;
 
-/// Numbers are published at the end of a turn, and when so many are staged within one.
-const PUBLISH_AT: usize = 4096;
+/// A standstill of this length is worth a line in the log.
+const STANDSTILL_LOGGED: Millis = 1000;
 
-/// How a dead peer is noticed on a connection without traffic: a probe after 20 s of silence, then
-/// every 5 s, and the connection is lost when three are not answered. (OpenBSD has one setting of the
-/// last two for the whole system.)
-fn keepalive() -> TcpKeepalive {
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(20));
-    #[cfg(not(target_os = "openbsd"))]
-    let keepalive = keepalive.with_interval(Duration::from_secs(5)).with_retries(3);
-    keepalive
+/// What a worker needs of the system.
+pub trait Io {
+    /// Whether a read that returns less than it was asked for means that the socket is drained, unless the
+    /// poll says [`Ready::read_on`].
+    const SHORT_READ_MEANS_DRAINED: bool;
+
+    /// Whether the worker was told to stop.
+    fn is_stopped(&self) -> bool;
+
+    /// The present moment, rounded down. It never goes back.
+    fn now(&mut self) -> Millis;
+
+    /// Replaces `events` by what has become ready since it was last mentioned, and says whether that is all
+    /// of it. Waits for something to become ready until `until`, or without an end; a moment that has
+    /// passed does not wait. Only open sockets are mentioned. Those that are ready take turns: each is
+    /// mentioned once before any other is mentioned twice.
+    fn poll(&mut self, until: Option<Millis>, events: &mut Vec<Ready>) -> Polled;
+
+    /// Opens a socket and begins to connect it to `address`.
+    ///
+    /// # Errors
+    /// If the system refuses; there is no socket then.
+    fn connect(&mut self, socket: SocketId, address: SocketAddr) -> Result<(), ConnectionError>;
+
+    /// Asks how far a socket is that is being connected.
+    ///
+    /// # Errors
+    /// If it could not be connected.
+    fn handshake(&mut self, socket: SocketId) -> Result<Handshake, ConnectionError>;
+
+    /// Reads from a connection, without blocking.
+    ///
+    /// # Errors
+    /// As those of a nonblocking socket.
+    fn read(&mut self, socket: SocketId, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Closes a socket, if it is open.
+    fn close(&mut self, socket: SocketId);
+
+    /// Looks up the name of a link's server. There is one [`answer`](Io::answer) to each call.
+    fn resolve(&mut self, id: usize, server: &Server);
+
+    /// The next answer to a lookup: the link's id, and the addresses with the server's port. A new
+    /// answer ends a poll that waits.
+    fn answer(&mut self) -> Option<(usize, io::Result<Vec<SocketAddr>>)>;
 }
 
-/// A worker: a fleet, and the sockets and the clock that drive it.
-pub(crate) struct Worker {
-    poll: Poll,
-    events: Events,
+/// A socket that has become ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Which socket.
+    pub socket: SocketId,
+    /// Whether to read on after a short read, until a read would block: the other side has shut down or
+    /// reset the connection, or a read may stop early, as at TCP's urgent mark.
+    pub read_on: bool,
+}
+
+/// Whether a poll mentioned everything that was ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// Everything.
+    Complete,
+    /// As much as there was space for; there may be more.
+    Full,
+    /// A signal ended it before it had looked.
+    Interrupted,
+}
+
+/// How far a socket is that is being connected.
+#[derive(Debug)]
+pub enum Handshake {
+    /// There is no answer yet.
+    Pending,
+    /// It is connected.
+    Connected,
+    /// It was connected, and this error has ended the connection since. What came before can be read.
+    Lost(ConnectionError),
+}
+
+/// A worker: its servers, their time, and where their numbers go.
+#[derive(Debug)]
+pub struct Worker<S> {
     fleet: Fleet,
-    /// By link id: the socket, while there is one.
-    sockets: Vec<Option<TcpStream>>,
-    numbers: Producer<i64>,
-    /// Whether the ring was full when last seen: nothing is read until there is room again.
+    sink: S,
+    clock: Clock,
+    events: Vec<Ready>,
+    polls: Polls,
+    /// Whether the sink was full when last seen: nothing is read until there is room again.
     is_full: bool,
     /// Whether the resolver may have more answers than were taken in the last turn.
     has_answers: bool,
-    names: Names,
-    stop: StopHandle,
-    epoch: Instant,
 }
 
-/// What a worker needs to have its names resolved.
-struct Names {
-    resolver: Option<Arc<Resolver>>,
-    /// By link id, the latest attempt that waits for an answer. While there is one, the resolver is not
-    /// asked again, however long it takes and however many attempts that is.
-    asked: HashMap<usize, u32>,
-    inbox: Receiver<Answer>,
-    outbox: Sender<Answer>,
-    waker: Waker,
-}
-
-/// An answer of the resolver: the link's id and the addresses.
-type Answer = (usize, io::Result<Vec<SocketAddr>>);
-
-/// The part of a worker that can fail to start.
-#[derive(Debug)]
-pub(crate) struct Poller {
-    poll: Poll,
-    waker: Waker,
-}
-
-impl Poller {
-    /// Fails when the system has no descriptors left.
-    pub(crate) fn new() -> io::Result<Poller> {
-        let poll = Poll::new()?;
-        let waker = Waker(Arc::new(mio::Waker::new(poll.registry(), WAKER)?));
-        Ok(Poller { poll, waker })
-    }
-
-    /// What wakes the worker.
-    pub(crate) fn waker(&self) -> Waker {
-        self.waker.clone()
-    }
-}
-
-/// Wakes a worker from any thread, so that it looks round.
-#[derive(Clone, Debug)]
-pub(crate) struct Waker(Arc<mio::Waker>);
-
-impl Waker {
-    pub(crate) fn wake(&self) {
-        // It fails only when the system is out of memory for one number, or the worker has ended.
-        _ = self.0.wake();
-    }
-}
-
-impl Worker {
-    /// A worker that dials `servers` from its first turn on. `resolver` is needed if one of them has
-    /// a name.
-    pub(crate) fn new(
-        poller: Poller,
-        mut fleet: Fleet,
-        servers: Vec<Server>,
-        numbers: Producer<i64>,
-        resolver: Option<Arc<Resolver>>,
-        stop: StopHandle,
-    ) -> Worker {
-        let (outbox, inbox) = mpsc::channel();
-        let sockets = servers.iter().map(|_| None).collect();
-        for server in servers {
-            fleet.add(server, 0);
-        }
+impl<S: Sink> Worker<S> {
+    /// A worker for the servers of `fleet`, whose time begins at this reading of the clock.
+    pub fn new(fleet: Fleet, sink: S, now: Millis) -> Worker<S> {
         Worker {
-            poll: poller.poll,
-            events: Events::with_capacity(EVENTS_PER_TURN),
             fleet,
-            sockets,
-            numbers,
+            sink,
+            clock: Clock::new(now),
+            events: Vec::new(),
+            polls: Polls::default(),
             is_full: false,
             has_answers: false,
-            names: Names { resolver, asked: HashMap::new(), inbox, outbox, waker: poller.waker },
-            stop,
-            epoch: Instant::now(),
         }
     }
 
-    /// Works until told to stop or until there is nothing left to do, and returns what was done and
-    /// how many servers have ended badly.
-    pub(crate) fn run(mut self) -> (Counters, usize) {
-        while !self.fleet.is_finished() {
-            self.wait();
-            if self.stop.is_stopped() {
-                break;
-            }
-            let now = self.now();
-            self.take_events(now);
-            self.take_answers(now);
-            self.fleet.on_time(now);
-            self.act();
-            self.read();
-            self.act();
-            self.numbers.publish();
+    /// Works until it is told to stop or no server is left, and returns what was done and how many servers
+    /// have ended badly.
+    pub fn run(mut self, io: &mut impl Io) -> (Counters, usize) {
+        while self.turn(io).is_continue() {}
+        self.shut_down()
+    }
+
+    /// Does one turn, and says whether another is to follow.
+    pub fn turn<I: Io>(&mut self, io: &mut I) -> ControlFlow<()> {
+        if self.fleet.is_finished() {
+            return ControlFlow::Break(());
         }
+        let polled = self.poll(io);
+        if io.is_stopped() {
+            return ControlFlow::Break(());
+        }
+        self.take_events(io);
+        self.take_answers(io);
+        self.pass_time(polled);
+        self.act(io);
+        self.read(io);
+        self.act(io);
+        self.sink.publish();
+        ControlFlow::Continue(())
+    }
+
+    /// Ends all servers, and returns what was done and how many have ended badly.
+    pub fn shut_down(&mut self) -> (Counters, usize) {
         self.fleet.shut_down();
         self.fleet.totals()
     }
 
-    /// The time as the fleet sees it: rounded down, so that nothing is due before its time.
-    fn now(&self) -> Millis {
-        u64::try_from(self.epoch.elapsed().as_millis()).expect("half a billion years of uptime")
+    /// The servers.
+    pub fn fleet(&self) -> &Fleet {
+        &self.fleet
     }
 
-    /// Sleeps until there is something to do.
-    fn wait(&mut self) {
+    /// Sleeps until there is something to do, and says up to when the poll tells of everything.
+    fn poll(&mut self, io: &mut impl Io) -> Option<Millis> {
         if self.is_full {
-            // Half the ring, so that the two threads do not wake each other for every few numbers.
-            self.is_full = self.numbers.wait_for_room(self.numbers.capacity() / 2) == Wait::Pending;
+            self.is_full = self.sink.wait_for_room();
         }
         let is_busy = self.has_answers || (self.fleet.has_ready() && !self.is_full);
-        let timeout = if is_busy {
-            Some(Duration::ZERO)
-        } else {
-            self.fleet.next_deadline().map(|deadline| {
-                // mio rounds this up to what the system can wait for.
-                Duration::from_millis(deadline).saturating_sub(self.epoch.elapsed())
-            })
-        };
-        if let Err(error) = self.poll.poll(&mut self.events, timeout) {
-            assert_eq!(error.kind(), io::ErrorKind::Interrupted, "the poll is ours: {error}");
-        }
+        let until = if is_busy { Some(self.clock.now()) } else { self.fleet.next_deadline() };
+        let before = self.clock.now();
+        let until = self.clock.sleep_until(until);
+        let polled = io.poll(until, &mut self.events);
+        self.read_clock(io);
+        self.polls.note(polled, before, self.events.len(), self.fleet.sockets_len())
     }
 
-    /// Sorts the events of this turn by what their links are doing, not by their flags alone.
-    fn take_events(&mut self, now: Millis) {
-        for event in &self.events {
-            let id = event.token().0;
-            // Absent for the waker, and for a socket that was closed since the event.
-            let Some(Some(socket)) = self.sockets.get(id) else { continue };
-            if !self.fleet.is_connected(id) {
-                match connection(socket) {
-                    Ok(true) => self.fleet.handle(id, Event::Connected, now),
-                    Ok(false) => continue,
-                    Err(cause) => {
-                        // At once, so that another event of this turn is not taken for one of the
-                        // socket to the next address.
-                        close(self.poll.registry(), &mut self.sockets[id]);
-                        self.fleet.handle(id, Event::Failed(cause), now);
-                    }
+    fn read_clock(&mut self, io: &mut impl Io) -> Millis {
+        let late = self.clock.read(io.now());
+        if let Some(late) = late.filter(|late| *late >= STANDSTILL_LOGGED) {
+            let index = self.fleet.index();
+            let (s, ms) = (late / 1000, late % 1000);
+            warn!("Worker {index} stood still for {s}.{ms:03}s; its timeouts go on from here");
+        }
+        self.clock.now()
+    }
+
+    /// Sorts the events of this turn by what their sockets are to their links.
+    fn take_events(&mut self, io: &mut impl Io) {
+        let now = self.clock.now();
+        for &Ready { socket, read_on } in &self.events {
+            match self.fleet.role(socket) {
+                SocketRole::Connected { id } => self.fleet.on_ready(id, read_on),
+                SocketRole::Connecting { id } => {
+                    let error = match io.handshake(socket) {
+                        Ok(Handshake::Pending) => continue,
+                        Ok(Handshake::Connected) => None,
+                        Ok(Handshake::Lost(error)) => Some(error),
+                        Err(error) => {
+                            self.fleet.handle(id, Event::Failed { socket, error }, now);
+                            continue;
+                        }
+                    };
+                    self.fleet.handle(id, Event::Connected { socket, error }, now);
+                    // The event may have been that of the first bytes, too.
+                    self.fleet.on_ready(id, read_on);
                 }
+                SocketRole::None => {}
             }
-            // Also after a connect: its event may have been that of the first bytes, too.
-            self.fleet.on_ready(id, event.is_read_closed() || event.is_error());
         }
     }
 
-    fn take_answers(&mut self, now: Millis) {
+    fn take_answers(&mut self, io: &mut impl Io) {
+        let now = self.clock.now();
         for _ in 0..ANSWERS_PER_TURN {
-            let Ok((id, result)) = self.names.inbox.try_recv() else {
+            let Some((id, result)) = io.answer() else {
                 self.has_answers = false;
                 return;
             };
-            let attempt = self.names.asked.remove(&id).expect("what was asked is answered once");
-            self.fleet.handle(id, Event::Resolved { attempt, result }, now);
+            self.fleet.handle(id, Event::Resolved(result), now);
         }
         self.has_answers = true;
     }
 
-    /// Gives each connection that has something to read one turn.
-    fn read(&mut self) {
-        for _ in 0..self.fleet.ready_len() {
-            if self.is_full {
-                return;
-            }
-            let Some(id) = self.fleet.next_ready() else { return };
-            // By now the others have been read, each for as long as its budget lasts.
-            let now = self.now();
-            let Some(socket) = &mut self.sockets[id] else { continue };
-            self.is_full = !self.fleet.read(id, socket, &mut self.numbers, now);
-            if self.numbers.staged() >= PUBLISH_AT {
-                self.numbers.publish();
-            }
+    /// Lets the deadlines pass that are final: those up to `told`, if all answers were taken, too.
+    fn pass_time(&mut self, told: Option<Millis>) {
+        if let Some(told) = told
+            && !self.has_answers
+        {
+            self.fleet.on_time(told);
         }
     }
 
-    /// Carries out all that the fleet has asked for, so that when events come, a link's socket is the
-    /// one that the link believes to have. How much it is in a turn is bounded by what asks for it.
-    fn act(&mut self) {
+    /// Carries out all that the fleet has asked for, so that when events come, the open sockets are those
+    /// that the links believe to have. How much it is in a turn is bounded by what asks for it.
+    fn act(&mut self, io: &mut impl Io) {
         while let Some((id, action)) = self.fleet.next_action() {
             match action {
-                Action::Close => close(self.poll.registry(), &mut self.sockets[id]),
-                Action::Connect(address) => match open(self.poll.registry(), id, address) {
-                    Ok(socket) => self.sockets[id] = Some(socket),
-                    Err(error) => {
-                        let now = self.now();
-                        self.fleet.handle(id, Event::Failed(error.into()), now);
+                Action::Close(socket) => io.close(socket),
+                Action::Resolve => io.resolve(id, self.fleet.server(id)),
+                Action::Connect { socket, address } => {
+                    if let Err(error) = io.connect(socket, address) {
+                        let now = self.read_clock(io);
+                        self.fleet.handle(id, Event::Failed { socket, error }, now);
                     }
-                },
-                Action::Resolve { attempt } => {
-                    self.names.resolve(id, attempt, self.fleet.server(id))
                 }
             }
         }
     }
-}
 
-impl Names {
-    fn resolve(&mut self, id: usize, attempt: u32, server: &Server) {
-        if self.asked.insert(id, attempt).is_some() {
-            return;
+    /// Reads the connections that have something to read, as far as the budget of a turn goes.
+    fn read<I: Io>(&mut self, io: &mut I) {
+        self.fleet.begin_reads();
+        while !self.is_full
+            && let Some(next) = self.fleet.next_read()
+        {
+            // By now others have been read.
+            let now = self.read_clock(io);
+            self.is_full = !self.read_one(next, io, now);
         }
-        let resolver = self.resolver.as_ref().expect("there is a resolver if there is a name");
-        let Host::Name(name) = server.host() else { unreachable!("an address is not resolved") };
-        let (outbox, waker, port) = (self.outbox.clone(), self.waker.clone(), server.port());
-        resolver.resolve(name, move |mut answer| {
-            for address in answer.iter_mut().flatten() {
-                address.set_port(port);
-            }
-            // A worker that has ended wants no answers any more.
-            if outbox.send((id, answer)).is_ok() {
-                waker.wake();
-            }
-        });
+    }
+
+    fn read_one<I: Io>(&mut self, next: NextRead, io: &mut I, now: Millis) -> bool {
+        let mut socket = Socket { io, id: next.socket };
+        let drained = I::SHORT_READ_MEANS_DRAINED;
+        self.fleet.read(next, &mut socket, drained, &mut self.sink, now)
     }
 }
 
-impl Sink for Producer<i64> {
-    fn room(&mut self, want: usize) -> usize {
-        Producer::room(self, want)
-    }
+/// A connection as something to read from.
+struct Socket<'a, I> {
+    io: &'a mut I,
+    id: SocketId,
+}
 
-    fn push(&mut self, numbers: &[i64]) {
-        self.stage(numbers);
+impl<I: Io> Read for Socket<'_, I> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.io.read(self.id, buf)
     }
 }
 
-/// Opens a socket for a link, and starts to connect it.
-fn open(registry: &Registry, id: usize, address: SocketAddr) -> io::Result<TcpStream> {
-    let mut socket = TcpStream::connect(address)?;
-    // Writable says that it is connected, and never changes after that, as nothing is written.
-    registry.register(&mut socket, Token(id), Interest::READABLE | Interest::WRITABLE)?;
-    Ok(socket)
+/// The last polls: up to when they told of everything.
+///
+/// A poll that is full may leave sockets unmentioned. But those that are ready take turns, so after as many
+/// events as there are sockets, each was mentioned that was ready when the first of the full polls began.
+#[derive(Debug, Default)]
+struct Polls {
+    /// The clock reading before the first of the polls since then that were not complete.
+    since: Option<Millis>,
+    /// The events of those polls.
+    events: usize,
+    /// The most sockets that there were at one of them.
+    sockets: usize,
 }
 
-/// Closes a link's socket, if it has one.
-fn close(registry: &Registry, socket: &mut Option<TcpStream>) {
-    if let Some(mut socket) = socket.take() {
-        // Closing it would do on most systems; mio asks for this on all of them.
-        _ = registry.deregister(&mut socket);
-    }
-}
-
-/// Whether a socket that was told to connect is connected by now. If so, it has keepalive on.
-fn connection(socket: &TcpStream) -> Result<bool, Cause> {
-    if let Some(error) = socket.take_error()? {
-        return Err(error.into());
-    }
-    match socket.peer_addr() {
-        Ok(peer) if socket.local_addr()? == peer => {
-            // Closed in good order, it would keep the server from its own port for a minute.
-            SockRef::from(socket).set_linger(Some(Duration::ZERO))?;
-            Err(Cause::ConnectedToItself)
-        }
-        Ok(_) => {
-            // Only now, which saves four system calls for each attempt that fails.
-            SockRef::from(socket).set_tcp_keepalive(&keepalive())?;
-            Ok(true)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error.into()),
+impl Polls {
+    /// Takes note of a poll that was begun after the clock was read as `before`. Returns the moment up to
+    /// which everything has been mentioned, if there is a new one.
+    fn note(
+        &mut self,
+        polled: Polled,
+        before: Millis,
+        events: usize,
+        sockets: usize,
+    ) -> Option<Millis> {
+        let since = *self.since.get_or_insert(before);
+        self.events += events;
+        self.sockets = self.sockets.max(sockets);
+        let told = match polled {
+            Polled::Complete => before,
+            Polled::Full if self.events > self.sockets => since,
+            Polled::Full | Polled::Interrupted => return None,
+        };
+        *self = Polls::default();
+        Some(told)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::fleet::TIMERS_PER_TURN;
-    use crate::link::Policy;
-    use crate::ring::{Doorbell, ring};
-    use socket2::{Domain, Socket, Type};
-    use std::net::{Ipv4Addr, TcpListener};
 
-    fn socket() -> (Socket, SocketAddr) {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        let address = socket.local_addr().unwrap().as_socket().unwrap();
-        (socket, address)
-    }
-
-    fn nonblocking(socket: Socket) -> TcpStream {
-        socket.set_nonblocking(true).unwrap();
-        TcpStream::from_std(socket.into())
+    #[test]
+    fn a_complete_poll_tells_of_everything_up_to_its_beginning() {
+        let mut polls = Polls::default();
+        assert_eq!(polls.note(Polled::Complete, 5, 0, 10), Some(5));
+        assert_eq!(polls.note(Polled::Interrupted, 6, 0, 10), None);
+        assert_eq!(polls.note(Polled::Full, 7, 4, 10), None);
+        assert_eq!(polls.note(Polled::Complete, 8, 1, 10), Some(8));
     }
 
     #[test]
-    fn a_socket_that_is_connected_to_itself_is_not_connected() {
-        let (socket, address) = socket();
-        socket.connect(&address.into()).unwrap();
-        let socket = nonblocking(socket);
-        let result = connection(&socket);
-        assert!(matches!(result, Err(Cause::ConnectedToItself)), "{result:?}");
-        drop(socket);
-        // The port is free for the server at once, even for one that does not ask for reuse.
-        let server = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        server.bind(&address.into()).unwrap();
-    }
-
-    #[test]
-    fn a_socket_with_another_as_its_peer_is_connected_and_kept_alive() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let (socket, _) = socket();
-        socket.connect(&listener.local_addr().unwrap().into()).unwrap();
-        let socket = nonblocking(socket);
-        assert!(connection(&socket).unwrap());
-        let socket = SockRef::from(&socket);
-        assert!(socket.keepalive().unwrap());
-        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(20));
-        #[cfg(not(target_os = "openbsd"))]
-        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(5));
-        #[cfg(not(target_os = "openbsd"))]
-        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
-    }
-
-    #[test]
-    fn every_action_is_carried_out_before_the_next_event() {
-        // Bound, so that nobody else is, and not listening: each attempt fails sooner or later.
-        let (_socket, address) = socket();
-        let server: Server = address.to_string().parse().unwrap();
-        let config = Config::builder().servers([server.clone()]).build().unwrap();
-        let servers = vec![server; 4 * TIMERS_PER_TURN];
-        let (numbers, _consumer) = ring(1, &Doorbell::new(), || ());
-        let fleet = Fleet::new(0, Policy::from(&config), 1, 0);
-        let stop = StopHandle::new(vec![]);
-        let mut worker = Worker::new(Poller::new().unwrap(), fleet, servers, numbers, None, stop);
-        while worker.fleet.next_deadline() == Some(0) {
-            worker.fleet.on_time(0);
-        }
-        worker.act();
-        assert_eq!(worker.fleet.next_action(), None);
-    }
-
-    #[test]
-    fn a_socket_that_was_never_connected_is_not_yet() {
-        let (socket, _) = socket();
-        assert!(!connection(&nonblocking(socket)).unwrap());
+    fn full_polls_tell_of_everything_once_each_socket_has_had_its_turn() {
+        let mut polls = Polls::default();
+        assert_eq!(polls.note(Polled::Full, 5, 4, 8), None);
+        assert_eq!(polls.note(Polled::Interrupted, 6, 0, 8), None);
+        assert_eq!(polls.note(Polled::Full, 7, 4, 7), None, "there were eight sockets");
+        assert_eq!(polls.note(Polled::Full, 8, 4, 7), Some(5));
+        assert_eq!(polls.note(Polled::Full, 9, 4, 7), None, "from the beginning");
     }
 }

@@ -74,7 +74,7 @@ fn read(framer: &mut Framer, bytes: &[u8], sizes: &[u8], max_line: usize, judge:
         });
         assert!(framer.held() <= max_line, "{} bytes held of {max_line}", framer.held());
     }
-    seen.cut = framer.finish();
+    seen.cut = !framer.finish().is_empty();
     seen
 }
 

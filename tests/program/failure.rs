@@ -185,15 +185,15 @@ fn giving_up_after_is_one_server_s_and_ends_the_program_with_status_1_after_the_
     let flags = "--initial-backoff 5ms --max-backoff 10ms --give-up-after 400ms";
     let mut program = start(flags, [down.address, server.address()]);
     let mut peer = server.accept();
-    let line = program.wait_for_log("Gave up");
+    let line = program.wait_for_log("Gave up on");
     assert!(line.contains(" ERROR") && line.contains(&down.to_string()), "{line}");
-    // It is not dialled again, even when it is up.
+    // It is not dialed again, even when it is up.
     let late = down.up();
     peer.send("6\n");
     assert_eq!(program.next_line().as_deref(), Some("6"));
     let address = server.close();
     peer.close();
-    program.wait_for_log(&format!("Gave up {address}"));
+    program.wait_for_log(&format!("Gave up on {address}"));
     assert_eq!(program.wait_exit().code(), Some(1));
     assert!(late.accept_within(Duration::ZERO).is_none());
 }
@@ -271,10 +271,21 @@ fn a_name_that_does_not_resolve_is_retried_like_any_other_failure() {
 /// A command that runs the program in a network and a view of the files of its own, after `setup`,
 /// a piece of shell; `None` where an ordinary user may not do that.
 #[cfg(target_os = "linux")]
-fn isolated(setup: &str, flags: &str, server: &str) -> Option<std::process::Command> {
+pub(crate) fn isolated(setup: &str, flags: &str, server: &str) -> Option<std::process::Command> {
+    in_namespaces(&["--net", "--mount"], setup, flags, server)
+}
+
+/// The same with namespaces of these kinds only.
+#[cfg(target_os = "linux")]
+pub(crate) fn in_namespaces(
+    kinds: &[&str],
+    setup: &str,
+    flags: &str,
+    server: &str,
+) -> Option<std::process::Command> {
     let shell = |script: &str| {
         let mut command = Program::command("unshare");
-        command.args(["--map-root-user", "--net", "--mount", "sh", "-ec", script, "sh"]);
+        command.arg("--map-root-user").args(kinds).args(["sh", "-ec", script, "sh"]);
         command
     };
     let works = shell(&format!("{setup}\n:")).output().is_ok_and(|output| output.status.success());
@@ -331,16 +342,16 @@ fn all_addresses_of_a_name_are_tried_in_an_attempt_and_names_are_resolved_for_ev
         return skip("no hosts file of its own to be had");
     };
     let mut program = Program::spawn(&mut command);
-    let mut dialled = [(); 2].map(|()| program.wait_for_log("Dialling feed:40000 at "));
-    dialled.sort_by_key(|line| line.rsplit_once(' ').unwrap().1.to_owned());
-    assert!(dialled[0].ends_with("127.0.0.8:40000"), "{dialled:?}");
-    assert!(dialled[1].ends_with("127.0.0.9:40000"), "{dialled:?}");
+    let mut dialed = [(); 2].map(|()| program.wait_for_log("Dialing feed:40000 at "));
+    dialed.sort_by_key(|line| line.rsplit_once(' ').unwrap().1.to_owned());
+    assert!(dialed[0].ends_with("127.0.0.8:40000"), "{dialed:?}");
+    assert!(dialed[1].ends_with("127.0.0.9:40000"), "{dialed:?}");
     program.wait_for_log("Connection refused by feed:40000; attempt 1 in");
     let failed = |line: &&String| line.contains("; attempt ");
     assert_eq!(program.log().iter().filter(failed).count(), 1, "two addresses, one attempt");
     // In place, as what is mounted is this very file.
     std::fs::write(&hosts, "127.0.0.7 feed\n").unwrap();
-    program.wait_for_log("Dialling feed:40000 at 127.0.0.7:40000");
+    program.wait_for_log("Dialing feed:40000 at 127.0.0.7:40000");
     std::fs::remove_file(hosts).unwrap();
 }
 

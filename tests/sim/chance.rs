@@ -28,32 +28,50 @@ kinds! {
     StallsOnHalfALine,
     EndlessLine,
     Firehose,
+    Flood,
     Junk,
+    Urgent,
     ShortRead,
     Interrupted,
     SpuriousEvent,
     FewEvents,
+    PollInterrupted,
     EarlyWake,
     ClockJump,
-    SlowTurn,
+    SlowCall,
+    Standstill,
     PrinterStalls,
     NotResolved,
     NoAddress,
     SeveralAddresses,
     NoAnswer,
     LateAnswer,
-    AnsweredTwice,
-    ServerAddedLate,
     // What comes of them.
-    /// An event for a link that has no socket any more.
+    /// An event for a socket that is closed by now, or for none.
     StaleEvent,
-    /// An answer that came when its link was resolving for a later attempt.
-    AnswerToAnOlderAttempt,
-    NextAddressTried,
+    /// A reset that the worker sees before it sees the connection.
+    LostBeforeSeen,
+    /// A read that stopped at the urgent mark.
+    StoppedAtTheMark,
+    /// A poll that was full, and one that was the last of those that mentioned every socket.
+    PollFull,
+    PollsSufficed,
+    /// A standstill that the worker's clock does not count, and one that it counts.
+    TimeStoodStill,
+    TimeWentOn,
+    /// A lookup that outlasted its attempt: the next one waited for it, or found its answer.
+    LookupOutlasted,
+    LateAnswerUsed,
+    NextAddressAfterFailure,
+    NextAddressAfterDelay,
+    /// Another address than the first one was connected, while the first was still being connected.
+    LaterAddressWon,
     ConnectTimedOut,
     ResolveTimedOut,
     SinkFull,
     BudgetUsedUp,
+    /// A connection with a backlog had to wait for the next turn.
+    TurnUsedUp,
     IdleLost,
     BackoffStartedOver,
     DelayAtTheCap,
@@ -64,17 +82,20 @@ kinds! {
     LineOneOverTheLimit,
     EndlessLineSkipped,
     Cut,
+    /// A wake-up by the clock that found nothing to do: that of a timer that was moved.
     SpareWake,
     GivenUp,
+    GivenUpInAnAttempt,
     OnceEndedWell,
     OnceEndedBadly,
+    OnceOnlyMalformed,
     Finished,
     StoppedInTheMiddle,
     Recovered,
 }
 
-/// The number of kinds that are faults: those up to `ServerAddedLate`.
-const FAULTS: u32 = Kind::ServerAddedLate as u32 + 1;
+/// The number of kinds that are faults: those up to `LateAnswer`.
+const FAULTS: u32 = Kind::LateAnswer as u32 + 1;
 
 /// How often each kind occurred.
 #[derive(Clone, Debug)]

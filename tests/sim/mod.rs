@@ -1,5 +1,7 @@
-//! One worker's world in one thread: a clock, servers that misbehave, a fleet, and an oracle that
-//! knows what the fleet must do.
+//! One worker's world in one thread: a worker, whole turns of which run over an [`Io`] of the
+//! simulation's own, with servers that misbehave, and an oracle that knows what the worker must do.
+//!
+//! [`Io`]: tcpcore::worker::Io
 //!
 //! All chance comes from a finite slice of bytes, so a seed, proptest (which shrinks the bytes) and
 //! libFuzzer drive the same [`run`]. When the bytes are used up, every choice is the first and
@@ -11,8 +13,8 @@
 //! |---|---|
 //! | `chance.rs` | bytes -> choices, and which faults and ends have occurred |
 //! | `net.rs` | sockets as the kernel shows them, and what servers send |
-//! | `oracle.rs` | what each link must be doing, in the words of the contract |
-//! | `world.rs` | the worker's loop, with the clock and the net in place of the system |
+//! | `oracle.rs` | what the worker must do next, and what each server's state is, by the contract |
+//! | `world.rs` | the system that the worker sees: clock, poll, sockets, resolver, output |
 
 mod chance;
 mod net;
@@ -36,11 +38,9 @@ pub(crate) struct Outcome {
     pub(crate) coverage: Coverage,
     /// The turns of the loop.
     pub(crate) turns: u64,
-    /// The wake-ups by the clock that found nothing to do: those of timers that were moved.
-    pub(crate) spare_wakes: u64,
 }
 
-/// The fleet did what it must not, or failed to do what it must.
+/// The worker did what it must not, or failed to do what it must.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation(pub(crate) String);
 
@@ -62,14 +62,12 @@ pub(crate) use ensure;
 
 /// Lives through the world that these bytes make.
 pub(crate) fn run(entropy: &[u8]) -> Result<Outcome, Violation> {
-    let mut trace = Trace::new(false);
-    world::World::new(entropy, &mut trace).run()
+    world::run(entropy, &mut Trace::new(false))
 }
 
 /// The same, and tells each step as it happens, so that a panic does not take the story with it.
 pub(crate) fn replay(entropy: &[u8]) -> Result<Outcome, Violation> {
-    let mut trace = Trace::new(true);
-    world::World::new(entropy, &mut trace).run()
+    world::run(entropy, &mut Trace::new(true))
 }
 
 /// The bytes of a seed: some tens, for short stories, to some thousand.
@@ -85,16 +83,18 @@ pub(crate) fn entropy_of(seed: u64) -> Vec<u8> {
 #[derive(Debug, Hash)]
 enum Step {
     World { servers: usize, faults: u64 },
-    Woke { now: u64 },
+    Turn { now: u64, time: u64 },
+    Polled { until: Option<u64>, now: u64, events: usize, polled: &'static str },
+    Stood { until: u64 },
     Sent { socket: usize, bytes: usize },
-    Event { id: usize, closing: bool },
-    Connected { id: usize },
-    Failed { id: usize, cause: String },
-    Answered { id: usize, attempt: u32, addresses: Option<usize> },
-    Read { id: usize, bytes: usize, numbers: usize, has_room: bool },
-    Resolve { id: usize, attempt: u32 },
-    Connect { id: usize, address: std::net::SocketAddr },
-    Close { id: usize },
+    Event { socket: usize, read_on: bool },
+    Handshake { socket: usize, result: &'static str },
+    Answered { id: usize, addresses: Option<usize> },
+    Read { socket: usize, bytes: usize },
+    ReadFailed { socket: usize, error: String },
+    Resolve { id: usize },
+    Connect { socket: usize, address: std::net::SocketAddr, is_open: bool },
+    Close { socket: usize },
     Printed { numbers: usize },
     Calm { until: u64 },
     Stop,

@@ -1,8 +1,8 @@
 //! Sockets as the kernel shows them to a poll loop, and what the servers at their other ends send.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::chance::{Chance, Kind};
 
@@ -27,6 +27,16 @@ pub(super) enum Phase {
     Itself,
 }
 
+/// Readiness that the poll has not mentioned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Edge {
+    None,
+    /// It has arisen, and the poll's list does not have it yet.
+    New,
+    /// It stands in the poll's list since this moment.
+    Since(u64),
+}
+
 /// How the server ended its side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
@@ -42,12 +52,17 @@ pub(super) struct Socket {
     connection: u64,
     pub(super) phase: Phase,
     pub(super) is_open: bool,
-    /// Readiness that the poll has not told yet. Edge-triggered: set when something arrives.
-    pub(super) edge: bool,
+    /// Since when there is readiness that the poll has not mentioned. Edge-triggered: set when something
+    /// arrives.
+    pub(super) edge: Edge,
     pub(super) end: Option<End>,
+    /// Whether the error of a reset was reported: the system does so once.
+    pub(super) is_end_told: bool,
     /// What has arrived, and up to where it was read.
     inbox: Vec<u8>,
     read_at: usize,
+    /// The last urgent byte: a read stops before it.
+    urgent_at: Option<usize>,
     /// Whole lines in order, with the offset behind each one's newline.
     lines: VecDeque<(usize, Verdict)>,
     /// The line that the server has begun and not ended.
@@ -83,10 +98,12 @@ impl Socket {
             connection,
             phase: Phase::Connecting,
             is_open: true,
-            edge: false,
+            edge: Edge::None,
             end: None,
+            is_end_told: false,
             inbox: Vec::new(),
             read_at: 0,
+            urgent_at: None,
             lines: VecDeque::new(),
             open_line: None,
             line_start: 0,
@@ -110,18 +127,39 @@ impl Socket {
 
     pub(super) fn close(&mut self) {
         self.is_open = false;
-        self.edge = false;
+        self.edge = Edge::None;
         self.inbox = Vec::new();
         self.read_at = 0;
     }
 
+    /// Something has arrived.
+    pub(super) fn wake(&mut self) {
+        if self.edge == Edge::None {
+            self.edge = Edge::New;
+        }
+    }
+
+    /// Whether an event says that a short read does not mean that nothing is left.
+    pub(super) fn read_on(&self) -> bool {
+        self.end.is_some() || self.urgent_at.is_some_and(|at| at >= self.read_at)
+    }
+
     pub(super) fn end_with(&mut self, end: End, chance: &mut Chance<'_>) {
         self.end = Some(end);
-        self.edge = true;
+        self.wake();
         // Some systems throw away what was received before a reset, others hand it out first.
         if end == End::Reset && chance.one_in(2) {
             self.inbox.truncate(self.read_at);
+            self.urgent_at = None;
         }
+    }
+
+    /// The server ends a line, an empty one if it has begun none, with a newline that is urgent data.
+    pub(super) fn send_urgent(&mut self, max_line: usize) {
+        let empty = OpenLine { sent: 0, rest: Vec::new(), verdict: Verdict::Heartbeat };
+        let at = self.inbox.len() + self.open_line.get_or_insert(empty).rest.len();
+        self.end_line(max_line);
+        self.urgent_at = Some(at);
     }
 
     /// The server sends a line, or first the rest of the one it has begun.
@@ -142,7 +180,7 @@ impl Socket {
             writeln!(self.inbox, "{number:0digits$}").expect("a vector takes all");
             self.lines.push_back((self.inbox.len(), Verdict::Number(number)));
         }
-        self.edge = true;
+        self.wake();
     }
 
     /// The server sends up to `limit` bytes of a line.
@@ -198,7 +236,7 @@ impl Socket {
 
     fn arrive(&mut self, bytes: &[u8]) {
         self.inbox.extend_from_slice(bytes);
-        self.edge = true;
+        self.wake();
     }
 
     /// Judges what has been read since the last call; numbers go to `numbers`.
@@ -287,55 +325,64 @@ fn junk(number: i64, max_line: usize, chance: &mut Chance<'_>) -> Vec<u8> {
     }
 }
 
-/// A socket that is being read.
-pub(super) struct Reading<'a, 'b> {
-    pub(super) socket: &'a mut Socket,
-    pub(super) chance: &'a mut Chance<'b>,
-    /// The bytes that were read, and the same with the interruptions.
-    pub(super) bytes: usize,
-    pub(super) cost: usize,
-    /// How the connection ended, if it was told.
-    pub(super) end: Option<End>,
-}
-
-impl Read for Reading<'_, '_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let socket = &mut *self.socket;
-        if socket.phase != Phase::Established {
-            self.end = Some(End::Reset);
+impl Socket {
+    /// Reads as the system does: up to what has arrived, and not past an urgent byte. If short reads mean
+    /// that nothing is left, one that is short for no reason makes an event of the rest.
+    pub(super) fn read(
+        &mut self,
+        buf: &mut [u8],
+        short_read_means_drained: bool,
+        chance: &mut Chance<'_>,
+    ) -> io::Result<usize> {
+        if self.phase != Phase::Established {
             return Err(io::ErrorKind::NotConnected.into());
         }
-        if self.chance.fault(Kind::Interrupted, 4) {
-            self.cost += 1;
+        if chance.fault(Kind::Interrupted, 4) {
             return Err(io::ErrorKind::Interrupted.into());
         }
-        let unread = socket.inbox.len() - socket.read_at;
-        if unread == 0 && socket.end.is_some() {
-            self.end = socket.end;
-            return match socket.end {
-                Some(End::Closed) => Ok(0),
-                _ => Err(io::ErrorKind::ConnectionReset.into()),
+        let unread = self.unread();
+        if unread == 0 {
+            return match self.end {
+                None => Err(io::ErrorKind::WouldBlock.into()),
+                Some(End::Reset) if !self.is_end_told => {
+                    self.is_end_told = true;
+                    Err(io::ErrorKind::ConnectionReset.into())
+                }
+                Some(_) => Ok(0),
             };
         }
-        if unread == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
         let mut len = unread.min(buf.len());
-        if len > 1 && self.chance.fault(Kind::ShortRead, 3) {
-            len = if self.chance.one_in(2) { 1 } else { 1 + self.chance.index(len - 1) };
-            // A short read says that there was no more; the rest arrives just after it.
-            socket.edge = true;
+        if let Some(at) = self.urgent_at
+            && (self.read_at + 1..self.read_at + len).contains(&at)
+        {
+            len = at - self.read_at;
+            chance.saw(Kind::StoppedAtTheMark);
+        } else if len > 1 && chance.fault(Kind::ShortRead, 3) {
+            len = if chance.one_in(2) { 1 } else { 1 + chance.index(len - 1) };
+            if short_read_means_drained {
+                self.wake();
+            }
         }
-        buf[..len].copy_from_slice(&socket.inbox[socket.read_at..][..len]);
-        socket.read_at += len;
-        self.bytes += len;
-        self.cost += len;
+        buf[..len].copy_from_slice(&self.inbox[self.read_at..][..len]);
+        self.read_at += len;
         Ok(len)
     }
 }
 
-/// The address of a server, or one of them.
+/// The address of a server, or one of them: every other one of a name is an IPv6 address.
 pub(super) fn address(server: usize, number: usize) -> SocketAddr {
     let [server, number] = [server, number].map(|n| u8::try_from(n).expect("worlds are small"));
-    SocketAddr::from(([192, 0, server, number], 9000))
+    let ip: IpAddr = match number {
+        2.. => Ipv6Addr::from([0x2001, 0xdb8, 0, 0, 0, 0, server.into(), number.into()]).into(),
+        _ => [192, 0, server, number].into(),
+    };
+    SocketAddr::new(ip, 9000)
+}
+
+/// The server that has this address.
+pub(super) fn server_at(address: SocketAddr) -> usize {
+    match address.ip() {
+        IpAddr::V4(ip) => ip.octets()[2].into(),
+        IpAddr::V6(ip) => ip.segments()[6].into(),
+    }
 }

@@ -1,20 +1,29 @@
-//! What each link must be doing: the contract once more, by other means than the fleet's.
+//! What the worker must do: the contract once more, by other means than the worker's.
 //!
-//! The oracle sees what the fleet is told and what it asks for. It keeps no timer of its own: where
-//! a moment is the fleet's to choose (a jittered delay, an idle time-out), the oracle has bounds.
+//! The oracle sees what passes between the worker and the system, in order, and nothing else; after each
+//! turn it compares what it knows with what the worker shows. It has a state for each server and knows at
+//! each call what is owed: which sockets are to be opened and closed, which connection is to be read, how
+//! far, and up to when the deadlines have passed. Where a moment is the worker's to choose (a delay with
+//! jitter), it has bounds, and takes the moment from the worker once that has chosen.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use tcpcore::fleet::Fleet;
-use tcpcore::link::{Action, Cause, Counters, DOWN_ALARM, Millis};
+use tcpcore::fleet::{Fleet, READ_BUDGET, READ_COST, READ_SIZE, TURN_BUDGET};
+use tcpcore::link::{Counters, MIN_ROOM, Millis, SocketId};
+use tcpcore::worker::Polled;
 use tcpcore::{Config, Host, Server};
 
 use super::chance::{Chance, Kind};
-use super::net::Lines;
+use super::net::{self, Lines};
 use super::{Violation, ensure};
+
+/// A server that has been down for so long is reported.
+const ALARM: Millis = 180_000;
+
+/// What a worker may be late by.
+const STANDSTILL: Millis = 100;
 
 /// The policy in milliseconds, but for the back-off's own reckoning, which is in seconds.
 #[derive(Clone, Debug)]
@@ -63,10 +72,10 @@ impl Rules {
         (ms(low).max(1), ms(high) + 1)
     }
 
-    /// How long it may take to be back after the last fault: an attempt that is still to fail, and
-    /// the longest delay.
+    /// How long it may take to be back after the last fault: a lookup and an attempt that are still to
+    /// fail, and the longest delay.
     pub(super) fn recovery(&self) -> Millis {
-        self.connect_timeout + self.delay_bounds(u32::MAX).1
+        2 * self.connect_timeout + self.delay_bounds(u32::MAX).1
     }
 }
 
@@ -75,75 +84,243 @@ fn ms(span: Duration) -> Millis {
     u64::try_from(span.as_millis()).expect("within years")
 }
 
+/// The worker's time: the system's, but for the time in which the worker stood still.
+#[derive(Debug)]
+struct Time {
+    raw: Millis,
+    /// The worker's time at `raw`.
+    now: Millis,
+    /// The worker's moment at which it means to be back, if it sleeps.
+    back_at: Option<Millis>,
+    /// Up to which moment a standstill was granted.
+    granted: Option<Millis>,
+}
+
+impl Time {
+    fn read(&mut self, raw: Millis, chance: &mut Chance<'_>) {
+        let passed = raw - self.raw;
+        self.raw = raw;
+        let back_at = self.back_at.map_or(self.now, |at| at.max(self.now));
+        self.back_at = None;
+        // Until it is back, time passes; then it may be late.
+        let limit = (back_at - self.now).saturating_add(STANDSTILL);
+        if passed <= limit {
+            self.now += passed;
+        } else if self.granted.is_none_or(|granted| granted < back_at) {
+            chance.saw(Kind::TimeStoodStill);
+            self.granted = Some(back_at);
+        } else {
+            chance.saw(Kind::TimeWentOn);
+            self.now += limit;
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 enum State {
-    Waiting { since: Millis, low: Millis, high: Millis },
-    Resolving { attempt: Option<u32>, deadline: Millis },
-    Connecting { rest: VecDeque<SocketAddr>, deadline: Millis, attempt_deadline: Millis },
-    Connected { since: Millis, read_last: Millis, busy_last: Millis },
+    /// `until` is known once the worker has chosen it.
+    Waiting {
+        since: Millis,
+        low: Millis,
+        high: Millis,
+        until: Option<Millis>,
+    },
+    Resolving {
+        deadline: Millis,
+    },
+    Connecting {
+        rest: VecDeque<SocketAddr>,
+        /// In the order of their start; without a socket until the worker opens it.
+        open: Vec<(Option<SocketId>, SocketAddr)>,
+        next_at: Millis,
+        delay: Millis,
+        deadline: Millis,
+    },
+    Connected {
+        socket: SocketId,
+        since: Millis,
+        heard: Millis,
+        /// Whether a short read does not mean that nothing is left.
+        read_on: bool,
+    },
     Ended,
+}
+
+#[derive(Clone, Debug)]
+enum Lookup {
+    Idle,
+    Pending,
+    Answered(Vec<SocketAddr>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    None,
+    Fresh,
+    Backlog,
+}
+
+/// A period of being down.
+#[derive(Clone, Debug)]
+struct Down {
+    since: Millis,
+    is_reported: bool,
 }
 
 #[derive(Clone, Debug)]
 struct Peer {
     server: Server,
     state: State,
+    lookup: Lookup,
     retries: u32,
-    down_since: Millis,
-    last_attempt: u32,
-    /// Whether it was ever tried: only then can it be down.
-    is_begun: bool,
-    /// Whether it has failed since it last sent a byte or stood for the threshold.
-    is_out: bool,
-    /// What the fleet must ask for now. Closing is not among it: that is seen by the sockets.
-    owed: VecDeque<SocketAddr>,
-    owes_lookup: bool,
-    /// Whether the fleet owes the connection a turn of reading.
-    is_queued: bool,
+    /// `None` before the first attempt, and from the first byte of a connection on.
+    down: Option<Down>,
+    /// Whether anything has failed since `down` began.
+    has_failed: bool,
+    queue: Queue,
+    /// The worker's timer at the end of the last turn, unless the state has changed since.
+    timer: Option<Millis>,
+    has_changed: bool,
+    /// The lines of the only connection, and those that were no good, with `once`.
+    lines: Lines,
+    /// What the worker must ask for before the next poll.
+    owed_connects: VecDeque<SocketAddr>,
+    owed_lookup: bool,
+    /// Of the owed connects, those whose attempt has ended before they were carried out.
+    futile: Vec<SocketAddr>,
+}
+
+/// Where the worker is in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It takes events and answers.
+    Events,
+    /// It carries out what the links ask for.
+    Acting,
+    /// It reads.
+    Reading,
+}
+
+/// A connection's turn of being read.
+#[derive(Debug)]
+struct Turn {
+    id: usize,
+    is_fresh: bool,
+    /// The bytes that may still be read.
+    left: usize,
+    bytes: usize,
+    /// How the last read ended.
+    last: LastRead,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastRead {
+    None,
+    Whole,
+    Short,
+    Interrupted,
+    WouldBlock,
+    /// The connection is lost.
+    Ended,
 }
 
 pub(super) struct Oracle {
     rules: Rules,
+    short_read_means_drained: bool,
     peers: Vec<Peer>,
-    queue: VecDeque<usize>,
+    time: Time,
     pub(super) counters: Counters,
     failed: usize,
-    /// How often a timer may have been moved, each of which excuses one wake-up that finds nothing.
+    owed_closes: BTreeSet<SocketId>,
+    /// The open sockets, each with its server.
+    sockets: BTreeMap<SocketId, usize>,
+    phase: Phase,
+    fresh: VecDeque<usize>,
+    backlog: VecDeque<usize>,
+    /// Those of each queue that are left to be read in this turn, and its budget.
+    fresh_left: usize,
+    backlog_left: usize,
+    budget: usize,
+    has_read_backlog: bool,
+    turn: Option<Turn>,
+    is_full: bool,
+    /// The events of the last poll that the worker has not come to yet.
+    batch: VecDeque<(SocketId, bool)>,
+    /// By server: whether it holds a part of a line.
+    pub(super) tails: Vec<bool>,
+    /// The socket that could not be opened, until the worker has looked at the clock.
+    refused: Option<SocketId>,
+    /// Up to when the last poll was complete: in the worker's time and in the system's.
+    told: Option<(Millis, Millis)>,
+    /// The readings before the first of the polls that were not complete, their events, and the most
+    /// sockets that were open.
+    polls_since: Option<(Millis, Millis)>,
+    polls_events: usize,
+    polls_sockets: usize,
+    /// The numbers that the sink has room for.
+    pub(super) room: usize,
+    /// The worker's next deadline. It may be early, if a timer was moved: then it wakes for nothing.
+    next_deadline: Option<Millis>,
+    /// Whether the worker slept until its deadline and may have been woken by it.
+    was_called: bool,
+    /// How often a timer may have been moved, each of which excuses one wake-up for nothing.
     moves: u64,
     spare_wakes: u64,
-    /// Whether anything has happened since the last turn began.
-    has_moved: bool,
-    /// The time up to which timers were run.
-    timed_until: Millis,
 }
 
+type Checked = Result<(), Violation>;
+
 impl Oracle {
-    pub(super) fn new(rules: Rules, now: Millis) -> Oracle {
+    pub(super) fn new(rules: Rules, short_read_means_drained: bool, raw: Millis) -> Oracle {
         Oracle {
             rules,
+            short_read_means_drained,
             peers: Vec::new(),
-            queue: VecDeque::new(),
+            time: Time { raw, now: raw, back_at: None, granted: None },
             counters: Counters::default(),
             failed: 0,
+            owed_closes: BTreeSet::new(),
+            sockets: BTreeMap::new(),
+            phase: Phase::Acting,
+            fresh: VecDeque::new(),
+            backlog: VecDeque::new(),
+            fresh_left: 0,
+            backlog_left: 0,
+            budget: 0,
+            has_read_backlog: false,
+            turn: None,
+            is_full: false,
+            batch: VecDeque::new(),
+            tails: Vec::new(),
+            refused: None,
+            told: None,
+            polls_since: None,
+            polls_events: 0,
+            polls_sockets: 0,
+            room: usize::MAX,
+            next_deadline: Some(raw),
+            was_called: false,
             moves: 0,
             spare_wakes: 0,
-            has_moved: false,
-            timed_until: now,
         }
     }
 
-    pub(super) fn add(&mut self, server: Server, now: Millis) {
+    pub(super) fn add(&mut self, server: Server) {
+        let now = self.time.now;
         self.peers.push(Peer {
             server,
-            state: State::Waiting { since: now, low: 0, high: 0 },
+            state: State::Waiting { since: now, low: 0, high: 0, until: Some(now) },
+            lookup: Lookup::Idle,
             retries: 0,
-            down_since: now,
-            last_attempt: 0,
-            is_begun: false,
-            is_out: false,
-            owed: VecDeque::new(),
-            owes_lookup: false,
-            is_queued: false,
+            down: None,
+            has_failed: false,
+            queue: Queue::None,
+            timer: Some(now),
+            has_changed: false,
+            lines: Lines::default(),
+            owed_connects: VecDeque::new(),
+            owed_lookup: false,
+            futile: Vec::new(),
         });
     }
 
@@ -151,13 +328,12 @@ impl Oracle {
         matches!(self.peers[id].state, State::Connected { .. })
     }
 
-    pub(super) fn is_queued(&self, id: usize) -> bool {
-        self.peers[id].is_queued
-    }
-
-    /// Whether the link must have a socket once all it asked for has been done.
-    pub(super) fn needs_socket(&self, id: usize) -> bool {
-        matches!(self.peers[id].state, State::Connecting { .. } | State::Connected { .. })
+    /// The socket of the connection, if it need not be read before an event mentions it.
+    pub(super) fn unqueued_socket(&self, id: usize) -> Option<SocketId> {
+        match self.peers[id].state {
+            State::Connected { socket, .. } if self.peers[id].queue == Queue::None => Some(socket),
+            _ => None,
+        }
     }
 
     pub(super) fn has_ended(&self, id: usize) -> bool {
@@ -168,376 +344,631 @@ impl Oracle {
         (0..self.peers.len()).all(|id| self.has_ended(id))
     }
 
-    pub(super) fn queue_len(&self) -> usize {
-        self.queue.len()
+    pub(super) fn time(&self) -> Millis {
+        self.time.now
     }
 
     pub(super) fn state(&self, id: usize) -> String {
         format!("{:?}", self.peers[id])
     }
 
-    // What the fleet is told.
+    // The calls of the worker, in the order of a turn.
 
-    pub(super) fn on_connected(&mut self, id: usize, now: Millis) {
-        if matches!(self.peers[id].state, State::Connecting { .. }) {
-            self.has_moved = true;
-            self.counters.connects += 1;
-            self.moves += 1;
-            self.peers[id].state = State::Connected { since: now, read_last: now, busy_last: now };
-            self.on_ready(id);
+    /// The worker polls. Returns whether it sleeps.
+    pub(super) fn on_poll(
+        &mut self,
+        until: Option<Millis>,
+        is_full: bool,
+        chance: &mut Chance<'_>,
+    ) -> Result<bool, Violation> {
+        self.end_turn(chance)?;
+        ensure!(self.phase != Phase::Events, "it polls before it has acted");
+        self.check_owed("polls")?;
+        self.check_all_read()?;
+        self.is_full = is_full;
+        let is_busy = !self.is_full && self.has_ready();
+        let now = self.time.now;
+        let moment = if is_busy { Some(now) } else { self.next_deadline };
+        let expected = moment.map(|moment| self.time.raw + moment.saturating_sub(now));
+        let is_late = expected.is_some_and(|at| at <= self.time.raw);
+        let is_right = if is_late {
+            until <= Some(self.time.raw) && until.is_some()
+        } else {
+            until == expected
+        };
+        ensure!(is_right, "it polls until {until:?}, not {expected:?}, at {}", self.time.raw);
+        self.time.back_at = moment;
+        if moment.is_none() {
+            self.time.back_at = Some(Millis::MAX / 2);
         }
+        self.was_called = is_late && !is_busy;
+        Ok(!is_late)
     }
 
-    pub(super) fn on_failed(
+    /// The poll has returned.
+    pub(super) fn on_polled(
         &mut self,
-        id: usize,
-        cause: &Cause,
-        has_tail: bool,
-        now: Millis,
+        polled: Polled,
+        events: Vec<(SocketId, bool)>,
         chance: &mut Chance<'_>,
     ) {
-        match &self.peers[id].state {
-            State::Connecting { .. } => self.try_next(id, now, chance),
-            State::Connected { .. } => {
-                self.lose(id, matches!(cause, Cause::Closed), has_tail, now, chance);
+        self.phase = Phase::Events;
+        let before = (self.time.now, self.time.raw);
+        let since = *self.polls_since.get_or_insert(before);
+        self.polls_events += events.len();
+        self.polls_sockets = self.polls_sockets.max(self.sockets.len());
+        self.batch = events.into();
+        self.told = match polled {
+            Polled::Complete => Some(before),
+            Polled::Interrupted => None,
+            Polled::Full => {
+                chance.saw(Kind::PollFull);
+                (self.polls_events > self.polls_sockets).then(|| {
+                    chance.saw(Kind::PollsSufficed);
+                    since
+                })
             }
-            _ => {}
+        };
+        if self.told.is_some() {
+            (self.polls_since, self.polls_events, self.polls_sockets) = (None, 0, 0);
         }
     }
 
-    /// An answer, with the addresses if there are any.
+    /// Up to when the last poll was complete, in the system's time.
+    pub(super) fn told_raw(&self) -> Option<Millis> {
+        self.told.map(|(_, raw)| raw)
+    }
+
+    /// The worker looks at the clock: after a poll, after a socket could not be opened, or to read the
+    /// next connection.
+    pub(super) fn on_clock(&mut self, raw: Millis, chance: &mut Chance<'_>) -> Checked {
+        self.end_turn(chance)?;
+        self.time.read(raw, chance);
+        if let Some(socket) = self.refused.take() {
+            return self.socket_failed(socket, chance);
+        }
+        match self.phase {
+            Phase::Events => Ok(()),
+            Phase::Acting | Phase::Reading => self.begin_turn(),
+        }
+    }
+
+    /// The worker takes the events up to the one for which it asks about `asked`, or all. It must ask about
+    /// each socket that is being connected. Returns what that event says of reading on.
+    fn take_events(&mut self, asked: Option<SocketId>) -> Result<bool, Violation> {
+        while let Some((socket, read_on)) = self.batch.pop_front() {
+            if let Some(id) = self.connected_by(socket) {
+                self.on_ready(id, read_on);
+            } else if self.connecting_by(socket).is_some() {
+                ensure!(asked == Some(socket), "the event of {socket:?} was ignored");
+                return Ok(read_on);
+            }
+        }
+        ensure!(asked.is_none(), "it asks about {asked:?}, which has no event");
+        Ok(false)
+    }
+
+    fn connected_by(&self, socket: SocketId) -> Option<usize> {
+        let id = *self.sockets.get(&socket)?;
+        let is_mine = |state: &State| matches!(state, State::Connected { socket: mine, .. } if *mine == socket);
+        is_mine(&self.peers[id].state).then_some(id)
+    }
+
+    fn connecting_by(&self, socket: SocketId) -> Option<usize> {
+        let id = *self.sockets.get(&socket)?;
+        match &self.peers[id].state {
+            State::Connecting { open, .. } => {
+                open.iter().any(|(mine, _)| *mine == Some(socket)).then_some(id)
+            }
+            _ => None,
+        }
+    }
+
+    /// The worker asks how far a socket is.
+    pub(super) fn on_handshake(
+        &mut self,
+        socket: SocketId,
+        result: Shaken,
+        chance: &mut Chance<'_>,
+    ) -> Checked {
+        ensure!(self.phase == Phase::Events, "it asks about {socket:?} out of turn");
+        let read_on = self.take_events(Some(socket))?;
+        let Some(id) = self.connecting_by(socket) else {
+            return Err(Violation(format!("{socket:?} is not being connected")));
+        };
+        match result {
+            Shaken::Pending => Ok(()),
+            Shaken::Failed => self.socket_failed(socket, chance),
+            Shaken::Connected { is_lost } => {
+                self.connected(id, socket, is_lost, chance);
+                self.on_ready(id, read_on);
+                Ok(())
+            }
+        }
+    }
+
+    /// The worker has taken an answer, or there is none left.
     pub(super) fn on_answer(
         &mut self,
-        id: usize,
-        attempt: u32,
-        addresses: Option<&[SocketAddr]>,
-        now: Millis,
+        answer: Option<(usize, Option<Vec<SocketAddr>>)>,
         chance: &mut Chance<'_>,
-    ) {
-        let State::Resolving { attempt: asked, deadline } = self.peers[id].state else { return };
-        if asked != Some(attempt) {
-            chance.saw(Kind::AnswerToAnOlderAttempt);
-            return;
-        }
-        let rest = addresses.unwrap_or_default().iter().copied().collect();
-        self.peers[id].state = State::Connecting { rest, deadline, attempt_deadline: deadline };
-        self.connect(id, now, chance);
-    }
-
-    pub(super) fn on_ready(&mut self, id: usize) {
-        if self.is_connected(id) && !self.peers[id].is_queued {
-            self.peers[id].is_queued = true;
-            self.queue.push_back(id);
-        }
-    }
-
-    /// The fleet says whose turn it is; those before it have lost their connection.
-    pub(super) fn on_next_ready(&mut self, turn: Option<usize>) -> Result<(), Violation> {
-        loop {
-            let next = self.queue.pop_front();
-            if let Some(id) = next {
-                self.peers[id].is_queued = false;
-                if !self.is_connected(id) {
-                    continue;
-                }
+    ) -> Checked {
+        ensure!(self.phase == Phase::Events, "it takes answers out of turn");
+        self.take_events(None)?;
+        let Some((id, addresses)) = answer else {
+            self.phase = Phase::Acting;
+            return match self.told.take() {
+                Some((told, _)) => self.pass_time(told, chance),
+                None => Ok(()),
+            };
+        };
+        let peer = &mut self.peers[id];
+        ensure!(matches!(peer.lookup, Lookup::Pending), "an answer that nobody asked for");
+        peer.lookup = Lookup::Idle;
+        match (&peer.state, addresses) {
+            (State::Resolving { .. }, Some(addresses)) if !addresses.is_empty() => {
+                self.connect(id, addresses, self.time.now, chance)
             }
-            ensure!(next == turn, "it is the turn of {next:?}, not of {turn:?}");
-            self.has_moved = true;
-            return Ok(());
+            (State::Resolving { .. }, _) => self.fail(id, self.time.now, chance),
+            (State::Waiting { .. }, Some(addresses)) if !addresses.is_empty() => {
+                peer.lookup = Lookup::Answered(addresses);
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
-    /// A turn of reading has brought so many bytes, without an end.
-    pub(super) fn on_read(&mut self, id: usize, bytes: usize, lines: Lines, now: Millis) {
+    pub(super) fn on_resolve(&mut self, id: usize, server: &Server) -> Checked {
+        ensure!(self.phase != Phase::Events, "it resolves before all events are used up");
+        let peer = &mut self.peers[id];
+        ensure!(*server == peer.server, "it resolves {server} for {id}");
+        ensure!(peer.owed_lookup, "it resolves for {id}, which does not need it: {peer:?}");
+        peer.owed_lookup = false;
+        Ok(())
+    }
+
+    pub(super) fn on_connect(
+        &mut self,
+        socket: SocketId,
+        address: SocketAddr,
+        is_open: bool,
+        chance: &mut Chance<'_>,
+    ) -> Checked {
+        self.end_turn(chance)?;
+        ensure!(self.phase != Phase::Events, "it connects before all events are used up");
+        ensure!(!self.sockets.contains_key(&socket), "{socket:?} is in use");
+        let id = net::server_at(address);
+        let peer = &mut self.peers[id];
+        let owed = peer.owed_connects.pop_front();
+        ensure!(owed == Some(address), "it connects to {address}, not to {owed:?}: {peer:?}");
+        let entry = match &mut peer.state {
+            State::Connecting { open, .. } => {
+                open.iter_mut().find(|(number, mine)| number.is_none() && *mine == address)
+            }
+            _ => None,
+        };
+        match (peer.futile.iter().position(|futile| *futile == address), entry) {
+            (Some(index), _) => {
+                peer.futile.remove(index);
+                self.owed_closes.insert(socket);
+            }
+            (None, Some(entry)) => entry.0 = Some(socket),
+            (None, None) => return Err(Violation(format!("{address} is not due: {peer:?}"))),
+        }
+        self.sockets.insert(socket, id);
+        if !is_open {
+            self.refused = Some(socket);
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_close(&mut self, socket: SocketId, chance: &mut Chance<'_>) -> Checked {
+        self.end_turn(chance)?;
+        ensure!(self.phase != Phase::Events, "it closes before all events are used up");
+        ensure!(self.owed_closes.remove(&socket), "it closes {socket:?}, which it needs");
+        ensure!(self.sockets.remove(&socket).is_some(), "{socket:?} was never opened");
+        Ok(())
+    }
+
+    /// The worker wants to read so many bytes. Returns whether they may be read.
+    pub(super) fn on_read(&self, socket: SocketId, len: usize, room: usize) -> Checked {
+        let Some(turn) = &self.turn else {
+            return Err(Violation(format!("{socket:?} is read out of turn")));
+        };
+        let id = self.connected_by(socket);
+        ensure!(id == Some(turn.id), "{socket:?} is read in the turn of {}", turn.id);
+        ensure!(
+            matches!(turn.last, LastRead::None | LastRead::Whole | LastRead::Interrupted)
+                || (turn.last == LastRead::Short && !self.is_drained_by_short_read(turn.id)),
+            "{socket:?} is read on after {:?}",
+            turn.last
+        );
+        ensure!(
+            len > 0 && len <= turn.left.min(READ_SIZE),
+            "{len} bytes at once, of {}",
+            turn.left
+        );
+        ensure!(room >= MIN_ROOM && len <= 2 * room, "{len} bytes with room for {room} numbers");
+        Ok(())
+    }
+
+    /// So many bytes were read, of as many as were asked for, with these lines in them.
+    pub(super) fn on_bytes(&mut self, bytes: usize, asked: usize, lines: Lines) {
+        let Some(turn) = &mut self.turn else { return };
+        turn.left -= bytes;
+        turn.bytes += bytes;
+        turn.last = if bytes < asked { LastRead::Short } else { LastRead::Whole };
+        self.moves += 1;
         self.counters.bytes += bytes as u64;
         self.counters.lines += lines.lines;
         self.counters.malformed += lines.malformed;
         self.counters.too_long += lines.too_long;
-        if let State::Connected { read_last, busy_last, .. } = &mut self.peers[id].state {
-            *busy_last = now;
-            if bytes > 0 {
-                self.moves += 1;
-                *read_last = now;
-                self.peers[id].is_out = false;
-            }
+        let peer = &mut self.peers[turn.id];
+        peer.lines.lines += lines.lines;
+        peer.lines.malformed += lines.malformed;
+        peer.lines.too_long += lines.too_long;
+        (peer.down, peer.has_failed) = (None, false);
+        if let State::Connected { heard, .. } = &mut peer.state {
+            *heard = self.time.now;
         }
     }
 
-    pub(super) fn on_sink_full(&mut self, id: usize) {
-        self.peers[id].is_queued = true;
-        self.queue.push_front(id);
-    }
-
-    // What the fleet does.
-
-    /// What it asked for when it was told of something other than the time.
-    pub(super) fn check_asked(&mut self, asked: &[(usize, Action)]) -> Result<(), Violation> {
-        for &(id, action) in asked {
-            self.has_moved = true;
-            self.take(id, action)?;
+    pub(super) fn on_interrupted(&mut self) {
+        if let Some(turn) = &mut self.turn {
+            turn.left -= 1;
+            turn.last = LastRead::Interrupted;
         }
-        self.check_owed()
     }
 
-    /// What it asked for when it was told the time.
-    pub(super) fn check_timed(
+    pub(super) fn on_would_block(&mut self) {
+        let Some(turn) = &mut self.turn else { return };
+        turn.last = LastRead::WouldBlock;
+        if let State::Connected { read_on, .. } = &mut self.peers[turn.id].state {
+            *read_on = false;
+        }
+    }
+
+    /// The connection has ended: in good order, or with an error.
+    pub(super) fn on_end(
         &mut self,
-        asked: &[(usize, Action)],
-        tails: &[bool],
-        now: Millis,
+        is_closed: bool,
+        has_tail: bool,
         chance: &mut Chance<'_>,
-    ) -> Result<(), Violation> {
-        for (id, has_tail) in tails.iter().enumerate() {
-            let mine = |wanted: fn(Action) -> bool| {
-                asked.iter().any(|&(whose, action)| whose == id && wanted(action))
-            };
-            let dials = mine(|action| action != Action::Close);
-            let closes = mine(|action| action == Action::Close);
-            self.pass_time(id, dials, closes, *has_tail, now, chance)?;
+    ) -> Checked {
+        let Some(turn) = &mut self.turn else { return Ok(()) };
+        turn.last = LastRead::Ended;
+        let id = turn.id;
+        self.lose(id, is_closed, has_tail, self.time.now, chance)
+    }
+
+    // Reading.
+
+    fn on_ready(&mut self, id: usize, says_read_on: bool) {
+        let peer = &mut self.peers[id];
+        let State::Connected { read_on, .. } = &mut peer.state else { return };
+        *read_on |= says_read_on;
+        if peer.queue == Queue::None {
+            peer.queue = Queue::Fresh;
+            self.fresh.push_back(id);
         }
-        self.check_asked(asked)?;
-        self.timed_until = now;
+    }
+
+    fn is_drained_by_short_read(&self, id: usize) -> bool {
+        let reads_on = matches!(self.peers[id].state, State::Connected { read_on: true, .. });
+        self.short_read_means_drained && !reads_on
+    }
+
+    /// The worker looks at the clock in order to read: the next connection has its turn.
+    fn begin_turn(&mut self) -> Checked {
+        if self.phase == Phase::Acting {
+            self.check_owed("reads")?;
+            self.phase = Phase::Reading;
+            (self.fresh_left, self.backlog_left) = (self.fresh.len(), self.backlog.len());
+            (self.budget, self.has_read_backlog) = (TURN_BUDGET, false);
+        }
+        ensure!(!self.is_full, "it reads while the sink is full");
+        let Some((id, is_fresh)) = self.next_turn() else {
+            return Err(Violation("it looks at the clock for nothing".into()));
+        };
+        let left = if is_fresh { READ_SIZE } else { READ_BUDGET };
+        self.turn = Some(Turn { id, is_fresh, left, bytes: 0, last: LastRead::None });
         Ok(())
     }
 
-    fn pass_time(
-        &mut self,
-        id: usize,
-        dials: bool,
-        closes: bool,
-        has_tail: bool,
-        now: Millis,
-        chance: &mut Chance<'_>,
-    ) -> Result<(), Violation> {
-        let alarm_at = self.peers[id].down_since.saturating_add(DOWN_ALARM);
-        if self.is_down(id) && (self.timed_until + 1..=now).contains(&alarm_at) {
-            chance.saw(Kind::DownForLong);
-            self.has_moved = true;
+    fn has_ready(&self) -> bool {
+        !self.fresh.is_empty() || !self.backlog.is_empty()
+    }
+
+    /// Whose turn it is: those that had run dry, then those with a backlog, in order.
+    fn next_turn(&mut self) -> Option<(usize, bool)> {
+        while self.fresh_left > 0 && self.budget > 0 {
+            self.fresh_left -= 1;
+            let id = self.fresh.pop_front()?;
+            self.peers[id].queue = Queue::None;
+            if self.is_connected(id) {
+                return Some((id, true));
+            }
         }
-        if self.is_down(id) && self.give_up_at(id) <= now {
-            self.give_up(id, chance);
+        while self.backlog_left > 0 && (self.budget > 0 || !self.has_read_backlog) {
+            self.backlog_left -= 1;
+            let id = self.backlog.pop_front()?;
+            self.peers[id].queue = Queue::None;
+            if self.is_connected(id) {
+                self.has_read_backlog = true;
+                return Some((id, false));
+            }
+        }
+        None
+    }
+
+    /// The turn of a connection is over. The worker must not have stopped early.
+    fn end_turn(&mut self, chance: &mut Chance<'_>) -> Checked {
+        let Some(turn) = self.turn.take() else { return Ok(()) };
+        let id = turn.id;
+        self.budget = self.budget.saturating_sub(turn.bytes + READ_COST);
+        let is_drained = match turn.last {
+            LastRead::Ended => return Ok(()),
+            LastRead::WouldBlock => true,
+            LastRead::Short => self.is_drained_by_short_read(id),
+            LastRead::None | LastRead::Whole | LastRead::Interrupted => false,
+        };
+        if is_drained {
             return Ok(());
         }
-        match self.peers[id].state {
-            State::Waiting { since, low, high } if dials => {
-                ensure!(now >= since + low, "dials {id} at {now}, before {since} + {low}");
-                if high == self.rules.delay_bounds(u32::MAX).1 {
-                    chance.saw(Kind::DelayAtTheCap);
-                }
-                self.begin(id, now, chance);
-            }
-            State::Waiting { since, high, .. } => {
-                ensure!(since + high > now, "does not dial {id} at {now}, {since} + {high}");
-            }
-            State::Resolving { deadline, .. } if deadline <= now => {
-                chance.saw(Kind::ResolveTimedOut);
-                self.fail(id, false, now, chance);
-            }
-            State::Connecting { .. } => {
-                // After a jump of the clock, the time of the other addresses may be over, too.
-                while let State::Connecting { deadline, .. } = self.peers[id].state
-                    && deadline <= now
-                {
-                    chance.saw(Kind::ConnectTimedOut);
-                    self.try_next(id, now, chance);
-                }
-            }
-            State::Connected { read_last, busy_last, .. } => {
-                let is_queued = self.peers[id].is_queued;
-                let idle = self.rules.idle_timeout.unwrap_or(Millis::MAX);
-                if is_queued && read_last.saturating_add(idle) <= now {
-                    // It is woken, and is not idle, for its bytes wait for room.
-                    self.has_moved = true;
-                }
-                if closes {
-                    let is_idle = read_last.saturating_add(idle) <= now && !is_queued;
-                    ensure!(is_idle, "drops {id} at {now}, though it is not idle");
-                    chance.saw(Kind::IdleLost);
-                    self.lose(id, false, has_tail, now, chance);
-                } else {
-                    let is_idle = busy_last.saturating_add(idle) <= now && !is_queued;
-                    ensure!(!is_idle, "keeps {id} at {now}, though it is idle");
-                }
-            }
-            _ => {}
+        if turn.left == 0 {
+            chance.saw(Kind::BudgetUsedUp);
+            self.peers[id].queue = Queue::Backlog;
+            self.backlog.push_back(id);
+            return Ok(());
+        }
+        let room = self.room;
+        ensure!(room < MIN_ROOM, "{id} is read no further, with room for {room} numbers");
+        chance.saw(Kind::SinkFull);
+        self.is_full = true;
+        if turn.is_fresh {
+            self.peers[id].queue = Queue::Fresh;
+            self.fresh.push_front(id);
+        } else {
+            self.peers[id].queue = Queue::Backlog;
+            self.backlog.push_front(id);
         }
         Ok(())
     }
 
-    fn take(&mut self, id: usize, action: Action) -> Result<(), Violation> {
-        let peer = &mut self.peers[id];
-        match action {
-            Action::Close => {}
-            Action::Connect(address) => {
-                let owed = peer.owed.pop_front();
-                ensure!(owed == Some(address), "{id} dials {address}, not {owed:?}");
-            }
-            Action::Resolve { attempt: asked } => {
-                ensure!(std::mem::take(&mut peer.owes_lookup), "{id} resolves unasked");
-                ensure!(asked != peer.last_attempt, "{id} resolves twice for attempt {asked}");
-                peer.last_attempt = asked;
-                if let State::Resolving { attempt, .. } = &mut peer.state {
-                    *attempt = Some(asked);
-                }
-            }
+    /// At the end of a turn, each connection that could be read in it was.
+    fn check_all_read(&mut self) -> Checked {
+        if self.phase == Phase::Acting {
+            (self.fresh_left, self.backlog_left) = (self.fresh.len(), self.backlog.len());
+            (self.budget, self.has_read_backlog) = (TURN_BUDGET, false);
+        }
+        if !self.is_full {
+            let next = self.next_turn();
+            ensure!(next.is_none(), "{next:?} was not read");
         }
         Ok(())
     }
 
-    fn check_owed(&self) -> Result<(), Violation> {
-        for (id, peer) in self.peers.iter().enumerate() {
-            ensure!(
-                peer.owed.is_empty() && !peer.owes_lookup,
-                "{id} did not ask for what was due: {peer:?}"
-            );
-        }
-        Ok(())
+    pub(super) fn has_backlog_left(&self) -> bool {
+        self.phase == Phase::Reading && self.backlog_left > 0 && !self.is_full
     }
 
-    /// After a turn: a timer for each link that needs one, none for the others, and each at its time.
-    /// None is past that was due when the fleet was `told` the time.
-    pub(super) fn check_deadlines(&self, fleet: &Fleet, told: Millis) -> Result<(), Violation> {
-        let mut first = None;
-        for id in 0..self.peers.len() {
-            let (deadline, bounds) = (fleet.deadline(id), self.deadline_bounds(id, told));
-            let is_right = match (deadline, &bounds) {
-                (Some(at), Some(bounds)) => bounds.contains(&at),
-                (None, None) => true,
-                _ => false,
-            };
-            ensure!(
-                is_right,
-                "{id} has a timer at {deadline:?}, not {bounds:?}: {}",
-                self.state(id)
-            );
-            first = first.into_iter().chain(deadline).min();
-        }
-        let next = fleet.next_deadline();
-        ensure!(next.is_none_or(|at| at > told), "{next:?} is past at {told}");
-        let is_right = next.is_some() == first.is_some() && next <= first;
-        ensure!(is_right, "the next deadline is {next:?}, but the first {first:?}");
-        Ok(())
-    }
+    // Time.
 
-    /// When a link's timer may be due; `None` if it must not have one.
-    fn deadline_bounds(&self, id: usize, told: Millis) -> Option<RangeInclusive<Millis>> {
-        let peer = &self.peers[id];
-        let (seen, low, high) = match peer.state {
-            // With the failure, the fleet has seen how late it was.
-            State::Waiting { since, low, high } => (told.max(since), since + low, since + high),
-            State::Resolving { deadline, .. } | State::Connecting { deadline, .. } => {
-                (told, deadline, deadline)
-            }
-            State::Connected { since, busy_last, .. } => {
-                let idle = self.rules.idle_timeout?;
-                // The timer is moved when it is due, not with each read.
-                let busy_last = if peer.is_queued { told.max(busy_last) } else { busy_last };
-                return Some(since + idle..=busy_last + idle);
-            }
-            State::Ended => return None,
-        };
-        let alarm_at = peer.down_since + DOWN_ALARM;
-        let alarm_at = if alarm_at > seen { alarm_at } else { Millis::MAX };
-        let outage_at = alarm_at.min(self.give_up_at(id));
-        Some(low.min(outage_at)..=high.min(outage_at))
-    }
-
-    pub(super) fn begin_turn(&mut self) {
-        self.has_moved = false;
-    }
-
-    /// After a turn that nothing but the clock has called for.
-    pub(super) fn check_wake(&mut self, chance: &mut Chance<'_>) -> Result<(), Violation> {
-        if !self.has_moved {
+    /// All deadlines up to this moment pass.
+    fn pass_time(&mut self, told: Millis, chance: &mut Chance<'_>) -> Checked {
+        let is_due = |oracle: &Oracle, id| oracle.timer(id).is_some_and(|timer| timer <= told);
+        let any_is_due = (0..self.peers.len()).any(|id| is_due(self, id));
+        if self.was_called && !any_is_due {
             self.spare_wakes += 1;
             chance.saw(Kind::SpareWake);
             let (spare, moves) = (self.spare_wakes, self.moves);
             ensure!(spare <= moves, "{spare} wake-ups for nothing, with {moves} timers moved");
         }
+        for id in 0..self.peers.len() {
+            // The worker wakes a link when its timer is due.
+            if is_due(self, id) {
+                self.wake(id, told, chance)?;
+            }
+        }
         Ok(())
     }
 
-    pub(super) fn spare_wakes(&self) -> u64 {
-        self.spare_wakes
+    /// When the worker's timer for a server is due.
+    fn timer(&self, id: usize) -> Option<Millis> {
+        match &self.peers[id] {
+            peer if !peer.has_changed => peer.timer,
+            _ => self.timer_bounds(id).map(|(low, _)| low),
+        }
     }
 
-    pub(super) fn check_totals(&self, totals: (Counters, usize)) -> Result<(), Violation> {
-        ensure!(totals.0 == self.counters, "{:?}, but it was {:?}", totals.0, self.counters);
-        ensure!(totals.1 == self.failed, "{} failed, but it was {}", totals.1, self.failed);
-        Ok(())
+    fn wake(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) -> Checked {
+        if !self.is_connected(id) && !self.has_ended(id) {
+            self.note_outage(id, now, chance);
+        }
+        let Peer { state, queue, .. } = &mut self.peers[id];
+        match state {
+            State::Waiting { until, .. } => {
+                let Some(until) = *until else {
+                    return Err(Violation(format!("{id} has no next attempt")));
+                };
+                if until <= now { self.begin(id, now, chance) } else { Ok(()) }
+            }
+            State::Resolving { deadline } if *deadline <= now => {
+                chance.saw(Kind::ResolveTimedOut);
+                self.fail(id, now, chance)
+            }
+            State::Connecting { deadline, .. } if *deadline <= now => {
+                chance.saw(Kind::ConnectTimedOut);
+                self.close_attempt(id, None);
+                self.fail(id, now, chance)
+            }
+            State::Connecting { .. } => self.connect_next(id, false, now, chance),
+            State::Connected { heard, .. } => {
+                if *queue != Queue::None {
+                    *heard = now;
+                }
+                let idle = self.rules.idle_timeout.expect("no other timer of a connection");
+                if *heard + idle > now {
+                    return Ok(());
+                }
+                chance.saw(Kind::IdleLost);
+                let has_tail = self.tails[id];
+                self.lose(id, false, has_tail, now, chance)
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// The fleet has been shut down; these links held a tail.
-    pub(super) fn on_shut_down(&mut self, tails: &[bool]) {
-        for (id, has_tail) in tails.iter().enumerate() {
-            self.counters.cut += u64::from(self.is_connected(id) && *has_tail);
+    fn give_up_at(&self, id: usize) -> Option<Millis> {
+        Some(self.peers[id].down.as_ref()?.since.saturating_add(self.rules.give_up_after?))
+    }
+
+    fn note_outage(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) {
+        let give_up_at = self.give_up_at(id);
+        let peer = &mut self.peers[id];
+        if let Some(down) = &mut peer.down
+            && !down.is_reported
+            && down.since + ALARM <= now
+        {
+            down.is_reported = true;
+            chance.saw(Kind::DownForLong);
+        }
+        if give_up_at.is_some_and(|at| at <= now) {
+            chance.saw(Kind::GivenUp);
+            if matches!(peer.state, State::Resolving { .. } | State::Connecting { .. }) {
+                chance.saw(Kind::GivenUpInAnAttempt);
+                self.counters.failures += 1;
+            }
+            self.close_attempt(id, None);
+            self.moves += 1;
+            self.failed += 1;
             self.peers[id].state = State::Ended;
         }
     }
 
-    // The contract.
+    // Attempts.
 
-    fn is_down(&self, id: usize) -> bool {
-        self.peers[id].is_begun && !self.is_connected(id) && !self.has_ended(id)
-    }
-
-    fn give_up_at(&self, id: usize) -> Millis {
-        let down_since = self.peers[id].down_since;
-        self.rules.give_up_after.map_or(Millis::MAX, |span| down_since.saturating_add(span))
-    }
-
-    fn give_up(&mut self, id: usize, chance: &mut Chance<'_>) {
-        chance.saw(Kind::GivenUp);
-        self.has_moved = true;
+    fn begin(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) -> Checked {
         self.moves += 1;
-        self.failed += 1;
-        self.peers[id].state = State::Ended;
-    }
-
-    fn begin(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) {
-        let deadline = now.saturating_add(self.rules.connect_timeout);
         let peer = &mut self.peers[id];
-        if !peer.is_begun {
-            (peer.is_begun, peer.down_since) = (true, now);
-        }
-        self.moves += 1;
-        match peer.server.host() {
-            Host::Name(_) => {
-                peer.owes_lookup = true;
-                peer.state = State::Resolving { attempt: None, deadline };
-            }
-            Host::Ip(ip) => {
-                let rest = [SocketAddr::new(*ip, peer.server.port())].into();
-                peer.state = State::Connecting { rest, deadline, attempt_deadline: deadline };
-                self.connect(id, now, chance);
-            }
-        }
-    }
-
-    fn try_next(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) {
-        if let State::Connecting { rest, .. } = &self.peers[id].state
-            && !rest.is_empty()
+        peer.has_changed = true;
+        peer.down.get_or_insert(Down { since: now, is_reported: false });
+        if let State::Waiting { high, .. } = peer.state
+            && high == self.rules.delay_bounds(u32::MAX).1
         {
-            chance.saw(Kind::NextAddressTried);
+            chance.saw(Kind::DelayAtTheCap);
         }
-        self.connect(id, now, chance);
+        if let Host::Ip(ip) = peer.server.host() {
+            let address = SocketAddr::new(*ip, peer.server.port());
+            return self.connect(id, vec![address], now, chance);
+        }
+        match std::mem::replace(&mut peer.lookup, Lookup::Pending) {
+            Lookup::Answered(addresses) => {
+                chance.saw(Kind::LateAnswerUsed);
+                peer.lookup = Lookup::Idle;
+                return self.connect(id, addresses, now, chance);
+            }
+            Lookup::Idle => peer.owed_lookup = true,
+            Lookup::Pending => chance.saw(Kind::LookupOutlasted),
+        }
+        peer.state = State::Resolving { deadline: now + self.rules.connect_timeout };
+        Ok(())
     }
 
-    /// Tries the next address, which gets an equal share of the attempt's time.
-    fn connect(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) {
-        self.has_moved = true;
-        self.moves += 1;
-        let peer = &mut self.peers[id];
-        let State::Connecting { rest, deadline, attempt_deadline } = &mut peer.state else {
-            return;
+    fn connect(
+        &mut self,
+        id: usize,
+        addresses: Vec<SocketAddr>,
+        now: Millis,
+        chance: &mut Chance<'_>,
+    ) -> Checked {
+        let timeout = self.rules.connect_timeout;
+        let gaps = (addresses.len() as u64).saturating_sub(1).max(1);
+        self.peers[id].state = State::Connecting {
+            rest: take_turns(&addresses),
+            open: Vec::new(),
+            next_at: now,
+            delay: (timeout / 2 / gaps).min(250),
+            deadline: now + timeout,
         };
-        let sharers = rest.len() as u64;
-        let Some(address) = rest.pop_front() else {
-            return self.fail(id, false, now, chance);
-        };
-        *deadline = now + attempt_deadline.saturating_sub(now).div_ceil(sharers);
-        peer.owed.push_back(address);
+        self.connect_next(id, false, now, chance)
     }
+
+    fn connect_next(
+        &mut self,
+        id: usize,
+        is_after_failure: bool,
+        now: Millis,
+        chance: &mut Chance<'_>,
+    ) -> Checked {
+        let peer = &mut self.peers[id];
+        let State::Connecting { rest, open, next_at, delay, .. } = &mut peer.state else {
+            return Ok(());
+        };
+        peer.has_changed = true;
+        while *next_at <= now
+            && let Some(address) = rest.pop_front()
+        {
+            if !open.is_empty() {
+                chance.saw(Kind::NextAddressAfterDelay);
+            } else if is_after_failure {
+                chance.saw(Kind::NextAddressAfterFailure);
+            }
+            self.moves += 1;
+            open.push((None, address));
+            peer.owed_connects.push_back(address);
+            *next_at = now + *delay;
+        }
+        if rest.is_empty() && open.is_empty() { self.fail(id, now, chance) } else { Ok(()) }
+    }
+
+    fn socket_failed(&mut self, socket: SocketId, chance: &mut Chance<'_>) -> Checked {
+        let now = self.time.now;
+        let Some(id) = self.connecting_by(socket) else { return Ok(()) };
+        self.owed_closes.insert(socket);
+        let State::Connecting { open, next_at, .. } = &mut self.peers[id].state else {
+            return Ok(());
+        };
+        let was_newest = open.last().is_some_and(|(newest, _)| *newest == Some(socket));
+        open.retain(|(mine, _)| *mine != Some(socket));
+        if was_newest {
+            *next_at = now;
+        }
+        self.connect_next(id, true, now, chance)
+    }
+
+    /// The sockets of an attempt are to be closed, but for the one that is connected.
+    fn close_attempt(&mut self, id: usize, connected: Option<SocketId>) {
+        let peer = &mut self.peers[id];
+        let State::Connecting { open, .. } = &peer.state else { return };
+        let unopened = open.iter().filter(|(socket, _)| socket.is_none());
+        peer.futile.extend(unopened.map(|(_, address)| *address));
+        let sockets = open.iter().filter_map(|(socket, _)| *socket);
+        self.owed_closes.extend(sockets.filter(|socket| Some(*socket) != connected));
+    }
+
+    fn connected(&mut self, id: usize, socket: SocketId, is_lost: bool, chance: &mut Chance<'_>) {
+        let now = self.time.now;
+        if let State::Connecting { open, .. } = &self.peers[id].state
+            && open.first().is_some_and(|(first, _)| *first != Some(socket))
+        {
+            chance.saw(Kind::LaterAddressWon);
+        }
+        if is_lost {
+            chance.saw(Kind::LostBeforeSeen);
+        }
+        self.close_attempt(id, Some(socket));
+        self.moves += 1;
+        self.counters.connects += 1;
+        let peer = &mut self.peers[id];
+        if !peer.has_failed {
+            peer.down = None;
+        }
+        peer.state = State::Connected { socket, since: now, heard: now, read_on: is_lost };
+        peer.has_changed = true;
+    }
+
+    // Failures.
 
     fn lose(
         &mut self,
@@ -546,42 +977,171 @@ impl Oracle {
         has_tail: bool,
         now: Millis,
         chance: &mut Chance<'_>,
-    ) {
+    ) -> Checked {
         let peer = &mut self.peers[id];
-        let State::Connected { since, .. } = peer.state else { return };
-        if now - since >= self.rules.threshold {
+        let State::Connected { socket, since, .. } = peer.state else { return Ok(()) };
+        if now.saturating_sub(since) >= self.rules.threshold {
             if peer.retries > 0 {
                 chance.saw(Kind::BackoffStartedOver);
             }
-            (peer.retries, peer.is_out) = (0, false);
-        }
-        if !peer.is_out {
-            peer.down_since = now;
+            (peer.retries, peer.down, peer.has_failed) = (0, None, false);
         }
         if has_tail {
             self.counters.cut += 1;
             chance.saw(Kind::Cut);
         }
-        self.fail(id, is_closed, now, chance);
-    }
-
-    fn fail(&mut self, id: usize, is_well: bool, now: Millis, chance: &mut Chance<'_>) {
-        self.has_moved = true;
-        self.moves += 1;
-        self.counters.failures += u64::from(!(self.rules.once && is_well));
-        let peer = &mut self.peers[id];
-        peer.is_out = true;
-        if self.rules.once {
-            chance.saw(if is_well { Kind::OnceEndedWell } else { Kind::OnceEndedBadly });
+        self.owed_closes.insert(socket);
+        if self.rules.once && is_closed {
+            let Lines { lines, malformed, too_long } = peer.lines;
+            let is_well = lines == 0 || lines > malformed + too_long;
+            chance.saw(if is_well { Kind::OnceEndedWell } else { Kind::OnceOnlyMalformed });
             self.failed += usize::from(!is_well);
             peer.state = State::Ended;
-            return;
+            return Ok(());
+        }
+        self.fail(id, now, chance)
+    }
+
+    fn fail(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) -> Checked {
+        self.moves += 1;
+        self.counters.failures += 1;
+        let peer = &mut self.peers[id];
+        peer.has_changed = true;
+        peer.down.get_or_insert(Down { since: now, is_reported: false });
+        peer.has_failed = true;
+        if self.rules.once {
+            chance.saw(Kind::OnceEndedBadly);
+            self.failed += 1;
+            peer.state = State::Ended;
+            return Ok(());
         }
         let (low, high) = self.rules.delay_bounds(peer.retries);
         peer.retries = peer.retries.saturating_add(1);
-        peer.state = State::Waiting { since: now, low, high };
-        if self.give_up_at(id) <= now {
-            self.give_up(id, chance);
+        peer.state = State::Waiting { since: now, low, high, until: None };
+        self.note_outage(id, now, chance);
+        Ok(())
+    }
+
+    // What must hold.
+
+    fn check_owed(&self, what: &str) -> Checked {
+        let closes = &self.owed_closes;
+        ensure!(closes.is_empty(), "it {what}, and did not close {closes:?}");
+        for (id, peer) in self.peers.iter().enumerate() {
+            ensure!(
+                peer.owed_connects.is_empty() && !peer.owed_lookup,
+                "it {what}, and {id} did not ask for what was due: {peer:?}"
+            );
+        }
+        Ok(())
+    }
+
+    /// After a turn: each server has the timer that it needs, and the worker's own view is the same.
+    pub(super) fn check_turn(&mut self, fleet: &Fleet, chance: &mut Chance<'_>) -> Checked {
+        self.end_turn(chance)?;
+        self.check_owed("ends its turn")?;
+        let mut first = None;
+        for id in 0..self.peers.len() {
+            self.learn(id, fleet)?;
+            let (timer, expected) = (fleet.deadline(id), self.timer_bounds(id));
+            let is_right = match (timer, expected) {
+                (Some(at), Some((low, high))) => (low..=high).contains(&at),
+                (None, None) => true,
+                _ => false,
+            };
+            ensure!(
+                is_right,
+                "{id} has a timer at {timer:?}, not {expected:?}: {}",
+                self.state(id)
+            );
+            (self.peers[id].timer, self.peers[id].has_changed) = (timer, false);
+            first = first.into_iter().chain(timer).min();
+            let is_connected = fleet.is_connected(id);
+            ensure!(is_connected == self.is_connected(id), "{id} is connected: {is_connected}");
+            let held = fleet.held(id);
+            ensure!(held <= self.rules.max_line, "{id} holds {held} bytes of a line");
+        }
+        self.next_deadline = fleet.next_deadline();
+        let next = self.next_deadline;
+        let is_right = next.is_some() == first.is_some() && next <= first;
+        ensure!(is_right, "the next deadline is {next:?}, but the first {first:?}");
+        let is_finished = fleet.is_finished();
+        ensure!(is_finished == self.is_finished(), "is_finished is {is_finished}");
+        let has_ready = fleet.has_ready();
+        ensure!(has_ready == self.has_ready(), "has_ready is {has_ready}");
+        self.check_totals(fleet.totals())
+    }
+
+    /// Takes the moment of the next attempt from the worker, if it is within its bounds.
+    fn learn(&mut self, id: usize, fleet: &Fleet) -> Checked {
+        let chosen = fleet.next_attempt_at(id);
+        match &mut self.peers[id].state {
+            State::Waiting { since, low, high, until } => {
+                let Some(chosen) = chosen else {
+                    return Err(Violation(format!("{id} does not wait")));
+                };
+                let is_right = (*since + *low..=*since + *high).contains(&chosen);
+                ensure!(is_right, "{id} waits until {chosen}, not {since} + {low}..{high}");
+                ensure!(until.is_none_or(|until| until == chosen), "{id} waits anew");
+                *until = Some(chosen);
+            }
+            _ => ensure!(chosen.is_none(), "{id} waits for an attempt"),
+        }
+        Ok(())
+    }
+
+    /// When a server's timer may be due; `None` if it must not have one.
+    fn timer_bounds(&self, id: usize) -> Option<(Millis, Millis)> {
+        let peer = &self.peers[id];
+        let due = match &peer.state {
+            // One that is not known yet was chosen in this turn, and is later than it.
+            State::Waiting { until, .. } => until.unwrap_or(Millis::MAX),
+            State::Resolving { deadline } => *deadline,
+            State::Connecting { rest, next_at, deadline, .. } if !rest.is_empty() => {
+                (*next_at).min(*deadline)
+            }
+            State::Connecting { deadline, .. } => *deadline,
+            State::Connected { since, heard, .. } => {
+                // The timer is moved when it is due, not with each read.
+                let idle = self.rules.idle_timeout?;
+                return Some((since + idle, heard + idle));
+            }
+            State::Ended => return None,
+        };
+        let alarm_at =
+            peer.down.as_ref().filter(|down| !down.is_reported).map(|down| down.since + ALARM);
+        let at = [alarm_at, self.give_up_at(id)].into_iter().flatten().chain([due]).min()?;
+        Some((at, at))
+    }
+
+    pub(super) fn check_totals(&self, totals: (Counters, usize)) -> Checked {
+        ensure!(totals.0 == self.counters, "{:?}, but it was {:?}", totals.0, self.counters);
+        ensure!(totals.1 == self.failed, "{} failed, but it was {}", totals.1, self.failed);
+        Ok(())
+    }
+
+    /// The worker has been shut down; these links held a tail.
+    pub(super) fn on_shut_down(&mut self, tails: &[bool]) {
+        for (id, has_tail) in tails.iter().enumerate() {
+            self.counters.cut += u64::from(self.is_connected(id) && *has_tail);
+            self.peers[id].state = State::Ended;
         }
     }
+}
+
+/// What the worker was told about a socket that is being connected.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shaken {
+    Pending,
+    Failed,
+    Connected { is_lost: bool },
+}
+
+/// The addresses with the families in turns, that of the first one first.
+fn take_turns(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
+    let is_first = |address: &SocketAddr| address.is_ipv6() == addresses[0].is_ipv6();
+    let nth = |n: usize, first: bool| {
+        addresses.iter().filter(|address| is_first(address) == first).nth(n)
+    };
+    (0..addresses.len()).flat_map(|n| [nth(n, true), nth(n, false)]).flatten().copied().collect()
 }

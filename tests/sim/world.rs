@@ -1,23 +1,26 @@
-//! The worker's loop, with a clock that jumps and a net in memory in place of the system.
+//! The system that a worker sees, with a clock that jumps and a net in memory.
 //!
-//! The order within a turn is that of the real loop: readiness, answers, time, actions, reading, what
-//! that leads to, publishing. As there, time may pass before each connection is read. What the fleet
-//! asks for is taken from it at once, so that the oracle sees it at the moment of the decision, and is
-//! carried out in its place.
+//! The world is the worker's `Io`. Readiness is edge-triggered: the poll mentions a socket when something has
+//! arrived, once, in batches, in the order of arrival, as epoll does. Between any two calls time may pass, a
+//! little or much, and the world goes on meanwhile. Each call is shown to the oracle, which says whether it
+//! was right; what is wrong first is kept until the turn is over.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tcpcore::fleet::{Fleet, READ_BUDGET};
-use tcpcore::link::{Action, Cause, Event, MIN_ROOM, Millis, Policy, Sink};
-use tcpcore::{Config, Host, Server};
+use tcpcore::link::{MIN_ROOM, Millis, Policy, Sink, SocketId};
+use tcpcore::worker::{Handshake, Io, Polled, Ready, Worker};
+use tcpcore::{Config, ConnectionError, Host, Server};
 
 use super::chance::{Chance, Kind};
-use super::net::{self, End, Phase, Reading, Socket};
-use super::oracle::{Oracle, Rules};
+use super::net::{self, Edge, End, Phase, Socket};
+use super::oracle::{Oracle, Rules, Shaken};
 use super::{Outcome, Step, Trace, Violation, ensure};
 
 /// A world that has faults ends them after so many turns, if its bytes last that long.
@@ -26,153 +29,231 @@ const TURNS_WITH_FAULTS: u64 = 2000;
 /// No world needs more turns than this to come to rest, unless the loop spins.
 const TURNS_MAX: u64 = 50_000;
 
-/// The servers of a world at first; one more may be added.
-const SERVERS_MAX: u32 = 6;
+/// The servers of a world.
+const SERVERS_MAX: u32 = 7;
 
 /// A server whose sink is this large is never stopped by it in a world.
 const LARGE_SINK: usize = 64 * 1024;
 
 /// Something that the world does by itself at its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     /// A socket is connected, or its connect fails.
-    Dialled { socket: usize, accepted: bool },
+    Dialed { socket: usize, accepted: bool },
     /// The server at the other end of a socket does something.
     Serve { socket: usize },
     /// The resolver answers.
-    Answer { id: usize, attempt: u32, addresses: Option<usize> },
+    Answer { id: usize, addresses: Option<Vec<SocketAddr>> },
     /// The printer goes on.
     Print,
-    /// A server is added.
-    Add,
 }
 
-pub(super) struct World<'a, 'b> {
+struct World<'a, 'b, const SHORT_READ_MEANS_DRAINED: bool> {
     chance: Chance<'a>,
     trace: &'b mut Trace,
     rules: Rules,
-    fleet: Fleet,
     oracle: Oracle,
+    violation: Option<Violation>,
     now: Millis,
-    /// When the fleet was last told the time.
-    told: Millis,
     /// By time; the middle number keeps the order of those at the same time.
     due: BinaryHeap<Reverse<(Millis, u64, Due)>>,
     scheduled: u64,
-    /// All sockets there ever were, and by link the one that is open.
+    /// All sockets there ever were, and the open ones by their number.
     sockets: Vec<Socket>,
-    open: Vec<Option<usize>>,
-    closed: usize,
-    answers: VecDeque<(usize, u32, Option<usize>)>,
-    /// What the fleet has asked for and is still to be done.
-    actions: VecDeque<(usize, Action)>,
-    events_per_turn: usize,
-    numbers: Numbers,
-    is_full: bool,
+    open: BTreeMap<SocketId, usize>,
+    /// The poll's list: the sockets with something to mention, in the order of its arrival.
+    ready: VecDeque<SocketId>,
+    answers: VecDeque<(usize, Option<Vec<SocketAddr>>)>,
+    /// Whether an answer has come since the poll last returned: it ends one that sleeps.
+    is_woken: bool,
+    /// By server: whether its name is being looked up.
+    lookups: Vec<bool>,
+    events_per_poll: usize,
+    numbers: Rc<RefCell<Numbers>>,
+    /// The numbers that were read and must be pushed next.
+    expected: VecDeque<i64>,
     is_printing: bool,
     calm_until: Option<Millis>,
+    is_stopped: bool,
     turns: u64,
 }
 
 /// The ring and the printer.
+#[derive(Debug)]
 struct Numbers {
     capacity: usize,
     /// What waits for the printer.
     len: usize,
-    /// What was pushed in this turn of reading.
+    /// What was pushed and not published yet.
+    staged: usize,
+    /// What was pushed and not compared yet.
     pushed: Vec<i64>,
     /// Whether `room` looks further than it was asked to.
     is_exact: bool,
     has_overflown: bool,
+    /// Whether the worker is to be woken when there is room.
+    is_awaited: bool,
 }
 
 impl Numbers {
     fn free(&self) -> usize {
-        self.capacity - self.len
+        self.capacity - self.len - self.staged
     }
 }
 
-impl Sink for Numbers {
+#[derive(Debug)]
+struct Ring(Rc<RefCell<Numbers>>);
+
+impl Sink for Ring {
     fn room(&mut self, want: usize) -> usize {
-        if self.is_exact { self.free() } else { self.free().min(want) }
+        let numbers = self.0.borrow();
+        if numbers.is_exact { numbers.free() } else { numbers.free().min(want) }
     }
 
-    fn push(&mut self, numbers: &[i64]) {
-        self.has_overflown |= numbers.len() > self.free();
-        self.len = self.capacity.min(self.len + numbers.len());
-        self.pushed.extend_from_slice(numbers);
+    fn push(&mut self, pushed: &[i64]) {
+        let mut numbers = self.0.borrow_mut();
+        numbers.has_overflown |= pushed.len() > numbers.free();
+        numbers.staged += pushed.len().min(numbers.free());
+        numbers.pushed.extend_from_slice(pushed);
+    }
+
+    fn publish(&mut self) {
+        let mut numbers = self.0.borrow_mut();
+        numbers.len += std::mem::take(&mut numbers.staged);
+    }
+
+    fn wait_for_room(&mut self) -> bool {
+        let mut numbers = self.0.borrow_mut();
+        numbers.is_awaited = numbers.free() < MIN_ROOM;
+        numbers.is_awaited
     }
 }
 
-impl<'a, 'b> World<'a, 'b> {
-    pub(super) fn new(entropy: &'a [u8], trace: &'b mut Trace) -> World<'a, 'b> {
-        let mut chance = Chance::new(entropy);
+/// Lives through the world that these bytes make.
+pub(super) fn run(entropy: &[u8], trace: &mut Trace) -> Result<Outcome, Violation> {
+    let mut chance = Chance::new(entropy);
+    if chance.one_in(4) {
+        live(World::<false>::new(chance, trace))
+    } else {
+        live(World::<true>::new(chance, trace))
+    }
+}
+
+fn live<const D: bool>(
+    (mut world, fleet): (World<'_, '_, D>, Fleet),
+) -> Result<Outcome, Violation> {
+    let mut worker = Worker::new(fleet, Ring(Rc::clone(&world.numbers)), world.now);
+    let stops_early = world.chance.one_in(8);
+    while world.calm_until.is_none() && !worker.fleet().is_finished() {
+        world.turn(&mut worker)?;
+        if world.turns == TURNS_WITH_FAULTS || world.chance.is_spent() {
+            if stops_early {
+                world.chance.saw(Kind::StoppedInTheMiddle);
+                break;
+            }
+            world.calm();
+        }
+    }
+    if world.calm_until.is_some() {
+        world.recover(&mut worker)?;
+    }
+    world.stop(&mut worker)?;
+    Ok(Outcome { hash: world.trace.hash(), coverage: world.chance.coverage, turns: world.turns })
+}
+
+impl<'a, 'b, const D: bool> World<'a, 'b, D> {
+    fn new(mut chance: Chance<'a>, trace: &'b mut Trace) -> (World<'a, 'b, D>, Fleet) {
         let config = config(&mut chance);
         let now = chance.pick(&[0, 1, 63, 4095, 1 << 40]);
         let rules = Rules::from(&config);
-        let fleet = Fleet::new(0, Policy::from(&config), u64::from(chance.below(256)), now);
+        let mut fleet = Fleet::new(0, Policy::from(&config), u64::from(chance.below(256)), now);
         let is_small = chance.fault(Kind::PrinterStalls, 2);
         let capacity = if is_small { MIN_ROOM + chance.index(64) } else { LARGE_SINK };
         let is_exact = chance.one_in(2);
         let servers = 1 + chance.below(SERVERS_MAX);
         trace.step(Step::World { servers: servers as usize, faults: chance.faults });
+        let numbers = Numbers {
+            capacity,
+            len: 0,
+            staged: 0,
+            pushed: Vec::new(),
+            is_exact,
+            has_overflown: false,
+            is_awaited: false,
+        };
         let mut world = World {
             trace,
-            fleet,
-            oracle: Oracle::new(rules.clone(), now),
+            oracle: Oracle::new(rules.clone(), D, now),
             rules,
+            violation: None,
             now,
-            told: now,
             due: BinaryHeap::new(),
             scheduled: 0,
             sockets: Vec::new(),
-            open: Vec::new(),
-            closed: 0,
+            open: BTreeMap::new(),
+            ready: VecDeque::new(),
             answers: VecDeque::new(),
-            actions: VecDeque::new(),
-            events_per_turn: 1024,
-            numbers: Numbers { capacity, len: 0, pushed: vec![], is_exact, has_overflown: false },
-            is_full: false,
+            is_woken: false,
+            lookups: Vec::new(),
+            events_per_poll: 1024,
+            numbers: Rc::new(RefCell::new(numbers)),
+            expected: VecDeque::new(),
             is_printing: true,
             calm_until: None,
+            is_stopped: false,
             turns: 0,
             chance,
         };
         if world.chance.fault(Kind::FewEvents, 2) {
-            world.events_per_turn = 1 + world.chance.index(3);
+            world.events_per_poll = 1 + world.chance.index(3);
         }
-        for _ in 0..servers {
-            world.add();
+        for id in 0..servers as usize {
+            world.add(id, &mut fleet);
         }
-        if world.chance.fault(Kind::ServerAddedLate, 2) {
-            let later = world.moment();
-            world.schedule(later, Due::Add);
-        }
-        world
+        (world, fleet)
     }
 
-    pub(super) fn run(mut self) -> Result<Outcome, Violation> {
-        let stops_early = self.chance.one_in(8);
-        while self.calm_until.is_none() && !self.fleet.is_finished() {
-            self.turn()?;
-            if self.turns == TURNS_WITH_FAULTS || self.chance.is_spent() {
-                if stops_early {
-                    self.chance.saw(Kind::StoppedInTheMiddle);
-                    break;
-                }
-                self.calm();
+    fn add(&mut self, id: usize, fleet: &mut Fleet) {
+        let name = match self.chance.below(2) {
+            0 => format!("s{id}.test:9000"),
+            _ => net::address(id, 0).to_string(),
+        };
+        let server: Server = name.parse().expect("both are well formed");
+        assert_eq!(matches!(server.host(), Host::Name(_)), name.starts_with('s'));
+        assert_eq!(fleet.add(server.clone(), self.now), id);
+        self.oracle.add(server);
+        self.lookups.push(false);
+    }
+
+    fn turn(&mut self, worker: &mut Worker<Ring>) -> Result<(), Violation> {
+        self.turns += 1;
+        self.trace.step(Step::Turn { now: self.now, time: self.oracle.time() });
+        ensure!(self.turns < TURNS_MAX, "the loop does not come to rest");
+        self.flood();
+        let goes_on = worker.turn(self).is_continue();
+        self.note_pushed();
+        if let Some(violation) = self.violation.take() {
+            return Err(violation);
+        }
+        ensure!(goes_on, "it ends of its own accord");
+        if self.oracle.has_backlog_left() {
+            self.chance.saw(Kind::TurnUsedUp);
+        }
+        self.oracle.check_turn(worker.fleet(), &mut self.chance)?;
+        self.check_sockets()?;
+        self.print();
+        self.violation.take().map_or(Ok(()), Err)
+    }
+
+    /// Lets all servers send much at once, if there are enough of them to use up a turn.
+    fn flood(&mut self) {
+        let max_line = self.rules.max_line;
+        let live = self.sockets.iter().filter(|socket| socket.is_live()).count();
+        if live >= 5 && max_line >= 24 && self.chance.fault(Kind::Flood, 32) {
+            for socket in self.sockets.iter_mut().filter(|socket| socket.is_live()) {
+                socket.send_much(2 * READ_BUDGET, max_line);
             }
         }
-        if self.calm_until.is_some() {
-            self.recover()?;
-        }
-        self.stop()?;
-        Ok(Outcome {
-            hash: self.trace.hash(),
-            coverage: self.chance.coverage,
-            turns: self.turns,
-            spare_wakes: self.oracle.spare_wakes(),
-        })
     }
 
     /// Ends all faults: every server is there, says what it has begun to say, and talks on.
@@ -181,7 +262,7 @@ impl<'a, 'b> World<'a, 'b> {
         self.trace.step(Step::Calm { until });
         self.calm_until = Some(until);
         self.chance.calm();
-        self.events_per_turn = 1024;
+        self.events_per_poll = 1024;
         self.is_printing = true;
         self.print();
         for socket in 0..self.sockets.len() {
@@ -190,312 +271,270 @@ impl<'a, 'b> World<'a, 'b> {
                 self.serve(socket);
             }
         }
+        // A lookup that would hang for ever ends, too.
+        for id in (0..self.lookups.len()).filter(|id| self.lookups[*id]).collect::<Vec<_>>() {
+            self.schedule(self.now, Due::Answer { id, addresses: None });
+        }
     }
 
     /// Waits for as long as recovering may take, and looks whether all have recovered.
-    fn recover(&mut self) -> Result<(), Violation> {
-        while !self.has_recovered() {
-            self.turn()?;
+    fn recover(&mut self, worker: &mut Worker<Ring>) -> Result<(), Violation> {
+        while !self.has_recovered(worker) {
+            self.turn(worker)?;
         }
-        for id in 0..self.open.len() {
+        for id in 0..self.lookups.len() {
             let is_back = self.oracle.is_connected(id) || self.oracle.has_ended(id);
             ensure!(is_back, "{id} is not back: {}", self.oracle.state(id));
-            let socket = self.open[id].filter(|_| self.oracle.is_connected(id));
-            let unread = socket.map_or(0, |at| self.sockets[at].unread());
-            ensure!(unread == 0, "{unread} bytes of {id} are not read");
         }
-        ensure!(self.numbers.len == 0, "{} numbers are not printed", self.numbers.len);
+        for at in self.open.values() {
+            let unread = self.sockets[*at].unread();
+            ensure!(unread == 0, "{unread} bytes of {} are not read", self.sockets[*at].server);
+        }
+        let len = self.numbers.borrow().len;
+        ensure!(len == 0, "{len} numbers are not printed");
         self.chance.saw(Kind::Recovered);
-        if self.rules.once && !self.fleet.is_finished() {
-            for socket in &mut self.sockets {
-                if socket.is_live() {
-                    socket.end = Some(End::Closed);
-                    socket.edge = true;
-                }
+        if self.rules.once && !worker.fleet().is_finished() {
+            for socket in self.sockets.iter_mut().filter(|socket| socket.is_live()) {
+                socket.end = Some(End::Closed);
+                socket.wake();
             }
             for _ in 0..3 {
-                self.turn()?;
+                if !worker.fleet().is_finished() {
+                    self.turn(worker)?;
+                }
             }
-            ensure!(self.fleet.is_finished(), "all servers have closed, but it is not finished");
+            let is_finished = worker.fleet().is_finished();
+            ensure!(is_finished, "all servers have closed, but it is not finished");
         }
         Ok(())
     }
 
     /// Whether the time is over, and what came last has been dealt with.
-    fn has_recovered(&self) -> bool {
-        self.fleet.is_finished() || (self.calm_until == Some(self.now) && self.is_at_rest())
-    }
-
-    /// As the worker does after its loop. The sockets that are open, by the last turn's check none but
-    /// those of links that are connecting or connected, go with the worker.
-    fn stop(&mut self) -> Result<(), Violation> {
-        self.trace.step(Step::Stop);
-        if self.fleet.is_finished() {
-            self.chance.saw(Kind::Finished);
-        }
-        let tails = self.tails();
-        self.fleet.shut_down();
-        self.oracle.on_shut_down(&tails);
-        ensure!(self.fleet.is_finished(), "shut down, but not finished");
-        ensure!(!self.fleet.has_ready(), "shut down, but somebody is to be read");
-        ensure!(self.fleet.next_action().is_none(), "shut down, but something is to be done");
-        self.oracle.check_totals(self.fleet.totals())
-    }
-
-    fn turn(&mut self) -> Result<(), Violation> {
-        self.turns += 1;
-        ensure!(self.turns < TURNS_MAX, "the loop does not come to rest");
-        self.oracle.begin_turn();
-        let called_by_the_clock = self.wait();
-        self.take_due();
-        self.take_events()?;
-        self.take_answers()?;
-        self.pass_time()?;
-        self.dawdle();
-        self.act()?;
-        self.read()?;
-        self.dawdle();
-        self.act()?;
-        self.print();
-        self.check()?;
-        if called_by_the_clock {
-            self.oracle.check_wake(&mut self.chance)?;
-        }
-        Ok(())
+    fn has_recovered(&self, worker: &Worker<Ring>) -> bool {
+        let is_over = self.calm_until.is_some_and(|until| until <= self.now);
+        worker.fleet().is_finished() || (is_over && self.is_at_rest(worker.fleet()))
     }
 
     /// Whether nothing will happen before time passes.
-    fn is_at_rest(&self) -> bool {
-        let has_events = self.sockets.iter().any(|socket| socket.edge);
+    fn is_at_rest(&self, fleet: &Fleet) -> bool {
+        let has_events = self.sockets.iter().any(|socket| socket.edge != Edge::None);
         let has_due = self.due.peek().is_some_and(|Reverse((at, ..))| *at <= self.now);
-        !has_events && !has_due && !self.fleet.has_ready() && self.numbers.len == 0
+        let is_due = fleet.next_deadline().is_some_and(|at| at <= self.oracle.time());
+        let is_empty = self.numbers.borrow().len == 0 && self.answers.is_empty();
+        !has_events && !has_due && !is_due && !fleet.has_ready() && is_empty
     }
 
-    /// Sleeps until something is due, and says whether it is only the fleet's time.
-    fn wait(&mut self) -> bool {
-        if self.is_full {
-            self.is_full = self.numbers.free() < MIN_ROOM;
+    /// As the worker does after its loop, which ends when it is told to or when no server is left.
+    fn stop(&mut self, worker: &mut Worker<Ring>) -> Result<(), Violation> {
+        self.trace.step(Step::Stop);
+        if worker.fleet().is_finished() {
+            self.chance.saw(Kind::Finished);
         }
-        let has_events = self.sockets.iter().any(|socket| socket.edge);
-        let has_turn = self.fleet.has_ready() && !self.is_full;
-        if has_events || has_turn {
-            return false;
-        }
-        let deadline = self.fleet.next_deadline();
-        let due = self.due.peek().map(|Reverse((at, ..))| *at);
-        let next = [deadline, due, self.calm_until].into_iter().flatten().min();
-        let until = next.unwrap_or(self.now).max(self.now);
-        if next.is_none() {
-            // Nothing would ever happen again: time for the calm.
-            self.chance.calm();
-        }
-        let mut is_clock =
-            deadline.is_some_and(|at| at <= until) && due.is_none_or(|due| due > until);
-        if self.chance.fault(Kind::EarlyWake, 8) {
-            is_clock = false;
-            self.now += self.chance.span(until - self.now);
-        } else {
-            self.now = until;
-        }
-        if self.chance.fault(Kind::ClockJump, 16) {
-            self.now += self.chance.span(1 << 32);
-        }
-        self.trace.step(Step::Woke { now: self.now });
-        is_clock
+        self.is_stopped = true;
+        ensure!(worker.turn(self).is_break(), "it goes on though it is to stop");
+        let tails = self.tails();
+        let totals = worker.shut_down();
+        self.oracle.on_shut_down(&tails);
+        let fleet = worker.fleet();
+        ensure!(fleet.is_finished(), "shut down, but not finished");
+        ensure!(!fleet.has_ready(), "shut down, but a connection is to be read");
+        self.oracle.check_totals(totals)?;
+        self.violation.take().map_or(Ok(()), Err)
     }
 
-    /// Lets time pass within a turn, as it does on a busy machine; the world goes on meanwhile.
-    fn dawdle(&mut self) {
-        if self.chance.fault(Kind::SlowTurn, 16) {
+    // The calls of the worker.
+
+    /// Keeps what was wrong first.
+    fn check(&mut self, result: Result<(), Violation>) {
+        if let Err(violation) = result {
+            self.violation.get_or_insert(violation);
+        }
+    }
+
+    /// Begins a call: what was pushed is compared, and time may pass.
+    fn enter(&mut self) {
+        self.note_pushed();
+        if self.chance.fault(Kind::SlowCall, 64) {
+            self.now += 1 + self.chance.span(150);
+        } else if self.chance.fault(Kind::Standstill, 128) {
             self.now += self.chance.span(2 * self.rules.recovery());
-            self.take_due();
+            self.trace.step(Step::Stood { until: self.now });
         }
+        self.take_due();
+    }
+
+    /// Compares what was pushed with what was read: all of it, in order, and nothing else.
+    fn note_pushed(&mut self) {
+        let (pushed, has_overflown) = {
+            let mut numbers = self.numbers.borrow_mut();
+            (std::mem::take(&mut numbers.pushed), numbers.has_overflown)
+        };
+        let expected: Vec<i64> = self.expected.drain(..).collect();
+        let compared = || {
+            ensure!(!has_overflown, "more is pushed than there is room for");
+            ensure!(pushed == expected, "it pushed {pushed:?}, but was sent {expected:?}");
+            Ok(())
+        };
+        let result = compared();
+        self.check(result);
+        self.oracle.room = self.numbers.borrow().free();
     }
 
     /// Lets the world do what is due.
     fn take_due(&mut self) {
-        while let Some(&Reverse((at, _, due))) = self.due.peek() {
-            if at > self.now {
+        while let Some(Reverse((at, ..))) = self.due.peek() {
+            if *at > self.now {
                 break;
             }
-            self.due.pop();
+            let Some(Reverse((_, _, due))) = self.due.pop() else { break };
             match due {
-                Due::Dialled { socket, accepted } => self.dialled(socket, accepted),
+                Due::Dialed { socket, accepted } => self.dialed(socket, accepted),
                 Due::Serve { socket } => self.serve(socket),
-                Due::Answer { id, attempt, addresses } => {
-                    self.answers.push_back((id, attempt, addresses));
-                }
-                Due::Print => self.is_printing = true,
-                Due::Add => self.add(),
-            }
-        }
-    }
-
-    fn take_events(&mut self) -> Result<(), Violation> {
-        let mut events = Vec::new();
-        for id in 0..self.open.len() {
-            let Some(socket) = self.open[id] else { continue };
-            let socket = &mut self.sockets[socket];
-            if socket.edge && events.len() < self.events_per_turn {
-                socket.edge = false;
-                events.push((id, socket.end.is_some()));
-            }
-        }
-        if self.chance.fault(Kind::SpuriousEvent, 4) {
-            events.push((self.chance.index(self.open.len() + 1), self.chance.one_in(2)));
-        }
-        for (id, closing) in events {
-            self.take_event(id, closing)?;
-        }
-        Ok(())
-    }
-
-    fn take_event(&mut self, id: usize, closing: bool) -> Result<(), Violation> {
-        self.trace.step(Step::Event { id, closing });
-        let Some(Some(socket)) = self.open.get(id).copied() else {
-            self.chance.saw(Kind::StaleEvent);
-            // The loop would not tell the fleet, but the fleet must not mind.
-            self.fleet.on_ready(id, closing);
-            return self.check_queue();
-        };
-        if !self.fleet.is_connected(id) {
-            match self.connection(socket) {
-                Ok(true) => {
-                    self.trace.step(Step::Connected { id });
-                    self.fleet.handle(id, Event::Connected, self.now);
-                    self.oracle.on_connected(id, self.now);
-                    self.check_asked()?;
-                }
-                Ok(false) => return Ok(()),
-                Err(cause) => {
-                    self.close(id);
-                    self.fail(id, cause)?;
-                }
-            }
-        }
-        self.fleet.on_ready(id, closing);
-        self.oracle.on_ready(id);
-        self.check_queue()
-    }
-
-    /// Whether a socket is connected, as `SO_ERROR` and `getpeername` tell it.
-    fn connection(&mut self, socket: usize) -> Result<bool, Cause> {
-        let socket = &mut self.sockets[socket];
-        match socket.phase {
-            Phase::Connecting | Phase::Failed { told: true } => Ok(false),
-            Phase::Failed { told: false } => {
-                socket.phase = Phase::Failed { told: true };
-                Err(io::Error::from(io::ErrorKind::ConnectionRefused).into())
-            }
-            Phase::Itself => Err(Cause::ConnectedToItself),
-            Phase::Established if socket.end == Some(End::Reset) => {
-                Err(io::Error::from(io::ErrorKind::ConnectionReset).into())
-            }
-            Phase::Established => Ok(true),
-        }
-    }
-
-    fn take_answers(&mut self) -> Result<(), Violation> {
-        while let Some((id, attempt, addresses)) = self.answers.pop_front() {
-            self.trace.step(Step::Answered { id, attempt, addresses });
-            let list: Option<Vec<SocketAddr>> =
-                addresses.map(|count| (0..count).map(|number| net::address(id, number)).collect());
-            let now = self.now;
-            self.oracle.on_answer(id, attempt, list.as_deref(), now, &mut self.chance);
-            let result = list.ok_or_else(|| io::ErrorKind::NotFound.into());
-            self.fleet.handle(id, Event::Resolved { attempt, result }, now);
-            self.check_asked()?;
-        }
-        Ok(())
-    }
-
-    fn read(&mut self) -> Result<(), Violation> {
-        for _ in 0..self.fleet.ready_len() {
-            if self.is_full {
-                break;
-            }
-            let turn = self.fleet.next_ready();
-            self.oracle.on_next_ready(turn)?;
-            let Some(id) = turn else { break };
-            self.dawdle();
-            let Some(socket) = self.open[id] else { continue };
-            self.read_one(id, socket)?;
-        }
-        Ok(())
-    }
-
-    fn read_one(&mut self, id: usize, at: usize) -> Result<(), Violation> {
-        let socket = &mut self.sockets[at];
-        let chance = &mut self.chance;
-        let mut reading = Reading { socket, chance, bytes: 0, cost: 0, end: None };
-        let has_room = self.fleet.read(id, &mut reading, &mut self.numbers, self.now);
-        let Reading { bytes, cost, end, .. } = reading;
-        self.is_full = !has_room;
-        let numbers = self.numbers.pushed.len();
-        self.trace.step(Step::Read { id, bytes, numbers, has_room });
-        ensure!(cost <= READ_BUDGET, "{id} was read {cost} bytes in one turn");
-        ensure!(!self.numbers.has_overflown, "{id} pushes more than there is room for");
-
-        self.settle(id, at, bytes)?;
-        if let Some(end) = end {
-            let cause = match end {
-                End::Closed => Cause::Closed,
-                End::Reset => Cause::Io(io::ErrorKind::ConnectionReset.into()),
-            };
-            let has_tail = self.sockets[at].holds_a_tail();
-            self.oracle.on_failed(id, &cause, has_tail, self.now, &mut self.chance);
-        } else if !has_room {
-            self.chance.saw(Kind::SinkFull);
-            self.oracle.on_sink_full(id);
-        } else if cost == READ_BUDGET {
-            self.chance.saw(Kind::BudgetUsedUp);
-            self.oracle.on_ready(id);
-        }
-        self.check_asked()?;
-        self.check_queue()
-    }
-
-    /// Compares what was pushed with what was read: all of it, in order, and nothing else.
-    fn settle(&mut self, id: usize, at: usize, bytes: usize) -> Result<(), Violation> {
-        let mut numbers = Vec::new();
-        let lines = self.sockets[at].settle(self.rules.max_line, &mut numbers, &mut self.chance);
-        numbers.retain(|number| number.unsigned_abs().is_multiple_of(self.rules.divisor));
-        let pushed = std::mem::take(&mut self.numbers.pushed);
-        ensure!(pushed == numbers, "{id} printed {pushed:?}, but was sent {numbers:?}");
-        self.oracle.counters.matched += numbers.len() as u64;
-        self.oracle.on_read(id, bytes, lines, self.now);
-        Ok(())
-    }
-
-    fn pass_time(&mut self) -> Result<(), Violation> {
-        let tails = self.tails();
-        self.told = self.now;
-        self.fleet.on_time(self.now);
-        let asked = self.asked();
-        self.oracle.check_timed(&asked, &tails, self.now, &mut self.chance)
-    }
-
-    fn act(&mut self) -> Result<(), Violation> {
-        while let Some((id, action)) = self.actions.pop_front() {
-            match action {
-                Action::Close => {
-                    self.trace.step(Step::Close { id });
-                    self.close(id);
-                }
-                Action::Connect(address) => {
-                    self.trace.step(Step::Connect { id, address });
-                    if let Err(cause) = self.connect(id)? {
-                        self.fail(id, cause)?;
+                Due::Answer { id, addresses } => {
+                    if std::mem::take(&mut self.lookups[id]) {
+                        self.answers.push_back((id, addresses));
+                        self.is_woken = true;
                     }
                 }
-                Action::Resolve { attempt } => {
-                    self.trace.step(Step::Resolve { id, attempt });
-                    self.resolve(id, attempt);
+                Due::Print => {
+                    self.is_printing = true;
+                    self.print();
+                }
+            }
+        }
+        self.list_edges();
+    }
+
+    /// Puts the sockets that have become ready on the poll's list.
+    fn list_edges(&mut self) {
+        let now = self.now;
+        for (id, at) in &self.open {
+            let socket = &mut self.sockets[*at];
+            if socket.edge == Edge::New {
+                socket.edge = Edge::Since(now);
+                self.ready.push_back(*id);
+            }
+        }
+    }
+
+    /// Sleeps until something is ready or the moment has come.
+    fn sleep(&mut self, until: Option<Millis>) {
+        loop {
+            self.take_due();
+            let is_awaited = self.numbers.borrow().is_awaited;
+            let has_room = is_awaited && self.numbers.borrow().free() >= MIN_ROOM;
+            if !self.ready.is_empty() || self.is_woken || has_room {
+                return;
+            }
+            let due = self.due.peek().map(|Reverse((at, ..))| *at);
+            let next = [until, due, self.calm_until.filter(|at| *at > self.now)];
+            let Some(next) = next.into_iter().flatten().min() else {
+                // Nothing would ever happen again: time for the calm.
+                self.chance.calm();
+                return;
+            };
+            if self.chance.fault(Kind::EarlyWake, 16) {
+                self.now += self.chance.span(next.saturating_sub(self.now));
+                return;
+            }
+            self.now = self.now.max(next);
+            if until.is_some_and(|until| until <= self.now) {
+                self.take_due();
+                return;
+            }
+            if self.calm_until == Some(self.now) {
+                return;
+            }
+        }
+    }
+
+    /// Mentions what is ready, as much as there is space for.
+    fn mention(&mut self, events: &mut Vec<Ready>) -> Polled {
+        while events.len() < self.events_per_poll
+            && let Some(id) = self.ready.pop_front()
+        {
+            let Some(at) = self.open.get(&id) else { continue };
+            let socket = &mut self.sockets[*at];
+            if socket.edge != Edge::None {
+                socket.edge = Edge::None;
+                events.push(Ready { socket: id, read_on: socket.read_on() });
+            }
+        }
+        if events.len() == self.events_per_poll {
+            return Polled::Full;
+        }
+        if self.chance.fault(Kind::SpuriousEvent, 4) {
+            let index = self.chance.index(self.open.len() + 1);
+            let socket = self.open.keys().nth(index).copied().unwrap_or_else(|| {
+                self.chance.saw(Kind::StaleEvent);
+                SocketId(1000)
+            });
+            events.push(Ready { socket, read_on: self.chance.one_in(2) });
+        }
+        Polled::Complete
+    }
+
+    /// What must hold when the worker goes to sleep: nothing is left that no event will mention.
+    fn check_sleep(&self) -> Result<(), Violation> {
+        let staged = self.numbers.borrow().staged;
+        ensure!(staged == 0, "it sleeps with {staged} numbers that are not published");
+        let is_known = self.answers.is_empty() || self.is_woken;
+        ensure!(is_known, "it sleeps with answers to take");
+        for (id, at) in &self.open {
+            let socket = &self.sockets[*at];
+            if socket.edge != Edge::None {
+                continue;
+            }
+            match socket.phase {
+                Phase::Connecting => {}
+                Phase::Established => {
+                    let is_idle = self.oracle.unqueued_socket(socket.server) == Some(*id);
+                    let has_news = socket.unread() > 0 || socket.end.is_some();
+                    ensure!(!has_news || !is_idle, "{id:?} is never read again: {socket:?}");
+                    let is_taken = self.oracle.is_connected(socket.server);
+                    ensure!(is_taken, "{id:?} is connected, which was ignored: {socket:?}");
+                }
+                Phase::Failed { .. } | Phase::Itself => {
+                    return Err(Violation(format!("{id:?} has failed, which was ignored")));
                 }
             }
         }
         Ok(())
     }
+
+    /// When deadlines pass up to a moment, the worker knows of all that had arrived by then.
+    fn check_told(&self) -> Result<(), Violation> {
+        let Some(told) = self.oracle.told_raw() else { return Ok(()) };
+        for (id, at) in &self.open {
+            let edge = self.sockets[*at].edge;
+            let is_known = !matches!(edge, Edge::Since(since) if since <= told);
+            ensure!(is_known, "deadlines up to {told} pass, but {id:?} is ready: {edge:?}");
+        }
+        Ok(())
+    }
+
+    fn check_sockets(&self) -> Result<(), Violation> {
+        let mut connected = 0;
+        for id in 0..self.lookups.len() {
+            connected += usize::from(self.oracle.is_connected(id));
+        }
+        let mine = |at: &usize| self.oracle.is_connected(self.sockets[*at].server);
+        let open = self.open.values().filter(|at| mine(at)).count();
+        ensure!(open == connected, "{connected} connections have {open} sockets");
+        Ok(())
+    }
+
+    /// By link: whether it holds a tail that would be cut.
+    fn tails(&self) -> Vec<bool> {
+        let mut tails = vec![false; self.lookups.len()];
+        for at in self.open.values() {
+            let socket = &self.sockets[*at];
+            tails[socket.server] |= socket.phase == Phase::Established && socket.holds_a_tail();
+        }
+        tails
+    }
+
+    // The servers and the output.
 
     fn print(&mut self) {
         if self.is_printing && self.chance.fault(Kind::PrinterStalls, 8) {
@@ -503,154 +542,19 @@ impl<'a, 'b> World<'a, 'b> {
             let later = self.moment();
             self.schedule(later, Due::Print);
         }
-        if self.is_printing && self.numbers.len > 0 {
-            self.trace.step(Step::Printed { numbers: self.numbers.len });
-            self.numbers.len = 0;
+        let mut numbers = self.numbers.borrow_mut();
+        if self.is_printing && numbers.len > 0 {
+            self.trace.step(Step::Printed { numbers: numbers.len });
+            numbers.len = 0;
         }
     }
 
-    /// What must hold between any two turns.
-    fn check(&mut self) -> Result<(), Violation> {
-        self.oracle.check_deadlines(&self.fleet, self.told)?;
-        self.oracle.check_totals(self.fleet.totals())?;
-        let is_finished = self.fleet.is_finished();
-        ensure!(is_finished == self.oracle.is_finished(), "is_finished is {is_finished}");
-        ensure!(self.fleet.next_action().is_none(), "actions from nowhere");
-        ensure!(self.actions.is_empty(), "actions are left");
-        for id in 0..self.open.len() {
-            let is_connected = self.fleet.is_connected(id);
-            ensure!(is_connected == self.oracle.is_connected(id), "{id}: {is_connected}");
-            let held = self.fleet.held(id);
-            ensure!(held <= self.rules.max_line, "{id} holds {held} bytes of a line");
-            self.check_socket(id)?;
-        }
-        let open = self.open.iter().flatten().count();
-        ensure!(self.sockets.len() - self.closed == open, "sockets leak");
-        Ok(())
-    }
-
-    fn check_socket(&self, id: usize) -> Result<(), Violation> {
-        let socket = self.open[id].map(|at| &self.sockets[at]);
-        let is_needed = self.oracle.needs_socket(id);
-        ensure!(socket.is_some() == is_needed, "{id}: {socket:?} in {}", self.oracle.state(id));
-        let Some(socket) = socket.filter(|_| self.oracle.is_connected(id)) else { return Ok(()) };
-        ensure!(socket.phase == Phase::Established, "{id} is connected to {socket:?}");
-        let has_news = socket.unread() > 0 || socket.end.is_some();
-        let is_known = socket.edge || self.oracle.is_queued(id);
-        ensure!(!has_news || is_known, "{id} is never read again: {socket:?}");
-        Ok(())
-    }
-
-    fn check_queue(&self) -> Result<(), Violation> {
-        let (len, expected) = (self.fleet.ready_len(), self.oracle.queue_len());
-        ensure!(len == expected, "{len} wait to be read, not {expected}");
-        Ok(())
-    }
-
-    /// Takes what the fleet asks for.
-    fn asked(&mut self) -> Vec<(usize, Action)> {
-        let asked: Vec<_> = std::iter::from_fn(|| self.fleet.next_action()).collect();
-        self.actions.extend(&asked);
-        asked
-    }
-
-    fn check_asked(&mut self) -> Result<(), Violation> {
-        let asked = self.asked();
-        self.oracle.check_asked(&asked)
-    }
-
-    /// By link: whether it holds a tail that would be cut.
-    fn tails(&self) -> Vec<bool> {
-        let tail = |at: &Option<usize>| at.is_some_and(|at| self.sockets[at].holds_a_tail());
-        self.open.iter().map(tail).collect()
-    }
-
-    fn fail(&mut self, id: usize, cause: Cause) -> Result<(), Violation> {
-        self.trace.step(Step::Failed { id, cause: cause.to_string() });
-        let has_tail = self.open[id].is_some_and(|at| self.sockets[at].holds_a_tail());
-        self.oracle.on_failed(id, &cause, has_tail, self.now, &mut self.chance);
-        self.fleet.handle(id, Event::Failed(cause), self.now);
-        self.check_asked()
-    }
-
-    // The system.
-
-    fn connect(&mut self, id: usize) -> Result<Result<(), Cause>, Violation> {
-        const EMFILE: i32 = 24;
-        ensure!(self.open[id].is_none(), "{id} has a socket already");
-        if self.chance.fault(Kind::NoDescriptors, 4) {
-            return Ok(Err(io::Error::from_raw_os_error(EMFILE).into()));
-        }
-        if self.chance.fault(Kind::Unreachable, 4) {
-            return Ok(Err(io::Error::from(io::ErrorKind::NetworkUnreachable).into()));
-        }
-        let socket = self.sockets.len();
-        let before = self.sockets.iter().filter(|socket| socket.server == id).count();
-        self.sockets.push(Socket::new(id, before as u64));
-        self.open[id] = Some(socket);
-        if self.chance.fault(Kind::NeverAnswers, 4) {
-            return Ok(Ok(()));
-        }
-        let accepted = !self.chance.fault(Kind::Refused, 3);
-        let delay = self.chance.span(self.rules.connect_timeout);
-        self.schedule(self.now + delay, Due::Dialled { socket, accepted });
-        Ok(Ok(()))
-    }
-
-    fn close(&mut self, id: usize) {
-        if let Some(socket) = self.open[id].take() {
-            self.sockets[socket].close();
-            self.closed += 1;
-        }
-    }
-
-    fn resolve(&mut self, id: usize, attempt: u32) {
-        let timeout = self.rules.connect_timeout;
-        let mut delay = self.chance.span(timeout / 2);
-        if self.chance.fault(Kind::NoAnswer, 6) {
-            return;
-        }
-        if self.chance.fault(Kind::LateAnswer, 4) {
-            delay = timeout + self.chance.span(2 * self.rules.recovery());
-        }
-        let addresses = if self.chance.fault(Kind::NotResolved, 4) {
-            None
-        } else if self.chance.fault(Kind::NoAddress, 6) {
-            Some(0)
-        } else if self.chance.fault(Kind::SeveralAddresses, 2) {
-            Some(2 + self.chance.index(3))
-        } else {
-            Some(1)
-        };
-        let due = Due::Answer { id, attempt, addresses };
-        self.schedule(self.now + delay, due);
-        if self.chance.fault(Kind::AnsweredTwice, 4) {
-            let delay = self.chance.span(timeout);
-            self.schedule(self.now + delay, due);
-        }
-    }
-
-    // The servers.
-
-    fn add(&mut self) {
-        let id = self.open.len();
-        let name = match self.chance.below(3) {
-            0 => format!("s{id}.test:9000"),
-            _ => net::address(id, 0).to_string(),
-        };
-        let server: Server = name.parse().expect("both are well formed");
-        assert_eq!(matches!(server.host(), Host::Name(_)), name.starts_with('s'));
-        assert_eq!(self.fleet.add(server.clone(), self.now), id);
-        self.oracle.add(server, self.now);
-        self.open.push(None);
-    }
-
-    fn dialled(&mut self, at: usize, accepted: bool) {
+    fn dialed(&mut self, at: usize, accepted: bool) {
         let socket = &mut self.sockets[at];
         if !socket.is_open {
             return;
         }
-        socket.edge = true;
+        socket.wake();
         if !accepted {
             socket.phase = Phase::Failed { told: false };
         } else if self.chance.fault(Kind::ConnectedToItself, 16) {
@@ -658,6 +562,9 @@ impl<'a, 'b> World<'a, 'b> {
         } else {
             socket.phase = Phase::Established;
             if self.chance.fault(Kind::AcceptsAndCloses, 4) {
+                if self.chance.one_in(2) {
+                    socket.send_line(self.rules.max_line, &mut self.chance);
+                }
                 let end = self.chance.pick(&[End::Closed, End::Reset]);
                 socket.end_with(end, &mut self.chance);
             }
@@ -696,11 +603,14 @@ impl<'a, 'b> World<'a, 'b> {
             return;
         }
         // Shorter lines would be more than the oracle has time for.
-        if max_line >= 24 && chance.fault(Kind::Firehose, 64) {
+        if max_line >= 24 && chance.fault(Kind::Firehose, 128) {
             socket.send_much(READ_BUDGET * 5 / 4, max_line);
         }
         for _ in 0..1 + chance.below(6) {
             socket.send_line(max_line, chance);
+            if chance.fault(Kind::Urgent, 4) {
+                socket.send_urgent(max_line);
+            }
         }
         if chance.fault(Kind::CutInMidLine, 8) {
             socket.begin_line(3, max_line, chance);
@@ -733,6 +643,232 @@ impl<'a, 'b> World<'a, 'b> {
     fn schedule(&mut self, at: Millis, due: Due) {
         self.scheduled += 1;
         self.due.push(Reverse((at, self.scheduled, due)));
+    }
+
+    /// The addresses that a lookup finds, in some order.
+    fn addresses(&mut self, id: usize) -> Option<Vec<SocketAddr>> {
+        if self.chance.fault(Kind::NotResolved, 4) {
+            return None;
+        }
+        if self.chance.fault(Kind::NoAddress, 6) {
+            return Some(Vec::new());
+        }
+        let count =
+            if self.chance.fault(Kind::SeveralAddresses, 2) { 2 + self.chance.index(3) } else { 1 };
+        let first = self.chance.index(4);
+        Some((0..count).map(|number| net::address(id, (first + number) % 4)).collect())
+    }
+}
+
+impl<const D: bool> Io for World<'_, '_, D> {
+    const SHORT_READ_MEANS_DRAINED: bool = D;
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+
+    fn now(&mut self) -> Millis {
+        self.enter();
+        let result = self.oracle.on_clock(self.now, &mut self.chance);
+        self.check(result);
+        self.now
+    }
+
+    fn poll(&mut self, until: Option<Millis>, events: &mut Vec<Ready>) -> Polled {
+        self.note_pushed();
+        let is_awaited = self.numbers.borrow().is_awaited;
+        events.clear();
+        match self.oracle.on_poll(until, is_awaited, &mut self.chance) {
+            Ok(true) => {
+                let result = self.check_sleep();
+                self.check(result);
+                self.enter();
+                self.sleep(until);
+            }
+            Ok(false) => self.enter(),
+            Err(violation) => self.check(Err(violation)),
+        }
+        if self.chance.fault(Kind::ClockJump, 32) {
+            self.now += self.chance.span(1 << 32);
+            self.take_due();
+        }
+        let polled = if self.chance.fault(Kind::PollInterrupted, 8) {
+            Polled::Interrupted
+        } else {
+            self.mention(events)
+        };
+        let name = match polled {
+            Polled::Complete => "complete",
+            Polled::Full => "full",
+            Polled::Interrupted => "interrupted",
+        };
+        self.trace.step(Step::Polled { until, now: self.now, events: events.len(), polled: name });
+        for Ready { socket, read_on } in events.iter() {
+            self.trace.step(Step::Event { socket: socket.0, read_on: *read_on });
+        }
+        let mentioned = events.iter().map(|ready| (ready.socket, ready.read_on)).collect();
+        self.numbers.borrow_mut().is_awaited = false;
+        self.is_woken = false;
+        self.oracle.on_polled(polled, mentioned, &mut self.chance);
+        polled
+    }
+
+    fn connect(&mut self, id: SocketId, address: SocketAddr) -> Result<(), ConnectionError> {
+        self.enter();
+        let server = net::server_at(address);
+        let error = if self.chance.fault(Kind::NoDescriptors, 4) {
+            const EMFILE: i32 = 24;
+            Some(io::Error::from_raw_os_error(EMFILE))
+        } else if self.chance.fault(Kind::Unreachable, 4) {
+            Some(io::ErrorKind::NetworkUnreachable.into())
+        } else {
+            None
+        };
+        let is_open = error.is_none();
+        self.trace.step(Step::Connect { socket: id.0, address, is_open });
+        let result = self.oracle.on_connect(id, address, is_open, &mut self.chance);
+        self.check(result);
+        if let Some(error) = error {
+            return Err(error.into());
+        }
+        let at = self.sockets.len();
+        let before = self.sockets.iter().filter(|socket| socket.server == server).count();
+        self.sockets.push(Socket::new(server, before as u64));
+        let was_open = self.open.insert(id, at);
+        self.check(match was_open {
+            None => Ok(()),
+            Some(_) => Err(Violation(format!("{id:?} is open already"))),
+        });
+        if !self.chance.fault(Kind::NeverAnswers, 4) {
+            let accepted = !self.chance.fault(Kind::Refused, 3);
+            let delay = self.chance.span(self.rules.connect_timeout);
+            self.schedule(self.now + delay, Due::Dialed { socket: at, accepted });
+        }
+        Ok(())
+    }
+
+    fn handshake(&mut self, id: SocketId) -> Result<Handshake, ConnectionError> {
+        self.enter();
+        let reset = || ConnectionError::from(io::Error::from(io::ErrorKind::ConnectionReset));
+        let Some(at) = self.open.get(&id).copied() else {
+            self.check(Err(Violation(format!("it asks about {id:?}, which is closed"))));
+            return Ok(Handshake::Pending);
+        };
+        let socket = &mut self.sockets[at];
+        let (shaken, name, result) = match socket.phase {
+            Phase::Connecting | Phase::Failed { told: true } => {
+                (Shaken::Pending, "pending", Ok(Handshake::Pending))
+            }
+            Phase::Failed { told: false } => {
+                socket.phase = Phase::Failed { told: true };
+                (Shaken::Failed, "refused", Err(ConnectionError::Refused))
+            }
+            Phase::Itself => (Shaken::Failed, "itself", Err(ConnectionError::ConnectedToItself)),
+            Phase::Established if socket.end == Some(End::Reset) && !socket.is_end_told => {
+                socket.is_end_told = true;
+                let shaken = Shaken::Connected { is_lost: true };
+                (shaken, "lost", Ok(Handshake::Lost(reset())))
+            }
+            Phase::Established => {
+                let shaken = Shaken::Connected { is_lost: false };
+                (shaken, "connected", Ok(Handshake::Connected))
+            }
+        };
+        self.trace.step(Step::Handshake { socket: id.0, result: name });
+        let checked = self.oracle.on_handshake(id, shaken, &mut self.chance);
+        self.check(checked);
+        result
+    }
+
+    fn read(&mut self, id: SocketId, buf: &mut [u8]) -> io::Result<usize> {
+        self.enter();
+        let room = self.numbers.borrow().free();
+        let result = self.oracle.on_read(id, buf.len(), room);
+        self.check(result);
+        let Some(at) = self.open.get(&id).copied() else {
+            self.check(Err(Violation(format!("it reads {id:?}, which is closed"))));
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let socket = &mut self.sockets[at];
+        let result = socket.read(buf, D, &mut self.chance);
+        match &result {
+            Ok(0) => {
+                let (was_reset, has_tail) = (socket.end == Some(End::Reset), socket.holds_a_tail());
+                self.trace.step(Step::Read { socket: id.0, bytes: 0 });
+                let checked = self.oracle.on_end(!was_reset, has_tail, &mut self.chance);
+                self.check(checked);
+            }
+            Ok(bytes) => {
+                let mut numbers = Vec::new();
+                let lines = socket.settle(self.rules.max_line, &mut numbers, &mut self.chance);
+                numbers.retain(|number| number.unsigned_abs().is_multiple_of(self.rules.divisor));
+                self.oracle.counters.matched += numbers.len() as u64;
+                self.expected.extend(numbers);
+                self.trace.step(Step::Read { socket: id.0, bytes: *bytes });
+                self.oracle.on_bytes(*bytes, buf.len(), lines);
+            }
+            Err(error) => {
+                let has_tail = socket.holds_a_tail();
+                self.trace.step(Step::ReadFailed { socket: id.0, error: error.to_string() });
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => self.oracle.on_would_block(),
+                    io::ErrorKind::Interrupted => self.oracle.on_interrupted(),
+                    _ => {
+                        let checked = self.oracle.on_end(false, has_tail, &mut self.chance);
+                        self.check(checked);
+                    }
+                }
+            }
+        }
+        self.list_edges();
+        result
+    }
+
+    fn close(&mut self, id: SocketId) {
+        self.enter();
+        self.trace.step(Step::Close { socket: id.0 });
+        let result = self.oracle.on_close(id, &mut self.chance);
+        self.check(result);
+        if let Some(at) = self.open.remove(&id) {
+            self.sockets[at].close();
+        }
+    }
+
+    fn resolve(&mut self, id: usize, server: &Server) {
+        self.enter();
+        self.trace.step(Step::Resolve { id });
+        let result = self.oracle.on_resolve(id, server);
+        self.check(result);
+        if std::mem::replace(&mut self.lookups[id], true) {
+            self.check(Err(Violation(format!("{id} is looked up twice at once"))));
+        }
+        if self.chance.fault(Kind::NoAnswer, 12) {
+            return;
+        }
+        let timeout = self.rules.connect_timeout;
+        let mut delay = self.chance.span(timeout / 2);
+        if self.chance.fault(Kind::LateAnswer, 4) {
+            delay = timeout + self.chance.span(2 * self.rules.recovery());
+        }
+        let addresses = self.addresses(id);
+        self.schedule(self.now + delay, Due::Answer { id, addresses });
+    }
+
+    fn answer(&mut self) -> Option<(usize, io::Result<Vec<SocketAddr>>)> {
+        self.enter();
+        let answer = self.answers.pop_front();
+        if let Some((id, addresses)) = &answer {
+            let len = addresses.as_ref().map(Vec::len);
+            self.trace.step(Step::Answered { id: *id, addresses: len });
+        } else {
+            let result = self.check_told();
+            self.check(result);
+        }
+        self.oracle.tails = self.tails();
+        let result = self.oracle.on_answer(answer.clone(), &mut self.chance);
+        self.check(result);
+        let (id, addresses) = answer?;
+        Some((id, addresses.ok_or_else(|| io::ErrorKind::NotFound.into())))
     }
 }
 
