@@ -11,6 +11,8 @@ mod failure;
 mod flow;
 mod lines;
 mod slices;
+#[cfg(target_os = "linux")]
+mod streams;
 mod usage;
 
 use std::fmt::Display;
