@@ -26,12 +26,12 @@ pub enum NumberError {
 impl fmt::Display for NumberError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NumberError::NoDigits => write!(f, "no digits, expected a decimal number"),
+            NumberError::NoDigits => write!(f, "no digits, expected a whole number"),
             NumberError::NotADigit(byte) => {
-                write!(f, "unexpected '{}', expected a decimal number", byte.escape_ascii())
+                write!(f, "unexpected '{}', expected a whole number", byte.escape_ascii())
             }
             NumberError::OutOfRange => {
-                write!(f, "out of range, expected {} to {}", i64::MIN, i64::MAX)
+                write!(f, "out of range, expected a whole number from {} to {}", i64::MIN, i64::MAX)
             }
         }
     }
@@ -481,9 +481,9 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "no digits, expected a decimal number",
-                "unexpected '\\x00', expected a decimal number",
-                "out of range, expected -9223372036854775808 to 9223372036854775807",
+                "no digits, expected a whole number",
+                "unexpected '\\x00', expected a whole number",
+                "out of range, expected a whole number from -9223372036854775808 to 9223372036854775807",
             ]
         );
     }
