@@ -234,10 +234,18 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Totals { servers, counters, printed } = self;
         let Counters { connects, failures, bytes, lines, malformed, too_long, cut, .. } = counters;
-        write!(f, "{servers} servers, {connects} connects, {failures} failures, {bytes} bytes, ")?;
-        write!(f, "{lines} lines, {malformed} malformed, {too_long} too long, {cut} cut, ")?;
-        write!(f, "{printed} numbers printed")
+        let (servers, connects) = (count(*servers, "server"), count(*connects, "connect"));
+        let (failures, bytes) = (count(*failures, "failure"), count(*bytes, "byte"));
+        let (lines, numbers) = (count(*lines, "line"), count(*printed, "number"));
+        write!(f, "{servers}, {connects}, {failures}, {bytes}, {lines}, ")?;
+        write!(f, "{malformed} malformed, {too_long} too long, {cut} cut, {numbers} printed")
     }
+}
+
+/// A number of things, with their name in the singular or the plural.
+fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+    let s = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {thing}{s}")
 }
 
 /// The output failed, and with it the job.
@@ -268,7 +276,9 @@ impl OutputError {
 impl fmt::Display for OutputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let OutputError { error, lost, .. } = self;
-        write!(f, "writing the output failed: {error}; {lost} numbers were read and not printed")
+        let numbers = count(*lost, "number");
+        let were = if *lost == 1 { "was" } else { "were" };
+        write!(f, "writing the output failed: {error}; {numbers} {were} read and not printed")
     }
 }
 
@@ -276,5 +286,56 @@ impl std::error::Error for OutputError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         // The error itself is in the text already.
         self.error.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_count_one_in_the_singular() {
+        let totals = |n: u64| {
+            let counters = Counters {
+                connects: n,
+                failures: n,
+                bytes: n,
+                lines: n,
+                malformed: n,
+                too_long: n,
+                cut: n,
+                ..Counters::default()
+            };
+            let servers = usize::try_from(n).unwrap();
+            Totals { servers, counters, printed: n }.to_string()
+        };
+        assert_eq!(
+            totals(1),
+            "1 server, 1 connect, 1 failure, 1 byte, 1 line, \
+             1 malformed, 1 too long, 1 cut, 1 number printed"
+        );
+        for n in [0, 2] {
+            assert_eq!(
+                totals(n),
+                format!(
+                    "{n} servers, {n} connects, {n} failures, {n} bytes, {n} lines, \
+                     {n} malformed, {n} too long, {n} cut, {n} numbers printed"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn an_output_error_counts_one_in_the_singular() {
+        let counters = Counters::default();
+        let message = |lost| {
+            let totals = Totals { servers: 1, counters, printed: 0 };
+            OutputError { error: io::Error::other("full"), lost, totals }.to_string()
+        };
+        assert!(message(1).ends_with("; 1 number was read and not printed"), "{}", message(1));
+        for lost in [0, 2] {
+            let ending = format!("; {lost} numbers were read and not printed");
+            assert!(message(lost).ends_with(&ending), "{}", message(lost));
+        }
     }
 }

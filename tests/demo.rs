@@ -20,5 +20,6 @@ fn prints_numbers_and_ends_cleanly_on_sigint() {
     for line in &lines {
         assert!(line.parse::<u16>().is_ok_and(|n| n.is_multiple_of(6) && n <= 666), "{line:?}");
     }
-    demo.wait_for_log(&format!("{} numbers printed", lines.len()));
+    let s = if lines.len() == 1 { "" } else { "s" };
+    demo.wait_for_log(&format!(" {} number{s} printed", lines.len()));
 }

@@ -19,6 +19,18 @@ pub(crate) use rustix::process::{Pid, Signal};
 /// For anything that a test waits for. Long, since it is met only by a test that fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// How many there were of `what`, say `connects` or `too long`, by a line of totals. Of one thing the line
+/// has the singular.
+pub(crate) fn total(line: &str, what: &str) -> Option<u64> {
+    let (_, totals) = line.split_once("Totals: ")?;
+    let (things, rest) = what.split_once(' ').unwrap_or((what, ""));
+    let one = format!("1 {} {rest}", things.strip_suffix('s').unwrap_or(things));
+    totals.split(", ").find_map(|part| match part.strip_suffix(what) {
+        Some(count) => count.trim().parse().ok(),
+        None => (part == one.trim_end()).then_some(1),
+    })
+}
+
 /// A program under test, with its output read by threads of its own, so that it never waits for the
 /// test. Killed and reaped when dropped.
 pub(crate) struct Program {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{DEADLINE, Program, Server, Signal};
+use crate::common::{DEADLINE, Program, Server, Signal, total};
 use crate::ledger::{self, Ledger};
 
 /// The program, prints all numbers, with its output unread until somebody asks for it.
@@ -85,10 +85,9 @@ pub(crate) struct Ended {
 impl Ended {
     /// A figure of the totals, by its words.
     pub(crate) fn total(&self, words: &str) -> u64 {
-        let line = self.log.iter().find_map(|line| line.split_once("Totals: "));
-        let (_, totals) = line.unwrap_or_else(|| panic!("no totals: {:#?}", self.log));
-        let figure = totals.split(", ").find_map(|part| part.strip_suffix(words));
-        figure.and_then(|n| n.trim().parse().ok()).unwrap_or_else(|| panic!("{words}: {totals}"))
+        let line = self.log.iter().find(|line| line.contains("Totals: "));
+        let line = line.unwrap_or_else(|| panic!("no totals: {:#?}", self.log));
+        total(line, words).unwrap_or_else(|| panic!("{words}: {line}"))
     }
 
     /// How many lines of the log have these words.

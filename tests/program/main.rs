@@ -23,7 +23,7 @@ use std::process::{ChildStdout, Command};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 
-use common::{DEADLINE, Program, Server, Signal};
+use common::{DEADLINE, Program, Server, Signal, total};
 use socket2::{Domain, Socket, Type};
 
 /// Flags for tests that are not about delays: a server that failed is dialled again at once. After some
@@ -105,7 +105,7 @@ struct Totals(String);
 impl Totals {
     /// Of a program that has ended.
     fn of(program: &Program) -> Totals {
-        let mut lines = program.log().iter().filter(|line| line.ends_with(" numbers printed"));
+        let mut lines = program.log().iter().filter(|line| line.contains(" INFO ] Totals: "));
         let line = lines.next().expect("there is a line of totals").clone();
         assert_eq!(lines.next(), None, "there is one line of totals");
         Totals(line)
@@ -113,9 +113,7 @@ impl Totals {
 
     /// How many there were of `what`, say `malformed`.
     fn get(&self, what: &str) -> u64 {
-        let part = self.0.split(", ").find_map(|part| part.strip_suffix(what));
-        let count = part.and_then(|part| part.split_whitespace().last());
-        count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("{what} in {}", self.0))
+        total(&self.0, what).unwrap_or_else(|| panic!("{what} in {}", self.0))
     }
 }
 

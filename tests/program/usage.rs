@@ -156,6 +156,17 @@ fn the_long_help_explains_every_flag_with_its_default() {
 }
 
 #[test]
+fn totals_have_the_singular_of_one() {
+    let server = Server::bind();
+    let mut program = start("-d 1 --once", [server.address()]);
+    server.accept().send("7\n");
+    assert_eq!(program.wait_exit().code(), Some(0), "{:?}", program.log());
+    let totals = "Totals: 1 server, 1 connect, 0 failures, 2 bytes, 1 line, 0 malformed, \
+                  0 too long, 0 cut, 1 number printed";
+    assert!(program.log().iter().any(|line| line.ends_with(totals)), "{:?}", program.log());
+}
+
+#[test]
 fn the_version_is_the_package_s() {
     for flag in ["-V", "--version"] {
         assert_eq!(printed_by(flag), [concat!("tcpcore ", env!("CARGO_PKG_VERSION"))]);
