@@ -22,7 +22,7 @@ Usage: demo-server [OPTIONS] PORT...
   PORT              0 to 65535; 0 is any free port, and the log names it
 
       --listen ADDR      IP address to listen on [default: 127.0.0.1]
-      --interval D       from one number to the next: 250ms, 1s, 3m, at most 1day; 0 is as fast
+      --interval D       from one number to the next: 250ms, 1s, 3m, at most 1d; 0 is as fast
                          as it goes, 65536 numbers over and over [default: 1s]
       --count N          close a connection after N numbers [default: never]
       --seed N           the n-th client of a port gets the same numbers in every run with the
@@ -43,7 +43,7 @@ The log goes to stderr; RUST_LOG sets its level. Exit status: 1 if a port cannot
 usage.
 ";
 
-const INTERVAL_TAKES: &str = "a duration such as 250ms, 1s or 3m, at most 1day, or 0";
+const INTERVAL_TAKES: &str = "a duration such as 250ms, 1s or 3m, at most 1d, or 0";
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const COUNT_TAKES: &str = "a whole number from 1 to 18446744073709551615";
 const SEED_TAKES: &str = "a whole number from 0 to 18446744073709551615";

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
+use crate::duration::show;
+
 /// The shortest delay that is ever waited, and the lower bound of the initial one.
 const MIN_DELAY: Duration = Duration::from_millis(1);
 /// The upper bound of the settings: beyond it a server is as good as given up.
@@ -177,13 +179,17 @@ impl fmt::Display for BackoffError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             BackoffError::Initial { initial } => {
-                write!(f, "the initial back-off is {initial:?}, but must be 1ms to 365 days")
+                let (initial, min, max) = (show(*initial), show(MIN_DELAY), show(MAX_DELAY));
+                write!(f, "the initial back-off is {initial}, but must be {min} to {max}")
             }
-            BackoffError::Max { max, initial } => write!(
-                f,
-                "the maximum back-off is {max:?}, \
-                 but must be {initial:?} (the initial back-off) to 365 days"
-            ),
+            BackoffError::Max { max, initial } => {
+                let (max, initial, longest) = (show(*max), show(*initial), show(MAX_DELAY));
+                write!(
+                    f,
+                    "the maximum back-off is {max}, \
+                     but must be {initial} (the initial back-off) to {longest}"
+                )
+            }
             BackoffError::Multiplier { multiplier } => {
                 write!(f, "the back-off multiplier is {multiplier}, but must be 1 to 1000000")
             }
@@ -344,16 +350,13 @@ mod tests {
         };
         assert_eq!(
             told(s(0), s(60), 2.0, 0.1),
-            (
-                "initial-backoff",
-                "the initial back-off is 0ns, but must be 1ms to 365 days".to_owned()
-            )
+            ("initial-backoff", "the initial back-off is 0s, but must be 1ms to 365d".to_owned())
         );
         assert_eq!(
             told(s(2), s(1), 2.0, 0.1),
             (
                 "max-backoff",
-                "the maximum back-off is 1s, but must be 2s (the initial back-off) to 365 days"
+                "the maximum back-off is 1s, but must be 2s (the initial back-off) to 365d"
                     .to_owned()
             )
         );

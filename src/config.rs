@@ -6,6 +6,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use crate::backoff::{Backoff, BackoffError};
+use crate::duration::show;
 use crate::server::Server;
 
 /// The settings of a job.
@@ -135,8 +136,9 @@ pub struct ConfigBuilder {
     servers: Vec<Server>,
     parallelism: Option<usize>,
     divisor: u64,
-    initial_backoff: Duration,
-    max_backoff: Duration,
+    /// Both `None` if not set: when they contradict each other, the one that was set is named.
+    initial_backoff: Option<Duration>,
+    max_backoff: Option<Duration>,
     backoff_multiplier: f64,
     jitter_factor: f64,
     reset_backoff_threshold: Duration,
@@ -153,8 +155,8 @@ impl Default for ConfigBuilder {
             servers: Vec::new(),
             parallelism: None,
             divisor: Config::DEFAULT_DIVISOR,
-            initial_backoff: Config::DEFAULT_INITIAL_BACKOFF,
-            max_backoff: Config::DEFAULT_MAX_BACKOFF,
+            initial_backoff: None,
+            max_backoff: None,
             backoff_multiplier: Config::DEFAULT_BACKOFF_MULTIPLIER,
             jitter_factor: Config::DEFAULT_JITTER_FACTOR,
             reset_backoff_threshold: Config::DEFAULT_RESET_BACKOFF_THRESHOLD,
@@ -192,14 +194,14 @@ impl ConfigBuilder {
     /// The delay before a failed server is dialled again for the first time, from 1 ms to 365 days.
     /// The default is 1 s, as Flink's `exponential-delay.initial-backoff`.
     pub fn initial_backoff(mut self, delay: Duration) -> Self {
-        self.initial_backoff = delay;
+        self.initial_backoff = Some(delay);
         self
     }
 
     /// The longest delay before a server is dialled again, jitter aside, from the initial one to
     /// 365 days. The default is 60 s.
     pub fn max_backoff(mut self, delay: Duration) -> Self {
-        self.max_backoff = delay;
+        self.max_backoff = Some(delay);
         self
     }
 
@@ -271,7 +273,7 @@ impl ConfigBuilder {
     pub fn build(self) -> Result<Config, ConfigError> {
         let backoff = self.backoff()?;
         if self.servers.is_empty() {
-            return Err(ConfigError::new(Setting::Servers, "an empty list"));
+            return Err(ConfigError { setting: Setting::Servers, problem: Problem::NoServer });
         }
         Ok(Config {
             servers: self.servers.into(),
@@ -291,9 +293,34 @@ impl ConfigBuilder {
     }
 
     fn backoff(&self) -> Result<Backoff, ConfigError> {
-        let (initial, max) = (self.initial_backoff, self.max_backoff);
+        let initial = self.initial_backoff.unwrap_or(Config::DEFAULT_INITIAL_BACKOFF);
+        let max = self.max_backoff.unwrap_or(Config::DEFAULT_MAX_BACKOFF);
         Backoff::new(initial, max, self.backoff_multiplier, self.jitter_factor)
-            .map_err(ConfigError::from)
+            .map_err(|error| self.backoff_error(error))
+    }
+
+    fn backoff_error(&self, error: BackoffError) -> ConfigError {
+        match error {
+            BackoffError::Initial { initial } => {
+                ConfigError::new(Setting::InitialBackoff, show(initial))
+            }
+            BackoffError::Max { max, initial } if max < initial && max >= Config::MIN_DURATION => {
+                let are_both_set = self.initial_backoff.is_some() && self.max_backoff.is_some();
+                let setting = match self.initial_backoff {
+                    Some(_) => Setting::InitialBackoff,
+                    None => Setting::MaxBackoff,
+                };
+                ConfigError {
+                    setting,
+                    problem: Problem::Contradiction { initial, max, are_both_set },
+                }
+            }
+            BackoffError::Max { max, .. } => ConfigError::new(Setting::MaxBackoff, show(max)),
+            BackoffError::Multiplier { multiplier } => {
+                ConfigError::new(Setting::BackoffMultiplier, multiplier)
+            }
+            BackoffError::Jitter { jitter } => ConfigError::new(Setting::JitterFactor, jitter),
+        }
     }
 }
 
@@ -321,7 +348,7 @@ fn duration(setting: Setting, value: Duration) -> Result<Duration, ConfigError> 
     if (shortest..=Config::MAX_DURATION).contains(&value) {
         Ok(value)
     } else {
-        Err(ConfigError::new(setting, format_args!("{value:?}")))
+        Err(ConfigError::new(setting, show(value)))
     }
 }
 
@@ -332,40 +359,72 @@ fn optional_duration(
     value.map(|value| duration(setting, value)).transpose()
 }
 
-/// A setting that is out of its bounds: which, its value, and what was expected.
+/// A setting that is out of its bounds, or contradicts another one. Its `Display` names the setting,
+/// its value, and what was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     setting: Setting,
-    problem: String,
+    problem: Problem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Problem {
+    NoServer,
+    /// The setting has this value.
+    OutOfBounds(String),
+    /// The first delay is longer than the longest one.
+    Contradiction {
+        initial: Duration,
+        max: Duration,
+        /// If not, the setting of the error was set, and the other one is a default.
+        are_both_set: bool,
+    },
 }
 
 impl ConfigError {
     fn new(setting: Setting, value: impl fmt::Display) -> Self {
-        let problem = format!("{value} is not allowed, expected {}", setting.expected());
-        Self { setting, problem }
+        Self { setting, problem: Problem::OutOfBounds(value.to_string()) }
     }
 
     /// The name of the setting as the program's flag has it, without the dashes: `max-line`.
     pub fn setting(&self) -> &'static str {
         self.setting.name()
     }
-}
 
-impl From<BackoffError> for ConfigError {
-    fn from(error: BackoffError) -> Self {
-        match error {
-            BackoffError::Initial { initial } => {
-                Self::new(Setting::InitialBackoff, format_args!("{initial:?}"))
+    /// Words the error for a user who knows a setting by the name that `name` gives it, and has
+    /// written its value in the form that `written` returns, if in any.
+    pub(crate) fn describe(
+        &self,
+        name: impl Fn(Setting) -> String,
+        written: impl Fn(Setting) -> Option<String>,
+    ) -> String {
+        use Setting::{InitialBackoff, MaxBackoff};
+        let expected = self.setting.expected();
+        let setting = name(self.setting);
+        match &self.problem {
+            Problem::NoServer => format!("{setting}: none, expected {expected}"),
+            Problem::OutOfBounds(value) => {
+                let value = written(self.setting).unwrap_or_else(|| value.clone());
+                format!("{setting}: {value} is not allowed, expected {expected}")
             }
-            // Which of the two is wrong, only the caller knows.
-            BackoffError::Max { max, initial } => Self::new(
-                Setting::MaxBackoff,
-                format_args!("{max:?} with an initial back-off of {initial:?}"),
-            ),
-            BackoffError::Multiplier { multiplier } => {
-                Self::new(Setting::BackoffMultiplier, multiplier)
+            Problem::Contradiction { initial, max, are_both_set } => {
+                let initial = written(InitialBackoff).unwrap_or_else(|| show(*initial));
+                let max = written(MaxBackoff).unwrap_or_else(|| show(*max));
+                let (initial_name, max_name) = (name(InitialBackoff), name(MaxBackoff));
+                if *are_both_set {
+                    format!("{initial_name}: {initial} is longer than {max_name}, which is {max}")
+                } else if self.setting == InitialBackoff {
+                    format!(
+                        "{initial_name}: {initial} is longer than the longest delay, \
+                         which is {max}; raise it with {max_name}"
+                    )
+                } else {
+                    format!(
+                        "{max_name}: {max} is shorter than the first delay, \
+                         which is {initial}; lower it with {initial_name}"
+                    )
+                }
             }
-            BackoffError::Jitter { jitter } => Self::new(Setting::JitterFactor, jitter),
         }
     }
 }
@@ -374,7 +433,7 @@ impl Error for ConfigError {}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.setting(), self.problem)
+        f.write_str(&self.describe(|setting| setting.name().into(), |_| None))
     }
 }
 
@@ -414,25 +473,36 @@ impl Setting {
         }
     }
 
-    pub(crate) fn expected(self) -> String {
-        let longest = format!("{}d", Config::MAX_DURATION.as_secs() / (24 * 60 * 60));
+    /// The word for the setting's default, of the settings whose default is not a value.
+    pub(crate) fn word(self) -> Option<&'static str> {
         match self {
+            Self::Parallelism => Some("auto"),
+            Self::GiveUpAfter => Some("never"),
+            Self::IdleTimeout => Some("off"),
+            _ => None,
+        }
+    }
+
+    /// What the setting takes.
+    pub(crate) fn expected(self) -> String {
+        let duration = |shortest: &str| {
+            let longest = show(Config::MAX_DURATION);
+            format!("a duration in ms, s, m, h or d, from {shortest} to {longest}")
+        };
+        let value = match self {
             Self::Servers => "at least one server, as host:port".into(),
             Self::Parallelism => "a whole number of at least 1".into(),
             Self::Divisor => format!("a whole number from 1 to {}", Config::MAX_DIVISOR),
-            Self::MaxBackoff => {
-                format!("a duration with its unit, from the initial back-off to {longest}")
-            }
+            Self::MaxBackoff => duration("the initial back-off"),
             Self::BackoffMultiplier => "a number from 1 to 1000000".into(),
             Self::JitterFactor => "a number from 0 to 1".into(),
-            Self::ResetBackoffThreshold => {
-                format!("a duration with its unit, from 0s to {longest}")
-            }
+            Self::ResetBackoffThreshold => duration(&show(Duration::ZERO)),
             Self::InitialBackoff | Self::GiveUpAfter | Self::ConnectTimeout | Self::IdleTimeout => {
-                format!("a duration with its unit, from {:?} to {longest}", Config::MIN_DURATION)
+                duration(&show(Config::MIN_DURATION))
             }
             Self::MaxLine => format!("a whole number of bytes from 1 to {}", Config::MAX_MAX_LINE),
-        }
+        };
+        self.word().map_or(value.clone(), |word| format!("{value}, or {word}"))
     }
 }
 
@@ -501,10 +571,7 @@ mod tests {
     fn no_server_is_an_error() {
         let error = Config::builder().build().unwrap_err();
         assert_eq!(error.setting(), "servers");
-        assert_eq!(
-            error.to_string(),
-            "servers: an empty list is not allowed, expected at least one server, as host:port"
-        );
+        assert_eq!(error.to_string(), "servers: none, expected at least one server, as host:port");
     }
 
     #[test]
@@ -513,7 +580,7 @@ mod tests {
         assert!(builder().parallelism(usize::MAX).build().is_ok());
         assert_eq!(
             message(builder().parallelism(0)),
-            "parallelism: 0 is not allowed, expected a whole number of at least 1"
+            "parallelism: 0 is not allowed, expected a whole number of at least 1, or auto"
         );
     }
 
@@ -544,20 +611,21 @@ mod tests {
     #[test]
     fn durations_go_from_1_ms_to_365_days() {
         type Set = fn(ConfigBuilder, Duration) -> ConfigBuilder;
-        let setters: [(&str, Set); 3] = [
-            ("give-up-after", |builder, d| builder.give_up_after(d)),
-            ("connect-timeout", |builder, d| builder.connect_timeout(d)),
-            ("idle-timeout", |builder, d| builder.idle_timeout(d)),
+        let setters: [(&str, Set, &str); 3] = [
+            ("give-up-after", |builder, d| builder.give_up_after(d), ", or never"),
+            ("connect-timeout", |builder, d| builder.connect_timeout(d), ""),
+            ("idle-timeout", |builder, d| builder.idle_timeout(d), ", or off"),
         ];
-        for (name, set) in setters {
+        for (name, set, word) in setters {
             assert!(set(builder(), Config::MIN_DURATION).build().is_ok(), "{name}");
             assert!(set(builder(), Config::MAX_DURATION).build().is_ok(), "{name}");
-            assert_eq!(
-                message(set(builder(), Duration::ZERO)),
-                format!(
-                    "{name}: 0ns is not allowed, expected a duration with its unit, from 1ms to 365d"
-                )
-            );
+            let expected = "expected a duration in ms, s, m, h or d, from 1ms to 365d";
+            for (bad, shown) in [(Duration::ZERO, "0s"), (2 * Config::MAX_DURATION, "730d")] {
+                assert_eq!(
+                    message(set(builder(), bad)),
+                    format!("{name}: {shown} is not allowed, {expected}{word}")
+                );
+            }
             for bad in [Config::MIN_DURATION - NANO, Config::MAX_DURATION + NANO] {
                 assert_eq!(set(builder(), bad).build().unwrap_err().setting(), name);
             }
@@ -572,7 +640,7 @@ mod tests {
         }
         assert!(
             message(builder().reset_backoff_threshold(Config::MAX_DURATION + NANO))
-                .starts_with("reset-backoff-threshold: 31536000.000000001s is not allowed")
+                .starts_with("reset-backoff-threshold: 365d0.000001ms is not allowed, expected a duration in ms, s, m, h or d, from 0s to")
         );
     }
 
@@ -581,12 +649,19 @@ mod tests {
         let secs = Duration::from_secs;
         assert_eq!(
             message(builder().initial_backoff(Duration::ZERO)),
-            "initial-backoff: 0ns is not allowed, expected a duration with its unit, from 1ms to 365d"
+            "initial-backoff: 0s is not allowed, expected a duration in ms, s, m, h or d, from 1ms to 365d"
         );
-        assert_eq!(
-            message(builder().initial_backoff(secs(3)).max_backoff(secs(2))),
-            "max-backoff: 2s with an initial back-off of 3s is not allowed, expected a duration with its unit, from the initial back-off to 365d"
-        );
+        for (bad, shown) in
+            [(Config::MIN_DURATION - NANO, "0.999999ms"), (secs(31_622_400), "366d")]
+        {
+            assert_eq!(
+                message(builder().max_backoff(bad)),
+                format!(
+                    "max-backoff: {shown} is not allowed, expected a duration in ms, s, m, h or d, \
+                     from the initial back-off to 365d"
+                )
+            );
+        }
         assert_eq!(
             message(builder().backoff_multiplier(0.5)),
             "backoff-multiplier: 0.5 is not allowed, expected a number from 1 to 1000000"
@@ -595,5 +670,62 @@ mod tests {
             message(builder().jitter_factor(f64::NAN)),
             "jitter-factor: NaN is not allowed, expected a number from 0 to 1"
         );
+    }
+
+    #[test]
+    fn of_two_delays_that_contradict_each_other_the_one_that_was_set_is_named() {
+        let secs = Duration::from_secs;
+        let error = |builder: ConfigBuilder| {
+            let error = builder.build().unwrap_err();
+            (error.setting(), error.to_string())
+        };
+        let expect = |setting, message: &str| (setting, message.to_owned());
+        assert_eq!(
+            error(builder().initial_backoff(secs(120))),
+            expect(
+                "initial-backoff",
+                "initial-backoff: 2m is longer than the longest delay, which is 1m; \
+                 raise it with max-backoff"
+            )
+        );
+        // A millisecond is the shortest that could be right.
+        for max in [Duration::from_millis(500), Config::MIN_DURATION] {
+            let max_shown = show(max);
+            assert_eq!(
+                error(builder().max_backoff(max)),
+                expect(
+                    "max-backoff",
+                    &format!(
+                        "max-backoff: {max_shown} is shorter than the first delay, which is 1s; \
+                         lower it with initial-backoff"
+                    )
+                )
+            );
+        }
+        assert_eq!(
+            error(builder().max_backoff(secs(2)).initial_backoff(secs(3))),
+            expect(
+                "initial-backoff",
+                "initial-backoff: 3s is longer than max-backoff, which is 2s"
+            )
+        );
+        assert!(builder().initial_backoff(secs(60)).build().is_ok());
+        assert!(builder().max_backoff(secs(1)).build().is_ok());
+    }
+
+    #[test]
+    fn a_setting_has_a_word_for_its_default_if_that_is_none() {
+        for (setting, word) in [
+            (Setting::Parallelism, Some("auto")),
+            (Setting::GiveUpAfter, Some("never")),
+            (Setting::IdleTimeout, Some("off")),
+            (Setting::ConnectTimeout, None),
+            (Setting::Divisor, None),
+        ] {
+            assert_eq!(setting.word(), word);
+            let ending = word.map_or(String::new(), |word| format!(", or {word}"));
+            assert_eq!(setting.expected().contains(", or "), word.is_some());
+            assert!(setting.expected().ends_with(&ending));
+        }
     }
 }

@@ -35,7 +35,9 @@
 //! | module | its one job |
 //! |---|---|
 //! | [`Config`], [`Server`] | what is to be done; one that exists is valid |
+//! | `echo` | what a user typed, as messages show it |
 //! | [`partition`] | which worker dials which servers |
+//! | [`duration`] | durations as users type them, read and shown |
 //! | [`line`](mod@line) | chunks to whole lines, across reads, in bounded memory |
 //! | [`number`] | lines to numbers, and what is wrong with a line that is none |
 //! | [`backoff`] | how long to wait before the next attempt |
@@ -55,6 +57,7 @@
 //! | `printer` | N rings to one output |
 //! | [`Job`] | the threads: start, stop, totals |
 #![cfg_attr(feature = "cli", doc = "| [`cli`] | arguments to a `Config`, and the help |")]
+#![cfg_attr(feature = "cli", doc = "| `cli::nearest` | the flags that a mistyped one may mean |")]
 #![cfg_attr(feature = "cli", doc = "| [`signals`] | SIGINT and SIGTERM to a stop |")]
 #![cfg_attr(feature = "cli", doc = "| [`stdout`] | standard output, unbuffered |")]
 //!
@@ -83,6 +86,8 @@ pub mod cli;
 pub mod clock;
 mod config;
 mod connection_error;
+pub mod duration;
+mod echo;
 pub mod fleet;
 pub mod format;
 pub mod line;

@@ -21,7 +21,7 @@ use crate::partition;
 use crate::printer::{self, Printed};
 use crate::resolver::Resolver;
 use crate::ring::{Doorbell, ring};
-use crate::server::Host;
+use crate::server::{self, Host, Server};
 use crate::worker::Worker;
 
 /// How many numbers may wait for the printer, per worker: half a megabyte of them.
@@ -54,6 +54,9 @@ impl Job {
         let workers = partition::workers(servers, config.parallelism(), cores);
         if let Some(asked) = config.parallelism().filter(|asked| asked.get() > workers) {
             warn!("Parallelism {asked} is more than one worker per server: only {workers} started");
+        }
+        if let Some(warning) = repeated_warning(config.servers()) {
+            warn!("{warning}");
         }
         let pollers = (0..workers).map(|_| Poller::new()).collect::<io::Result<Vec<_>>>()?;
         let stop = StopHandle::new(pollers.iter().map(Poller::waker).collect());
@@ -133,6 +136,25 @@ impl Job {
         };
         Ok(Report { ending, totals })
     }
+}
+
+/// The most servers that are named in the warning of those that are listed more than once.
+const REPEATED_NAMED: usize = 8;
+
+/// The warning of servers that are listed more than once, whose numbers are printed as often.
+fn repeated_warning(servers: &[Server]) -> Option<String> {
+    let repeated = server::repeated(servers);
+    if repeated.is_empty() {
+        return None;
+    }
+    let (named, others) = repeated.split_at(repeated.len().min(REPEATED_NAMED));
+    let named: Vec<String> =
+        named.iter().map(|(server, count)| format!("{server} ({count} times)")).collect();
+    let more = match others.len() {
+        0 => String::new(),
+        others => format!(" and {}", count(others, "other")),
+    };
+    Some(format!("Listed more than once, and read as often: {}{more}", named.join(", ")))
 }
 
 fn spawn<T: Send + 'static>(
@@ -337,5 +359,22 @@ mod tests {
             let ending = format!("; {lost} numbers were read and not printed");
             assert!(message(lost).ends_with(&ending), "{}", message(lost));
         }
+    }
+
+    #[test]
+    fn at_most_eight_repeated_servers_are_named() {
+        let warning = |count: u16| {
+            let servers = (0..2 * count).map(|i| format!("a:{}", i % count + 1).parse().unwrap());
+            repeated_warning(&servers.collect::<Vec<_>>())
+        };
+        let none = (1..=9).map(|port| format!("a:{port}").parse().unwrap()).collect::<Vec<_>>();
+        assert_eq!(repeated_warning(&none), None);
+        let eight =
+            (1..=8).map(|port| format!("a:{port} (2 times)")).collect::<Vec<_>>().join(", ");
+        let start = "Listed more than once, and read as often: ";
+        assert_eq!(warning(1), Some(format!("{start}a:1 (2 times)")));
+        assert_eq!(warning(8), Some(format!("{start}{eight}")));
+        assert_eq!(warning(9), Some(format!("{start}{eight} and 1 other")));
+        assert_eq!(warning(10), Some(format!("{start}{eight} and 2 others")));
     }
 }

@@ -71,6 +71,8 @@ fn locks_and_blocking_sockets_are_absent() {
 #[test]
 fn the_pure_rooms_know_no_thread_and_no_atomic() {
     let pure = [
+        "echo.rs",
+        "duration.rs",
         "partition.rs",
         "line.rs",
         "number.rs",

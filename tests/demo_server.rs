@@ -31,7 +31,7 @@ fn the_first_number_comes_at_once_and_the_next_after_the_interval() {
     client.numbers(4);
     assert!(started.elapsed() >= Duration::from_millis(300), "{:?}", started.elapsed());
 
-    let server = DemoServer::start(["--interval", "1day", "0"]);
+    let server = DemoServer::start(["--interval", "1d", "0"]);
     server.connect().numbers(1);
 }
 
@@ -116,7 +116,7 @@ fn serves_several_clients_at_a_time() {
 
 #[test]
 fn a_client_that_hangs_up_is_noticed_without_a_write_and_the_next_is_served() {
-    let mut server = DemoServer::start(["--interval", "1day", "0"]);
+    let mut server = DemoServer::start(["--interval", "1d", "0"]);
     let mut gone = server.connect();
     gone.numbers(1);
     let address = gone.address();
@@ -149,7 +149,7 @@ fn what_a_client_sends_neither_ends_nor_hastens_its_numbers() {
 
 #[test]
 fn killed_it_starts_again_on_the_same_port_at_once() {
-    let server = DemoServer::start(["--interval", "1day", "0"]);
+    let server = DemoServer::start(["--interval", "1d", "0"]);
     let address = server.address;
     let mut client = server.connect();
     client.numbers(1);
@@ -161,7 +161,7 @@ fn killed_it_starts_again_on_the_same_port_at_once() {
     assert_eq!(barred.kind(), io::ErrorKind::AddrInUse);
 
     let port = address.port().to_string();
-    let again = DemoServer::start(["--interval", "1day", &port]);
+    let again = DemoServer::start(["--interval", "1d", &port]);
     assert_eq!(again.address, address);
     again.connect().numbers(1);
     assert_eq!(client.rest(), b"", "the old connection is over");

@@ -10,6 +10,7 @@ mod ending;
 mod failure;
 mod flow;
 mod lines;
+mod messages;
 mod slices;
 #[cfg(target_os = "linux")]
 mod streams;

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::Server;
-use crate::{AT_ONCE, Down, start, stop};
+use crate::{AT_ONCE, Down, addresses, start, stop};
 
 /// Asserts what each task is told to have been allocated, and that there is no other task.
 fn assert_slices(flags: &str, servers: usize, expected: &[(usize, usize)]) {
@@ -54,10 +54,10 @@ fn without_parallelism_there_are_as_many_workers_as_cores_and_at_most_one_per_se
 
 #[test]
 fn surplus_workers_are_not_started_and_one_warning_says_so() {
-    let server = Server::bind();
-    let mut program = start("-p 5", [server.address(), server.address()]);
+    let servers = [Server::bind(), Server::bind()];
+    let mut program = start("-p 5", addresses(&servers));
     program.wait_for_log("Task index 1 out of 2");
-    let _peers = [server.accept(), server.accept()];
+    let _peers = servers.each_ref().map(Server::accept);
     #[cfg(target_os = "linux")]
     {
         let tasks = format!("/proc/{}/task", program.pid().as_raw_nonzero());

@@ -31,12 +31,22 @@ fn assert_bad_usage(args: &[impl AsRef<OsStr> + Debug], parts: &[&str]) {
     }
 }
 
-/// Asserts the same of `args` behind a good server, which must not be dialled.
+/// Asserts the same of `args` behind a good server, which must not be dialed.
 fn assert_refused(args: &[&str], parts: &[&str]) {
     let server = Server::bind();
     let address = server.address().to_string();
     assert_bad_usage(&[&[address.as_str()], args].concat(), parts);
-    assert!(server.accept_within(Duration::ZERO).is_none(), "{args:?}: it was dialled");
+    assert!(server.accept_within(Duration::ZERO).is_none(), "{args:?}: it was dialed");
+}
+
+/// Asserts that `args` behind a good server, which must not be dialed, are refused by this one line.
+pub(crate) fn assert_message(args: &[&str], message: &str) {
+    let server = Server::bind();
+    let address = server.address().to_string();
+    let Output { status, stdout, stderr } = output(&[&[address.as_str()], args].concat());
+    assert_eq!((status, stdout), (Some(2), vec![]), "{args:?}");
+    assert_eq!(stderr, [message], "{args:?}");
+    assert!(server.accept_within(Duration::ZERO).is_none(), "{args:?}: it was dialed");
 }
 
 #[test]
@@ -48,7 +58,10 @@ fn a_bad_server_is_named_with_what_is_wrong_with_it() {
         ("localhost:0", "port 0"),
         ("localhost:65536", "1 to 65535"),
         ("localhost:-1", "1 to 65535"),
-        ("localhost:http", "not a number"),
+        ("localhost:http", "not a whole number"),
+        ("127.1:8001", "write 127.0.0.1:8001"),
+        ("0x7f.1:8001", "write 127.0.0.1:8001"),
+        ("127.0.0.1.:8001", "write 127.0.0.1:8001"),
         ("127.0.0.1.1:8001", "IPv4"),
         ("256.0.0.1:8001", "IPv4"),
         ("::1:8001", "brackets"),
@@ -66,41 +79,47 @@ fn a_bad_server_is_named_with_what_is_wrong_with_it() {
 
 #[test]
 fn no_server_is_bad_usage() {
-    assert_bad_usage(&["-p", "2"], &["no servers", "host:port"]);
+    for args in [&[][..], &["-p", "2"], &["--"]] {
+        assert_bad_usage(args, &["no servers", "host:port", "see tcpcore -h"]);
+    }
 }
 
 #[test]
 fn a_bad_value_is_named_with_its_flag_and_what_the_flag_takes() {
-    const DURATION: &str = "a duration with its unit";
+    const DURATION: &str = "a duration in ms, s, m, h or d";
     const COUNT: &str = "a whole number";
     const NUMBER: &str = "a number from";
     for (flag, expected, values) in [
         ("--parallelism", COUNT, ["0", "-1", "two"]),
         ("--divisor", COUNT, ["0", "-6", "9223372036854775808"]),
         ("--initial-backoff", DURATION, ["1", "0s", "soon"]),
-        ("--max-backoff", DURATION, ["60", "-1s", "1ms"]),
+        ("--max-backoff", DURATION, ["60", "-1s", "366d"]),
         ("--backoff-multiplier", NUMBER, ["0.5", "NaN", "x"]),
         ("--jitter-factor", NUMBER, ["1.5", "-0.1", "x"]),
         ("--reset-backoff-threshold", DURATION, ["3", "-1s", "x"]),
-        ("--give-up-after", DURATION, ["0s", "3", "never"]),
+        ("--give-up-after", DURATION, ["0s", "3", "1M"]),
         ("--connect-timeout", DURATION, ["0s", "10", "x"]),
-        ("--idle-timeout", DURATION, ["0s", "10", "off"]),
+        ("--idle-timeout", DURATION, ["0s", "10", "1y"]),
         ("--max-line", COUNT, ["0", "4k", "99999999999"]),
     ] {
         for value in values {
             assert_refused(&[flag, value], &[flag, expected]);
         }
         assert_refused(&[flag], &[flag, "missing", expected]);
+        assert_refused(&[flag, "--once"], &[flag, "missing before --once", expected]);
         assert_refused(&[&format!("{flag}=")], &[flag, expected]);
     }
     for flag in ["-p", "-d"] {
-        assert_refused(&[flag, "0"], &["--", COUNT]);
+        assert_refused(
+            &[flag, "0"],
+            &[&format!("tcpcore: {flag}: 0 is not allowed, expected {COUNT}")],
+        );
     }
 }
 
 #[test]
 fn an_unknown_flag_and_a_value_for_a_switch_are_named() {
-    assert_refused(&["--parallel"], &["--parallel", "no such flag"]);
+    assert_refused(&["--paralel"], &["--paralel:", "no such flag", "did you mean --parallelism?"]);
     assert_refused(&["-x"], &["-x", "no such flag"]);
     assert_refused(&["--once=yes"], &["--once", "takes no value"]);
 }
@@ -149,10 +168,49 @@ fn the_short_help_has_every_flag_and_fits_a_screen() {
 fn the_long_help_explains_every_flag_with_its_default() {
     let help = printed_by("--help").join("\n");
     assert!(FLAGS.iter().all(|flag| help.contains(flag)), "{help}");
-    for default in ["cores", "6", "1s", "1m", "2", "0.1", "3m", "never", "10s", "off", "4096"] {
+    for default in ["auto", "6", "1s", "1m", "2", "0.1", "3m", "never", "10s", "off", "4096"] {
         assert!(help.contains(&format!("Default: {default}.")), "{default}");
     }
     assert!(help.len() > 2 * printed_by("-h").join("\n").len());
+}
+
+#[test]
+fn every_default_in_the_help_can_be_typed() {
+    let server = Server::bind();
+    let help = printed_by("--help");
+    let mut flag = "";
+    let mut args: Vec<&str> = vec!["--once"];
+    for line in help.iter().map(|line| line.trim()) {
+        if line.starts_with('-') {
+            flag = line.split_whitespace().find(|word| word.starts_with("--")).unwrap();
+        } else if let Some(default) = line.strip_prefix("Default: ") {
+            args.extend([flag, default.strip_suffix('.').unwrap()]);
+        }
+    }
+    assert!(args.len() > 20, "{args:?}");
+    let address = server.address().to_string();
+    args.push(&address);
+    let mut program = Program::spawn(Program::command(env!("CARGO_BIN_EXE_tcpcore")).args(&args));
+    drop(server.accept());
+    assert_eq!(program.wait_exit().code(), Some(0), "{:?}", program.log());
+}
+
+#[test]
+fn a_server_that_is_listed_twice_is_warned_of_once_and_read_twice() {
+    let servers = [Server::bind(), Server::bind()];
+    let [twice, once] = [servers[0].address(), servers[1].address()];
+    let mut program = start("-d 1 --once -p 1", [twice, once, twice]);
+    for (server, number) in [(0, "1"), (1, "2"), (0, "3")] {
+        servers[server].accept().send(format!("{number}\n"));
+    }
+    assert_eq!(program.wait_exit().code(), Some(0), "{:?}", program.log());
+    let mut numbers = program.remaining_lines();
+    numbers.sort();
+    assert_eq!(numbers, ["1", "2", "3"]);
+    let warning = format!("Listed more than once, and read as often: {twice} (2 times)");
+    let log = program.log();
+    assert_eq!(log.iter().filter(|line| line.contains("Listed more")).count(), 1, "{log:?}");
+    assert!(log.iter().any(|line| line.ends_with(&format!("WARN ] {warning}"))), "{log:?}");
 }
 
 #[test]

@@ -1,0 +1,141 @@
+//! Which name a mistyped one may mean.
+
+/// The least letters that tell something: one of three may be wrong.
+const MIN_LEN: usize = 3;
+
+/// The longest name that is compared. It bounds the time, which grows with the square of the length.
+const MAX_LEN: usize = 64;
+
+/// Finds the names that are nearest to a mistyped one, none if all are far from it.
+///
+/// A name is near if at most a third of the typed letters has to be changed to get the name or nearly
+/// its beginning, or if they are a part of it. Fewer than three letters are near to none.
+pub(super) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let letters: Vec<char> = typed.to_lowercase().chars().collect();
+    if !(MIN_LEN..=MAX_LEN).contains(&letters.len()) {
+        return Vec::new();
+    }
+    let mut best = usize::MAX;
+    let mut found = Vec::new();
+    for name in names {
+        let is_part = name.contains(&typed.to_lowercase());
+        let distance = distance(&letters, name).min(if is_part { 1 } else { usize::MAX });
+        if distance > letters.len() / 3 || distance > best {
+            continue;
+        }
+        if distance < best {
+            found.clear();
+            best = distance;
+        }
+        found.push(name);
+    }
+    found
+}
+
+/// The distance to a name, or to one of its beginnings, which is one more.
+fn distance(typed: &[char], name: &str) -> usize {
+    let distances = distances(typed, &name.chars().collect::<Vec<_>>());
+    let beginning = distances.iter().min().map_or(usize::MAX, |distance| distance + 1);
+    distances.last().map_or(beginning, |whole| beginning.min(*whole))
+}
+
+/// The distances from a text to each beginning of another one, the shortest first: the least number
+/// of letters to insert, delete, replace or swap with the next. No letter is touched twice.
+fn distances(from: &[char], to: &[char]) -> Vec<usize> {
+    let mut before = vec![0; to.len() + 1];
+    let mut last: Vec<usize> = (0..=to.len()).collect();
+    for i in 1..=from.len() {
+        let mut row = vec![i; to.len() + 1];
+        for j in 1..=to.len() {
+            let differ = usize::from(from[i - 1] != to[j - 1]);
+            row[j] = (last[j] + 1).min(row[j - 1] + 1).min(last[j - 1] + differ);
+            let is_swap = i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1];
+            if is_swap {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn between(from: &str, to: &str) -> usize {
+        let letters = |text: &str| text.chars().collect::<Vec<_>>();
+        *distances(&letters(from), &letters(to)).last().unwrap()
+    }
+
+    #[test]
+    fn the_distance_counts_letters_changed() {
+        for (from, to, expected) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("once", "once", 0),
+            ("onec", "once", 1),
+            ("once", "ounce", 1),
+            ("twice", "once", 3),
+            ("divizor", "divisor", 1),
+            ("kitten", "sitting", 3),
+            ("abcd", "badc", 2),
+            ("ca", "abc", 3),
+            ("\u{fc}b", "ub", 1),
+        ] {
+            assert_eq!(between(from, to), expected, "{from} {to}");
+            assert_eq!(between(to, from), expected, "{to} {from}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_near_up_to_a_third_of_the_typed_letters() {
+        let near = |typed| nearest(typed, ["parallelism", "divisor", "once"].into_iter());
+        for (typed, name) in [
+            ("paralelism", "parallelism"),
+            ("Parallelism", "parallelism"),
+            ("parallel", "parallelism"),
+            ("paralel", "parallelism"),
+            ("LISM", "parallelism"),
+            ("par", "parallelism"),
+            ("devizor", "divisor"),
+            ("onec", "once"),
+            ("onc", "once"),
+            ("one", "once"),
+        ] {
+            assert_eq!(near(typed), [name], "{typed}");
+        }
+        for typed in ["", "p", "pa", "on", "ponse", "tewizer", "servers"] {
+            assert_eq!(near(typed), [""; 0], "{typed}");
+        }
+        // 64 letters, of which 21 may differ, and one more.
+        let long = "n".repeat(43);
+        let near = |typed: String| nearest(&typed, [long.as_str()].into_iter()).len();
+        assert_eq!(near(format!("{long}{}", "x".repeat(21))), 1);
+        assert_eq!(near(format!("{long}n{}", "x".repeat(21))), 0);
+    }
+
+    #[test]
+    fn of_several_names_the_nearest_are_found_in_their_order() {
+        let names = ["connect-timeout", "idle-timeout", "idle-timeouts"];
+        let near = |typed| nearest(typed, names.into_iter());
+        assert_eq!(near("timeout"), names);
+        assert_eq!(near("idle-timeuot"), ["idle-timeout"]);
+        assert_eq!(near("idle-timeoutx"), ["idle-timeout", "idle-timeouts"]);
+        assert_eq!(near("idle-timeuots"), ["idle-timeouts"]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_distance_is_that_of_a_metric_and_bounded_by_the_lengths(
+            a in "[ab]{0,6}", b in "[abc]{0,6}",
+        ) {
+            let (shorter, longer) = (a.len().min(b.len()), a.len().max(b.len()));
+            let distance = between(&a, &b);
+            prop_assert_eq!(distance, between(&b, &a));
+            prop_assert_eq!(distance == 0, a == b);
+            prop_assert!((longer - shorter..=longer).contains(&distance));
+        }
+    }
+}

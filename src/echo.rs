@@ -1,0 +1,173 @@
+//! What a user typed, as a message shows it: on one line, nothing hidden, nothing without end.
+
+use std::ffi::OsStr;
+
+/// The most characters that are shown. More than the longest address and name have.
+const MAX_SHOWN: usize = 300;
+
+/// The characters that are shown of a longer text.
+const SHOWN_OF_LONGER: usize = 60;
+
+/// Shows a text in quotes.
+///
+/// Printable characters are shown as they are, all others escaped, as are quotes and backslashes.
+/// The start of a text of more than 300 characters is followed by their number.
+pub(crate) fn quoted(text: impl AsRef<OsStr>) -> String {
+    let (shown, more) = escape(text.as_ref());
+    format!("\"{shown}\"{more}")
+}
+
+/// Shows a text like [`quoted`], without the quotes.
+#[cfg(feature = "cli")]
+pub(crate) fn plain(text: impl AsRef<OsStr>) -> String {
+    let (shown, more) = escape(text.as_ref());
+    format!("{shown}{more}")
+}
+
+/// Shows a character and its number, or the number alone if it cannot be seen by itself.
+pub(crate) fn character(c: char) -> String {
+    let number = format!("U+{:04X}", u32::from(c));
+    if is_printable(c) && !is_mark(c) { format!("'{c}' ({number})") } else { number }
+}
+
+/// The escaped text, and the note on what was left out of it.
+fn escape(text: &OsStr) -> (String, String) {
+    let mut units = Vec::new();
+    // What is not UTF-8 on Unix is not UTF-8 here either.
+    for chunk in text.as_encoded_bytes().utf8_chunks() {
+        for c in chunk.valid().chars() {
+            let is_first = units.is_empty();
+            units.push(escape_char(c, is_first));
+        }
+        units.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")));
+    }
+    if units.len() <= MAX_SHOWN {
+        return (units.concat(), String::new());
+    }
+    (units[..SHOWN_OF_LONGER].concat(), format!("... ({} characters)", units.len()))
+}
+
+fn escape_char(c: char, is_first: bool) -> String {
+    match c {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\0' => c.escape_debug().to_string(),
+        // A mark that combines with the character before it must not combine with the quote.
+        c if is_printable(c) && !(is_first && is_mark(c)) => c.to_string(),
+        c => c.escape_unicode().to_string(),
+    }
+}
+
+/// Whether a character can be seen, or changes the look of the one before it.
+fn is_printable(c: char) -> bool {
+    // The standard library knows what is printable. In a string it leaves marks as they are, except
+    // for one that is the first.
+    let is_escaped = || ["a", c.encode_utf8(&mut [0; 4])].concat().escape_debug().count() > 2;
+    is_quote(c) || !(is_invisible(c) || is_escaped())
+}
+
+/// Whether a printable character combines with the one before it.
+fn is_mark(c: char) -> bool {
+    !is_quote(c) && c.escape_debug().count() > 1
+}
+
+/// The printable characters that the standard library escapes all the same.
+fn is_quote(c: char) -> bool {
+    matches!(c, '"' | '\'' | '\\')
+}
+
+/// The characters that Unicode lets a display ignore, of those that are not format characters, and
+/// the blank of Braille.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{34f}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{2800}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{ffa0}'
+            | '\u{e0100}'..='\u{e01ef}'
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn printable_text_of_any_script_is_shown_as_it_is() {
+        for text in [
+            "",
+            "localhost:8001",
+            "a b",
+            "it's",
+            "b\u{fc}cher",
+            "bu\u{308}cher",
+            "\u{440}\u{444}",
+            "\u{5f}\u{4e2d}",
+            "x\u{915}\u{93f}",
+            "\u{1f600}:1",
+            "'",
+            "\u{fffd}",
+        ] {
+            assert_eq!(quoted(text), format!("\"{text}\""));
+            assert_eq!(plain(text), text);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_seen_or_moves_the_rest_is_escaped() {
+        for (text, shown) in [
+            ("a\nb\tc\rd\0", "a\\nb\\tc\\rd\\0"),
+            ("\na", "\\na"),
+            ("a\u{1b}[31m", "a\\u{1b}[31m"),
+            ("\u{1b}", "\\u{1b}"),
+            ("a\u{7f}\u{85}", "a\\u{7f}\\u{85}"),
+            ("a\u{202e}b\u{2066}", "a\\u{202e}b\\u{2066}"),
+            ("\u{200b}a\u{200b}\u{feff}", "\\u{200b}a\\u{200b}\\u{feff}"),
+            ("a\u{a0}\u{2028}", "a\\u{a0}\\u{2028}"),
+            ("\u{308}a", "\\u{308}a"),
+            ("\u{2764}\u{fe0f}", "\u{2764}\\u{fe0f}"),
+            ("a\u{3164}\u{2800}\u{e0100}\u{34f}", "a\\u{3164}\\u{2800}\\u{e0100}\\u{34f}"),
+            ("a\"b\\n", "a\\\"b\\\\n"),
+            ("\"", "\\\""),
+        ] {
+            assert_eq!(quoted(text), format!("\"{shown}\""));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn bytes_that_are_not_utf8_are_shown_by_their_number() {
+        use std::os::unix::ffi::OsStrExt;
+        assert_eq!(quoted(OsStr::from_bytes(b"\xff\x1b:1\xc3")), "\"\\xFF\\u{1b}:1\\xC3\"");
+    }
+
+    #[test]
+    fn of_more_than_300_characters_the_start_and_the_number_are_shown() {
+        let text = "\u{fc}".repeat(300);
+        assert_eq!(quoted(&text), format!("\"{text}\""));
+        let start = "\u{fc}".repeat(60);
+        assert_eq!(quoted(format!("{text}x")), format!("\"{start}\"... (301 characters)"));
+        assert_eq!(plain(format!("{text}x")), format!("{start}... (301 characters)"));
+    }
+
+    #[test]
+    fn a_character_is_shown_with_its_number() {
+        assert_eq!(character('\u{fc}'), "'\u{fc}' (U+00FC)");
+        assert_eq!(character('\u{1f600}'), "'\u{1f600}' (U+1F600)");
+        assert_eq!(character('\u{200b}'), "U+200B");
+        assert_eq!(character('\u{308}'), "U+0308");
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_stays_one_line_without_anything_hidden(text: String) {
+            let shown = quoted(&text);
+            prop_assert!(shown.chars().all(is_printable), "{shown:?}");
+            prop_assert!(!shown.contains(|c: char| c.is_control()));
+        }
+    }
+}
