@@ -92,7 +92,7 @@ impl Config {
         self.divisor
     }
 
-    /// The delays before a server is dialled again.
+    /// The delays before a server is dialed again.
     pub fn backoff(&self) -> &Backoff {
         &self.backoff
     }
@@ -171,7 +171,7 @@ impl Default for ConfigBuilder {
 
 impl ConfigBuilder {
     /// The servers to dial, at least one. They are cut into one contiguous slice per worker. One
-    /// that is listed twice is dialled twice.
+    /// that is listed twice is dialed twice.
     pub fn servers(mut self, servers: impl IntoIterator<Item = Server>) -> Self {
         self.servers = servers.into_iter().collect();
         self
@@ -191,14 +191,14 @@ impl ConfigBuilder {
         self
     }
 
-    /// The delay before a failed server is dialled again for the first time, from 1 ms to 365 days.
+    /// The delay before a failed server is dialed again for the first time, from 1 ms to 365 days.
     /// The default is 1 s, as Flink's `exponential-delay.initial-backoff`.
     pub fn initial_backoff(mut self, delay: Duration) -> Self {
         self.initial_backoff = Some(delay);
         self
     }
 
-    /// The longest delay before a server is dialled again, jitter aside, from the initial one to
+    /// The longest delay before a server is dialed again, jitter aside, from the initial one to
     /// 365 days. The default is 60 s.
     pub fn max_backoff(mut self, delay: Duration) -> Self {
         self.max_backoff = Some(delay);
@@ -213,7 +213,7 @@ impl ConfigBuilder {
     }
 
     /// The part of a delay by which it is made shorter or longer at random, so that servers that
-    /// failed together are not dialled together, from 0 (none) to 1. The default is 0.1.
+    /// failed together are not dialed together, from 0 (none) to 1. The default is 0.1.
     pub fn jitter_factor(mut self, factor: f64) -> Self {
         self.jitter_factor = factor;
         self
@@ -221,7 +221,7 @@ impl ConfigBuilder {
 
     /// How long a connection has to stand for the back-off to start over, from 0 (every connection
     /// counts) to 365 days. The default is 3 minutes: a server that accepts and closes at once is
-    /// dialled less and less often all the same.
+    /// dialed less and less often all the same.
     pub fn reset_backoff_threshold(mut self, threshold: Duration) -> Self {
         self.reset_backoff_threshold = threshold;
         self

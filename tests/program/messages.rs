@@ -1,14 +1,17 @@
 //! Every message of bad usage, as a user sees it.
 
-use crate::usage::assert_message;
+use crate::usage::refusal;
 
 /// A bad argument or flag behind a good server, and the line that it gets, without the program's name.
 type Case = (&'static [&'static str], &'static str);
 
 fn assert_messages(cases: &[Case]) {
-    for (args, message) in cases {
-        assert_message(args, &format!("tcpcore: {message}"));
-    }
+    let wrong = cases.iter().filter_map(|(args, message)| {
+        let refusal = refusal(args);
+        (refusal != [format!("tcpcore: {message}")]).then_some((args, refusal))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    assert!(wrong.is_empty(), "{} of {}: {wrong:#?}", wrong.len(), cases.len());
 }
 
 #[test]
