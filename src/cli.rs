@@ -79,8 +79,10 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         match flag.action {
             Action::Value { setting, apply, .. } => {
                 let text = value_of(&mut parser, &name, setting)?;
-                config = apply(config, &text)
-                    .map_err(|refusal| bad_value(&name, setting, &text, refusal, &argument))?;
+                config = apply(config, &text).map_err(|mut refusal| {
+                    refusal.remedy = refusal.remedy.filter(|text| is_in_bounds(apply, text));
+                    bad_value(&name, setting, &text, refusal, &argument)
+                })?;
                 typed.0.push((setting, name, text));
             }
             Action::Switch(apply) => config = apply(config),
@@ -204,7 +206,8 @@ fn bad_value(
     if text.is_empty() {
         return UsageError(format!("{name}: the value is empty, expected {expected}"));
     }
-    if text.parse::<Server>().is_ok() {
+    let is_attached = argument.to_string_lossy().ends_with(text);
+    if !is_attached && text.parse::<Server>().is_ok() {
         return missing_value(name, setting, Some(text));
     }
     let is_word = setting.word().filter(|word| text.trim().eq_ignore_ascii_case(word));
@@ -212,6 +215,13 @@ fn bad_value(
     let remedy = meant_by_one_dash(argument).or(remedy);
     let remedy = remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
     UsageError(format!("{name}: {} {problem}, expected {expected}{remedy}", quoted(text)))
+}
+
+/// Whether a value that is proposed would be accepted, other settings aside.
+fn is_in_bounds(apply: Apply, text: &str) -> bool {
+    let server: Server = "localhost:1".parse().expect("it is well formed");
+    let config = apply(Config::builder().servers([server]), text).map(ConfigBuilder::build);
+    config.is_ok_and(|config| !config.is_err_and(|error| error.is_out_of_bounds()))
 }
 
 /// A setting that the builder refuses. Of all of them only the servers are not a flag.
@@ -249,11 +259,19 @@ fn whole<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, Refusal> {
     text.parse().map_err(|error: ParseIntError| {
         let is_too_large = *error.kind() == IntErrorKind::PosOverflow;
         let problem = if is_too_large { "is too large" } else { "is not allowed" };
-        // `6.0`, `1e3` and ` 6` are whole numbers in another form.
-        let number: Option<f64> = text.trim().parse().ok();
-        let remedy = number.filter(|number| number.fract() == 0.0).map(|number| number.to_string());
-        Refusal { problem, remedy: remedy.filter(|remedy| remedy.parse::<T>().is_ok()) }
+        Refusal { problem, remedy: reword_whole(text.trim()) }
     })
+}
+
+/// Writes a whole number in the form that is read, if `6.0` and `1e3` are what it is written like.
+fn reword_whole(text: &str) -> Option<String> {
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        return Some(text.into());
+    }
+    let number: f64 = text.parse().ok()?;
+    // Beyond that a float may be another number than the text.
+    let is_exact = number.fract() == 0.0 && number.abs() < (1_u64 << f64::MANTISSA_DIGITS) as f64;
+    is_exact.then(|| number.to_string())
 }
 
 fn number(text: &str) -> Result<f64, Refusal> {
@@ -301,6 +319,9 @@ struct Flag {
     action: Action,
 }
 
+/// Reads a value and hands it to the builder.
+type Apply = fn(ConfigBuilder, &str) -> Result<ConfigBuilder, Refusal>;
+
 enum Action {
     /// Takes a value for a setting.
     Value {
@@ -309,7 +330,7 @@ enum Action {
         placeholder: &'static str,
         default: fn() -> String,
         /// Hands the value to the builder, which checks its bounds.
-        apply: fn(ConfigBuilder, &str) -> Result<ConfigBuilder, Refusal>,
+        apply: Apply,
     },
     Switch(fn(ConfigBuilder) -> ConfigBuilder),
     /// Adds to the log level, which is info at 0.
@@ -687,13 +708,21 @@ mod tests {
                 format!("tcpcore: --divisor: {bad} is not allowed, {expected}")
             );
         }
-        for bad in ["-6", "six", "0x6", "6.5", "inf", "-1e3", "1e99"] {
+        for bad in ["-6", "six", "0x6", "6.5", "inf", "-1e3", "1e99", "0.0", "9007199254740993.0"] {
             assert_eq!(
                 message(&["-d", bad]),
                 format!("tcpcore: -d: \"{bad}\" is not allowed, {expected}")
             );
         }
-        for (bad, remedy) in [("6.0", "6"), ("1e3", "1000"), (" 6", "6"), ("6\t", "6")] {
+        for (bad, remedy) in [
+            ("6.0", "6"),
+            ("1e3", "1000"),
+            (" 6", "6"),
+            ("6\t", "6"),
+            // No float is this number.
+            (" 9007199254740993", "9007199254740993"),
+            ("9007199254740991.0", "9007199254740991"),
+        ] {
             assert_eq!(
                 message(&["-d", bad]),
                 format!("tcpcore: -d: {} is not allowed, {expected}; write {remedy}", quoted(bad))
@@ -723,7 +752,9 @@ mod tests {
             let start = format!("tcpcore: {flag}: {bad} is not allowed, expected a number from ");
             assert!(message(&[flag, bad]).starts_with(&start), "{flag} {bad}");
         }
-        for (bad, remedy) in [("10%", ""), ("0,1", "; write 0.1"), (" 0.1", "; write 0.1")] {
+        for (bad, remedy) in
+            [("10%", ""), ("1,1", ""), ("0,1", "; write 0.1"), (" 0.1", "; write 0.1")]
+        {
             assert_eq!(
                 message(&["--jitter-factor", bad]),
                 format!(
@@ -774,6 +805,7 @@ mod tests {
             ("--connect-timeout", "off", ""),
             ("--give-up-after", "Never", "; write never"),
             ("--idle-timeout", " OFF", "; write off"),
+            ("--idle-timeout", "-0s", ""),
         ] {
             let message = message(&[flag, bad]);
             let start =
@@ -782,6 +814,21 @@ mod tests {
             assert_eq!(message.split_once("; ").map_or("", |(_, remedy)| remedy), {
                 remedy.trim_start_matches("; ")
             });
+        }
+    }
+
+    #[test]
+    fn a_proposed_value_is_within_the_bounds_of_its_flag() {
+        for (args, remedy) in [
+            (["--idle-timeout", "0 s"], None),
+            (["--idle-timeout", "53 weeks"], None),
+            (["--idle-timeout", "52 weeks"], Some("write 364d")),
+            (["--reset-backoff-threshold", "0 s"], Some("write 0s")),
+            (["--backoff-multiplier", "0,5"], None),
+            // It takes another flag as well, which the next message says.
+            (["--initial-backoff", "2 min"], Some("write 2m")),
+        ] {
+            assert_eq!(message(&args).split_once("; ").map(|(_, remedy)| remedy), remedy);
         }
     }
 
@@ -1012,6 +1059,7 @@ mod tests {
         // Of a flag or a number only the number may be a value.
         assert!(message(&["-d", "-6"]).starts_with("tcpcore: -d: \"-6\" is not allowed,"));
         assert!(message(&["-d", "-"]).starts_with("tcpcore: -d: \"-\" is not allowed,"));
+        assert!(message(&["-da:1"]).starts_with("tcpcore: -d: \"a:1\" is not allowed,"));
         assert!(message(&["-d=--once"]).starts_with("tcpcore: -d: \"--once\" is not allowed,"));
     }
 

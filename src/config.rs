@@ -391,6 +391,12 @@ impl ConfigError {
         self.setting.name()
     }
 
+    /// Whether the setting is wrong whatever the others are.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_out_of_bounds(&self) -> bool {
+        matches!(self.problem, Problem::OutOfBounds(_))
+    }
+
     /// Words the error for a user who knows a setting by the name that `name` gives it, and has
     /// written its value in the form that `written` returns, if in any.
     pub(crate) fn describe(
