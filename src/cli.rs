@@ -993,7 +993,7 @@ mod tests {
             ("-once", "-o", "did you mean --once?"),
             ("-onse=3", "-o", "did you mean --once?"),
             // Too short to be sure that it is not three flags.
-            ("-ons", "-o", ""),
+            ("-onc", "-o", ""),
             ("-version", "-e", "did you mean --version?"),
             ("--a\nb", "--a\\nb", ""),
             ("--\u{fc}", "--\u{fc}", ""),

@@ -304,7 +304,10 @@ impl ConfigBuilder {
             BackoffError::Initial { initial } => {
                 ConfigError::new(Setting::InitialBackoff, show(initial))
             }
-            BackoffError::Max { max, initial } if max < initial && max >= Config::MIN_DURATION => {
+            // It would do by itself.
+            BackoffError::Max { max, initial }
+                if (Config::MIN_DURATION..=Config::MAX_DURATION).contains(&max) =>
+            {
                 let are_both_set = self.initial_backoff.is_some() && self.max_backoff.is_some();
                 let setting = match self.initial_backoff {
                     Some(_) => Setting::InitialBackoff,
