@@ -54,12 +54,22 @@
 //! | `net` | the `Io` of a worker: sockets, readiness, the clock |
 //! | `resolver` | names to addresses, off the loop |
 //! | [`format`](mod@format) | numbers to lines of text |
-//! | `printer` | N rings to one output |
+//! | `output` | N rings to one output: the thread |
+//! | `output::drain` | what that thread does next |
+//! | `output::buffer` | text on its way out, and how much of it was written and lost |
+//! | `output::pacing` | whether the thread sleeps or polls |
 //! | [`Job`] | the threads: start, stop, totals |
 #![cfg_attr(feature = "cli", doc = "| [`cli`] | arguments to a `Config`, and the help |")]
 #![cfg_attr(feature = "cli", doc = "| `cli::nearest` | the flags that a mistyped one may mean |")]
 #![cfg_attr(feature = "cli", doc = "| [`signals`] | SIGINT and SIGTERM to a stop |")]
-#![cfg_attr(feature = "cli", doc = "| [`stdout`] | standard output, unbuffered |")]
+#![cfg_attr(
+    feature = "cli",
+    doc = "| [`stdout`] | standard output, unbuffered and watched for its reader |"
+)]
+#![cfg_attr(
+    feature = "cli",
+    doc = "| `startup` | in the program: whether standard output was closed at its start |"
+)]
 //!
 //! A byte's way: `net` reports readiness, `worker` asks `fleet` which connection is read next, `link` reads,
 //! `line` finds whole lines, `number` decodes them, `ring` carries numbers, `printer` writes. A failure's way:
@@ -96,8 +106,8 @@ mod log_limit;
 mod net;
 pub mod number;
 mod outage;
+mod output;
 pub mod partition;
-mod printer;
 mod resolver;
 pub mod ring;
 mod run;

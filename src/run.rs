@@ -17,17 +17,17 @@ use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::link::{Counters, Policy};
 use crate::net::{Net, Poller, Waker};
+use crate::output::{self, Drained};
 use crate::partition;
-use crate::printer::{self, Printed};
 use crate::resolver::Resolver;
 use crate::ring::{Doorbell, ring};
 use crate::server::{self, Host, Server};
 use crate::worker::Worker;
 
-/// How many numbers may wait for the printer, per worker: half a megabyte of them.
+/// The most numbers that may wait for the output, per worker: half a megabyte.
 const RING_CAPACITY: usize = 64 * 1024;
 
-/// A running collector: its workers and its printer, each on a thread of its own.
+/// A running collector: its workers and its output, each on a thread of its own.
 ///
 /// Dropping a `Job` lets it run on, as dropping a [`JoinHandle`] does.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub struct Job {
     stop: StopHandle,
     servers: usize,
     workers: Vec<JoinHandle<(Counters, usize)>>,
-    printer: JoinHandle<Printed>,
+    output: JoinHandle<Drained>,
 }
 
 impl Job {
@@ -98,11 +98,11 @@ impl Job {
         }
         let on_error = stop.clone();
         let guard = StopOnPanic(stop.clone());
-        let printer = spawn("printer".into(), move || {
+        let output = spawn("output".into(), move || {
             let _guard = guard;
-            printer::print(rings, &mut bell, output, || on_error.stop())
+            output::drain(rings, &mut bell, output, || on_error.stop())
         })?;
-        Ok(Job { stop, servers: servers.len(), workers, printer })
+        Ok(Job { stop, servers: servers.len(), workers, output })
     }
 
     /// What stops this job, from any thread.
@@ -126,11 +126,11 @@ impl Job {
             counters += its_counters;
             failed += its_failed;
         }
-        let printed = join(self.printer);
-        let totals = Totals { servers: self.servers, counters, printed: printed.written };
-        let ending = match printed.error {
+        let drained = join(self.output);
+        let totals = Totals { servers: self.servers, counters, printed: drained.written };
+        let ending = match drained.error {
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ending::OutputClosed,
-            Some(error) => return Err(OutputError { error, lost: printed.lost, totals }),
+            Some(error) => return Err(OutputError { error, lost: drained.lost, totals }),
             None if self.stop.is_stopped() => Ending::Stopped,
             None => Ending::Finished { failed },
         };
@@ -231,7 +231,7 @@ impl Report {
 pub enum Ending {
     /// Somebody called [`StopHandle::stop`].
     Stopped,
-    /// Whoever read the output has closed it.
+    /// The reader of the output has closed it.
     OutputClosed,
     /// No server is left to dial: each was read to its end, or given up.
     Finished {

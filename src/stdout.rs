@@ -1,4 +1,4 @@
-//! Standard output as the printer needs it.
+//! Standard output as the output's thread needs it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+
+use crate::output::write_waiting;
 
 /// Standard output without a buffer: one write is one system call, and what was written is out.
 ///
@@ -29,12 +31,8 @@ impl Write for Stdout {
     /// the open file, which other processes share (a shell's terminal, `ssh`), so any of them may
     /// have set it, at any time.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.0.write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait_writable(&self.0)?,
-                result => return result,
-            }
-        }
+        let file = &self.0;
+        write_waiting(|| { file }.write(bytes), || wait_writable(file))
     }
 
     fn flush(&mut self) -> io::Result<()> {

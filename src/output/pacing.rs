@@ -1,0 +1,86 @@
+//! Decides between sleep and polling. In a burst, a wake-up for each record would cost more than the
+//! records themselves.
+
+use std::time::Duration;
+
+/// So many wake-ups within [`BURST_SPAN`] are a burst.
+const BURST_WAKEUPS: u32 = 16;
+
+/// 50 µs for each of the [`BURST_WAKEUPS`]: a wake-up alone takes a good part of that.
+const BURST_SPAN: Duration = Duration::from_micros(800);
+
+/// The time between two polls in a burst. It needs no wake-up, and the records of an interval are
+/// written together.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_micros(100);
+
+/// The rate at which records come in. A burst begins when [`BURST_WAKEUPS`] sleeps have ended within
+/// [`BURST_SPAN`], and ends with the first poll that finds nothing.
+#[derive(Debug)]
+pub(super) struct Pacing {
+    is_burst: bool,
+    /// The sleeps since `counted_from`, at most [`BURST_WAKEUPS`].
+    sleeps: u32,
+    counted_from: Duration,
+}
+
+impl Pacing {
+    pub(super) fn new(now: Duration) -> Pacing {
+        Pacing { is_burst: false, sleeps: 0, counted_from: now }
+    }
+
+    /// Says whether to poll again after [`POLL_INTERVAL`], rather than to sleep until a worker rings.
+    ///
+    /// It is called when all rings are empty. `has_read` is whether they held a record since the last
+    /// call. `now` counts from any origin.
+    pub(super) fn should_poll(&mut self, has_read: bool, now: Duration) -> bool {
+        if self.is_burst && !has_read {
+            *self = Pacing::new(now);
+        }
+        if self.sleeps == BURST_WAKEUPS {
+            // A clock that is set back makes a burst, which the first idle poll ends.
+            let is_burst = now.saturating_sub(self.counted_from) < BURST_SPAN;
+            *self = Pacing { is_burst, ..Pacing::new(now) };
+        }
+        if !self.is_burst {
+            self.sleeps += 1;
+        }
+        self.is_burst
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_begins_with_many_short_sleeps_and_ends_with_a_poll_that_finds_nothing() {
+        let mut now = Duration::ZERO;
+        let mut pacing = Pacing::new(now);
+        let mut polls_after = |pause, has_read| {
+            now += pause;
+            pacing.should_poll(has_read, now)
+        };
+        let longest = BURST_SPAN / BURST_WAKEUPS - Duration::from_nanos(1);
+        for _ in 0..3 {
+            for _ in 0..2 * BURST_WAKEUPS {
+                assert!(!polls_after(BURST_SPAN, true));
+            }
+            let short = (0..).find(|_| polls_after(longest, true)).unwrap();
+            assert!((BURST_WAKEUPS - 1..2 * BURST_WAKEUPS).contains(&short), "after {short}");
+            for pause in [longest, POLL_INTERVAL, 100 * POLL_INTERVAL] {
+                assert!(polls_after(pause, true));
+            }
+            assert!(!polls_after(POLL_INTERVAL, false));
+        }
+    }
+
+    #[test]
+    fn sleeps_of_the_whole_span_are_no_burst() {
+        let mut now = Duration::ZERO;
+        let mut pacing = Pacing::new(now);
+        for _ in 0..3 * BURST_WAKEUPS {
+            now += BURST_SPAN / BURST_WAKEUPS;
+            assert!(!pacing.should_poll(true, now));
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The output's thread on real rings, with producers on other threads. `simulation` has the rest.
+
+mod simulation;
+
+use super::buffer::WRITE_SIZE;
+use super::*;
+use crate::format::LINE_MAX;
+use crate::ring::{Producer, ring};
+use std::sync::mpsc;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Writes what `feed` puts into the rings, and returns what became of it.
+fn drain_all(
+    rings: usize,
+    output: impl Write,
+    on_error: impl FnMut(),
+    feed: impl FnOnce(Vec<Producer<i64>>) + Send,
+) -> Drained {
+    let mut bell = Doorbell::new();
+    let (producers, consumers) = (0..rings).map(|_| ring(1 << 16, &bell, || ())).unzip();
+    thread::scope(|scope| {
+        scope.spawn(move || feed(producers));
+        drain(consumers, &mut bell, output, on_error)
+    })
+}
+
+fn never() {
+    panic!("the output did not fail");
+}
+
+/// Takes `limit` bytes, `step` at a time, and then fails.
+struct Small {
+    text: Vec<u8>,
+    step: usize,
+    limit: usize,
+    interrupted: bool,
+}
+
+impl Small {
+    fn new(step: usize, limit: usize) -> Small {
+        Small { text: Vec::new(), step, limit, interrupted: false }
+    }
+}
+
+impl Write for Small {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.interrupted = !self.interrupted;
+        if self.interrupted {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let n = buf.len().min(self.step).min(self.limit - self.text.len());
+        if n == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.text.extend_from_slice(&buf[..n]);
+        Ok(n)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn every_number_of_a_ring_is_written_in_order() {
+    let mut text = Vec::new();
+    let drained = drain_all(2, &mut text, never, |producers| {
+        for (first, mut producer) in [0, 1_000_000].into_iter().zip(producers) {
+            producer.stage(&(first..first + 50_000).collect::<Vec<i64>>());
+        }
+    });
+    assert_eq!((drained.written, drained.lost), (100_000, 0));
+    let text = String::from_utf8(text).unwrap();
+    let (high, low): (Vec<i64>, Vec<i64>) =
+        text.lines().map(|line| line.parse::<i64>().unwrap()).partition(|&n| n >= 1_000_000);
+    assert_eq!(low, (0..50_000).collect::<Vec<_>>());
+    assert_eq!(high, (1_000_000..1_050_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_ends_of_i64_and_zero() {
+    let mut text = Vec::new();
+    drain_all(1, &mut text, never, |mut producers| {
+        producers[0].stage(&[i64::MIN, -6, 0, 9999, 10_000, i64::MAX]);
+    });
+    assert_eq!(text, b"-9223372036854775808\n-6\n0\n9999\n10000\n9223372036854775807\n");
+}
+
+#[test]
+fn a_number_is_out_before_the_next_one_comes() {
+    struct Channel(mpsc::Sender<Vec<u8>>);
+    impl Write for Channel {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.0.send(buf.to_vec()).unwrap();
+            Ok(buf.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (output, written) = mpsc::channel();
+    drain_all(1, Channel(output), never, move |mut producers| {
+        // Enough for a rush, if they are fast.
+        for number in (6..600).step_by(6) {
+            producers[0].stage(&[number]);
+            producers[0].publish();
+            let text = written.recv_timeout(DEADLINE).unwrap();
+            assert_eq!(text, format!("{number}\n").as_bytes());
+        }
+    });
+}
+
+#[test]
+fn every_write_is_of_whole_lines_and_bounded() {
+    struct Whole {
+        lines: u64,
+        writes: u64,
+    }
+    impl Write for Whole {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            assert_eq!(buf.last(), Some(&b'\n'));
+            assert!(buf.len() < WRITE_SIZE + ADD_MAX * LINE_MAX);
+            self.lines += memchr::memchr_iter(b'\n', buf).count() as u64;
+            self.writes += 1;
+            Ok(buf.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for rings in [1, 3] {
+        let mut output = Whole { lines: 0, writes: 0 };
+        drain_all(rings, &mut output, never, |producers| {
+            for mut producer in producers {
+                producer.stage(&[i64::MIN; 60_000]);
+            }
+        });
+        let lines = 60_000 * rings as u64;
+        assert_eq!(output.lines, lines);
+        // A ring gives its numbers all at once, and only the last of them may make a smaller write.
+        let large = lines * LINE_MAX as u64 / WRITE_SIZE as u64;
+        assert!(output.writes <= large + rings as u64, "{} of {rings}", output.writes);
+    }
+}
+
+#[test]
+fn partial_and_interrupted_writes_lose_nothing() {
+    let mut output = Small::new(3, usize::MAX);
+    let drained = drain_all(1, &mut output, never, |mut producers| {
+        producers[0].stage(&[123_456, 7, -88]);
+    });
+    assert_eq!(output.text, b"123456\n7\n-88\n");
+    assert_eq!(drained.written, 3);
+}
+
+#[test]
+fn a_failed_output_is_reported_once_and_every_number_is_accounted_for() {
+    // The fourth byte is the newline of the second line; without it the line is not written.
+    for (limit, written) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2)] {
+        let mut output = Small::new(2, limit);
+        let mut told = 0;
+        let (failed, may_go_on) = mpsc::channel();
+        let on_error = || {
+            told += 1;
+            failed.send(()).unwrap();
+        };
+        let drained = drain_all(1, &mut output, on_error, move |mut producers| {
+            producers[0].stage(&[1, 2, 3]);
+            producers[0].publish();
+            may_go_on.recv_timeout(DEADLINE).unwrap();
+            // More than the ring holds: after the error it still has to be emptied.
+            for _ in 0..3 {
+                while producers[0].room(1 << 16) < 1 << 16 {
+                    thread::yield_now();
+                }
+                producers[0].stage(&[4; 1 << 16]);
+                producers[0].publish();
+            }
+        });
+        assert_eq!(drained.written, written, "after {limit} bytes");
+        assert_eq!(drained.lost, 3 - written + (3 << 16), "after {limit} bytes");
+        assert_eq!(drained.error.map(|e| e.kind()), Some(io::ErrorKind::StorageFull));
+        assert_eq!(told, 1);
+    }
+}

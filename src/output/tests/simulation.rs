@@ -1,0 +1,503 @@
+//! The output's thread in a world without threads: between any two of its calls, producers publish or
+//! end and time passes, all by seed, while an oracle checks each call.
+//!
+//! `TCPCORE_OUTPUT_SEED=7 cargo test --lib output` runs one seed, `TCPCORE_OUTPUT_SEEDS=100000` so many.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::env;
+use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::format::LINE_MAX;
+use crate::output::buffer::{ADD_MAX, Drained, WRITE_SIZE};
+use crate::output::pacing::POLL_INTERVAL;
+use crate::output::{Io, Rings, run, write_waiting};
+use crate::ring::{Doorbell, Producer, Wait, ring};
+
+/// More calls than any world needs: a thread that makes them all does not come to its end.
+const CALLS_MAX: usize = 500_000;
+
+#[test]
+fn every_seed_keeps_the_contract() {
+    let number = |name| env::var(name).ok().map(|text| text.parse().expect("a number"));
+    let mut coverage = Coverage::default();
+    if let Some(seed) = number("TCPCORE_OUTPUT_SEED") {
+        World::run_to_its_end(seed, &mut coverage);
+        return;
+    }
+    for seed in 0..number("TCPCORE_OUTPUT_SEEDS").unwrap_or(1000) {
+        World::run_to_its_end(seed, &mut coverage);
+    }
+    // A simulation in which nothing goes wrong proves nothing.
+    for kind in KINDS {
+        assert!(coverage.0[kind as usize] > 0, "none of {kind:?}");
+    }
+}
+
+/// What can happen in a world.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    EndedWell,
+    WriteFailed,
+    FlushFailed,
+    ShortWrite,
+    Interrupted,
+    WouldBlock,
+    FullBuffer,
+    SmallBuffer,
+    Polled,
+    RungWhileFallingAsleep,
+    WokenByProducer,
+    WokenForNoReason,
+    Jump,
+    HeldBack,
+}
+
+const KINDS: [Kind; 14] = {
+    use Kind::*;
+    [
+        EndedWell,
+        WriteFailed,
+        FlushFailed,
+        ShortWrite,
+        Interrupted,
+        WouldBlock,
+        FullBuffer,
+        SmallBuffer,
+        Polled,
+        RungWhileFallingAsleep,
+        WokenByProducer,
+        WokenForNoReason,
+        Jump,
+        HeldBack,
+    ]
+};
+
+/// How often each kind happened.
+#[derive(Debug, Default)]
+struct Coverage([u64; KINDS.len()]);
+
+/// The way in which the output of a world fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    Never,
+    /// It takes so many bytes, and then fails.
+    AtByte(usize),
+    /// This flush fails, counted from 0.
+    AtFlush(usize),
+}
+
+/// A producer, and what the oracle knows of its ring.
+struct Source {
+    /// `None` once it has ended.
+    producer: Option<Producer<i64>>,
+    /// The numbers that it has still to stage.
+    left: usize,
+    staged: Vec<i64>,
+    /// Published, and not read yet.
+    unread: VecDeque<i64>,
+    /// Whether it waits for room, as a worker does in its poll: until `woken` is set.
+    is_held_back: bool,
+    woken: Arc<AtomicBool>,
+}
+
+struct World<'a> {
+    chance: SmallRng,
+    coverage: &'a mut Coverage,
+    calls: usize,
+    now: Duration,
+
+    // What this world is like.
+    /// How likely it is that something happens between two calls.
+    liveliness: f64,
+    /// The most numbers that are staged at once.
+    batch: usize,
+    numbers_are_long: bool,
+    /// The longest time that passes between two calls, except for jumps.
+    tick_us: u64,
+    /// The most bytes that a write takes.
+    step: usize,
+    /// Whether writes may block, so that the product's waiting is around them.
+    is_nonblocking: bool,
+    failure: Failure,
+
+    sources: Vec<Source>,
+    rings: Rings,
+    /// By place in `rings`: the index of its source.
+    ids: Vec<usize>,
+
+    // What the thread has done.
+    /// The lines of all numbers that were read before the output failed.
+    expected: Vec<u8>,
+    /// The output took `expected[..accepted]`.
+    accepted: usize,
+    /// The last flush came when so many bytes were accepted.
+    flushed: usize,
+    flushes: usize,
+    /// The reads in succession that found nothing.
+    empty_reads: usize,
+    has_read_since_wait: bool,
+    was_last_wait_a_pause: bool,
+    has_failed: bool,
+    reports: usize,
+}
+
+impl World<'_> {
+    fn run_to_its_end(seed: u64, coverage: &mut Coverage) {
+        let _guard = SeedOnPanic(seed);
+        let mut world = World::new(seed, coverage);
+        let total = world.sources.iter().map(|source| source.left as u64).sum();
+        let drained = run(&mut world);
+        world.check_end(&drained, total);
+    }
+
+    fn new(seed: u64, coverage: &mut Coverage) -> World<'_> {
+        let mut chance = SmallRng::seed_from_u64(seed);
+        let is_large = chance.random_bool(0.03);
+        let (most, capacity, bytes) =
+            if is_large { (12_000, 16_384, 200_000) } else { (200, 64, 800) };
+        let bell = Doorbell::new();
+        let (sources, rings): (Vec<_>, _) = (0..chance.random_range(1..=4))
+            .map(|_| {
+                let woken = Arc::new(AtomicBool::new(false));
+                let flag = Arc::clone(&woken);
+                let wake = move || flag.store(true, Relaxed);
+                let (producer, consumer) = ring(chance.random_range(1..=capacity), &bell, wake);
+                let source = Source {
+                    producer: Some(producer),
+                    left: chance.random_range(0..=most),
+                    staged: Vec::new(),
+                    unread: VecDeque::new(),
+                    is_held_back: false,
+                    woken,
+                };
+                (source, consumer)
+            })
+            .unzip();
+        World {
+            coverage,
+            calls: 0,
+            now: Duration::ZERO,
+            liveliness: [0.02, 0.2, 0.95][chance.random_range(0..3)],
+            batch: [1, 10, 10_000][chance.random_range(0..3)],
+            numbers_are_long: chance.random(),
+            tick_us: [0, 2, 60, 1000][chance.random_range(0..4)],
+            step: if chance.random() {
+                usize::MAX
+            } else {
+                chance.random_range(bytes / 800..=bytes / 10)
+            },
+            is_nonblocking: chance.random(),
+            failure: match chance.random_range(0..4) {
+                0 | 1 => Failure::Never,
+                2 => Failure::AtByte(chance.random_range(0..bytes)),
+                _ => Failure::AtFlush(chance.random_range(0..8)),
+            },
+            ids: (0..sources.len()).collect(),
+            sources,
+            rings: Rings(rings),
+            expected: Vec::new(),
+            accepted: 0,
+            flushed: 0,
+            flushes: 0,
+            empty_reads: 0,
+            has_read_since_wait: false,
+            was_last_wait_a_pause: false,
+            has_failed: false,
+            reports: 0,
+            chance,
+        }
+    }
+
+    fn note(&mut self, kind: Kind) {
+        self.coverage.0[kind as usize] += 1;
+    }
+
+    /// What happens between two calls, and the checks that hold for any of them.
+    fn between_calls(&mut self) {
+        self.calls += 1;
+        assert!(self.calls < CALLS_MAX, "the thread does not come to its end");
+        assert_eq!(self.reports, usize::from(self.has_failed), "an error is reported immediately");
+        self.pass();
+        while self.chance.random_bool(self.liveliness) && self.live().next().is_some() {
+            self.produce();
+        }
+    }
+
+    fn pass(&mut self) {
+        let mut us = self.chance.random_range(0..=self.tick_us);
+        if self.chance.random_bool(0.001) {
+            us = 1 << 42;
+            self.note(Kind::Jump);
+        }
+        self.now += Duration::from_micros(us);
+    }
+
+    /// The sources that have not ended.
+    fn live(&self) -> impl Iterator<Item = usize> {
+        (0..self.sources.len()).filter(|&id| self.sources[id].producer.is_some())
+    }
+
+    /// Lets a producer do something, and returns whether it has rung the doorbell.
+    fn produce(&mut self) -> bool {
+        let live: Vec<usize> = self.live().collect();
+        let id = live[self.chance.random_range(0..live.len())];
+        let source = &mut self.sources[id];
+        let producer = source.producer.as_mut().expect("it is live");
+        if source.is_held_back {
+            source.is_held_back = !source.woken.swap(false, Relaxed);
+            return false;
+        }
+        if source.left == 0 && self.chance.random() {
+            source.unread.extend(source.staged.drain(..));
+            source.producer = None;
+            return true;
+        }
+        let wanted = source.left.min(self.chance.random_range(1..=self.batch));
+        let count = wanted.min(producer.room(wanted));
+        if wanted > 0 && count == 0 {
+            let has_rung = !source.staged.is_empty();
+            source.unread.extend(source.staged.drain(..));
+            match producer.wait_for_room(producer.capacity().div_ceil(2)) {
+                Wait::Over => {}
+                Wait::Pending => {
+                    source.is_held_back = true;
+                    self.note(Kind::HeldBack);
+                }
+                Wait::Abandoned => panic!("a ring was dropped before its end"),
+            }
+            return has_rung;
+        }
+        let shift = if self.numbers_are_long { 0 } else { 54 };
+        let numbers = (0..count).map(|_| self.chance.random::<i64>() >> shift);
+        let numbers: Vec<i64> = numbers.collect();
+        producer.stage(&numbers);
+        source.left -= count;
+        source.staged.extend(numbers);
+        let has_rung = !source.staged.is_empty() && self.chance.random_bool(0.7);
+        if has_rung {
+            producer.publish();
+            source.unread.extend(source.staged.drain(..));
+        }
+        has_rung
+    }
+
+    /// What holds whenever the thread is about to wait: all that was read is out.
+    fn check_before_wait(&mut self) {
+        if !self.has_failed {
+            assert_eq!(self.accepted, self.expected.len(), "a wait with unwritten text");
+            assert_eq!(self.flushed, self.expected.len(), "a wait with unflushed text");
+        }
+    }
+
+    fn check_write(&mut self, text: &[u8]) {
+        assert!(!self.has_failed, "a write after an error");
+        assert!(!text.is_empty(), "a write of nothing");
+        assert!(text == &self.expected[self.accepted..], "not what was read last");
+        assert!(text.len() < WRITE_SIZE + ADD_MAX * LINE_MAX, "{} bytes", text.len());
+        // A write of a new buffer, and not of the rest of one.
+        if self.flushed == self.accepted {
+            if text.len() >= WRITE_SIZE {
+                self.note(Kind::FullBuffer);
+            } else {
+                assert!(self.empty_reads >= self.rings.0.len(), "a small write under load");
+                self.note(Kind::SmallBuffer);
+            }
+        }
+    }
+
+    /// One call of `write` as the system has it.
+    fn try_write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.between_calls();
+        if self.chance.random_bool(0.1) {
+            self.note(Kind::Interrupted);
+            return Err(ErrorKind::Interrupted.into());
+        }
+        if self.is_nonblocking && self.chance.random_bool(0.3) {
+            self.note(Kind::WouldBlock);
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let mut len = text.len().min(self.step);
+        if let Failure::AtByte(limit) = self.failure {
+            len = len.min(limit - self.accepted);
+            if len == 0 {
+                self.has_failed = true;
+                self.note(Kind::WriteFailed);
+                return if self.chance.random() {
+                    Ok(0)
+                } else {
+                    Err(ErrorKind::StorageFull.into())
+                };
+            }
+        }
+        if len < text.len() {
+            self.note(Kind::ShortWrite);
+        }
+        self.accepted += len;
+        Ok(len)
+    }
+
+    fn check_end(&mut self, drained: &Drained, total: u64) {
+        assert_eq!(self.reports, usize::from(self.has_failed));
+        for source in &self.sources {
+            assert!(source.producer.is_none() && source.unread.is_empty(), "it ended too early");
+        }
+        assert_eq!(drained.written + drained.lost, total);
+        let kind = drained.error.as_ref().map(io::Error::kind);
+        let sure = match kind {
+            None => {
+                assert!(!self.has_failed && drained.lost == 0);
+                assert_eq!(self.flushed, self.expected.len());
+                self.note(Kind::EndedWell);
+                self.expected.len()
+            }
+            Some(ErrorKind::StorageFull | ErrorKind::WriteZero) => self.accepted,
+            Some(ErrorKind::BrokenPipe) => self.flushed,
+            Some(kind) => panic!("the output never failed like this: {kind}"),
+        };
+        let lines = self.expected[..sure].iter().filter(|&&byte| byte == b'\n').count();
+        assert_eq!(drained.written, lines as u64);
+    }
+}
+
+impl Io for World<'_> {
+    fn rings(&self) -> usize {
+        self.rings.0.len()
+    }
+
+    fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(&[i64])) -> usize {
+        self.between_calls();
+        let unread = &mut self.sources[self.ids[ring]].unread;
+        let (expected, has_failed) = (&mut self.expected, self.has_failed);
+        let count = self.rings.read(ring, max, |numbers| {
+            for number in numbers {
+                assert_eq!(unread.pop_front(), Some(*number));
+                if !has_failed {
+                    writeln!(expected, "{number}").unwrap();
+                }
+            }
+            take(numbers);
+        });
+        self.empty_reads = if count > 0 { 0 } else { self.empty_reads + 1 };
+        self.has_read_since_wait |= count > 0;
+        count
+    }
+
+    fn drop_finished(&mut self) -> usize {
+        self.between_calls();
+        let mut is_finished = self.rings.0.iter().map(|ring| ring.is_finished());
+        let sources = &self.sources;
+        self.ids.retain(|&id| {
+            let is_finished = is_finished.next().expect("there is an id for each ring");
+            let ended = sources[id].producer.is_none() && sources[id].unread.is_empty();
+            assert_eq!(is_finished, ended);
+            !is_finished
+        });
+        drop(is_finished);
+        let left = self.rings.drop_finished();
+        assert_eq!(left, self.ids.len());
+        left
+    }
+
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.check_write(text);
+        let world = RefCell::new(self);
+        write_waiting(
+            || world.borrow_mut().try_write(text),
+            || {
+                world.borrow_mut().between_calls();
+                Ok(())
+            },
+        )
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.between_calls();
+        assert!(!self.has_failed, "a flush after an error");
+        assert_eq!(self.accepted, self.expected.len(), "a flush in the middle of a buffer");
+        assert!(self.flushed < self.accepted, "a flush of nothing");
+        if self.chance.random_bool(0.1) {
+            return Err(ErrorKind::Interrupted.into());
+        }
+        self.flushes += 1;
+        if self.failure == Failure::AtFlush(self.flushes - 1) {
+            self.has_failed = true;
+            self.note(Kind::FlushFailed);
+            return Err(ErrorKind::BrokenPipe.into());
+        }
+        self.flushed = self.accepted;
+        Ok(())
+    }
+
+    fn report_error(&mut self) {
+        self.reports += 1;
+        assert!(self.has_failed && self.reports == 1, "an error is reported once");
+    }
+
+    fn now(&mut self) -> Duration {
+        self.between_calls();
+        self.now
+    }
+
+    fn sleep(&mut self) {
+        self.check_before_wait();
+        self.between_calls();
+        self.was_last_wait_a_pause = false;
+        self.has_read_since_wait = false;
+        // The doorbell's last look, after it has announced the sleep.
+        if self.rings.is_ready() {
+            self.note(Kind::RungWhileFallingAsleep);
+            return;
+        }
+        for id in &self.ids {
+            let source = &self.sources[*id];
+            assert!(source.unread.is_empty(), "asleep while a record is published");
+            assert!(source.producer.is_some(), "asleep while a ring has ended");
+        }
+        if self.chance.random_bool(0.1) {
+            self.note(Kind::WokenForNoReason);
+            return;
+        }
+        for _ in 0..1000 {
+            self.pass();
+            if self.produce() {
+                self.note(Kind::WokenByProducer);
+                return;
+            }
+        }
+        panic!("asleep for ever");
+    }
+
+    fn pause(&mut self, time: Duration) {
+        self.check_before_wait();
+        assert_eq!(time, POLL_INTERVAL);
+        assert!(
+            self.has_read_since_wait || !self.was_last_wait_a_pause,
+            "polling goes on though nothing comes"
+        );
+        self.note(Kind::Polled);
+        self.was_last_wait_a_pause = true;
+        self.has_read_since_wait = false;
+        self.now += time;
+        self.between_calls();
+    }
+}
+
+/// Names the seed of a world that breaks the contract.
+struct SeedOnPanic(u64);
+
+impl Drop for SeedOnPanic {
+    #[expect(clippy::print_stderr, reason = "a failed test says how to repeat it")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("TCPCORE_OUTPUT_SEED={} repeats this", self.0);
+        }
+    }
+}
