@@ -1,5 +1,7 @@
 //! The program: arguments -> run -> exit code.
 
+mod startup;
+
 use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -43,15 +45,23 @@ fn run(config: Config) -> ExitCode {
 /// Runs the job to its end and returns whether it was a success.
 fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
     let signals = CaughtSignals::catch()?;
-    let job = Stdout::open()
-        .and_then(|stdout| Job::start(config, stdout))
+    let (stdout, job) = open_stdout()
+        .and_then(|stdout| Ok((stdout.clone(), Job::start(config, stdout)?)))
         .map_err(|error| format!("starting failed: {error}"))?;
     signals.stop(job.stop_handle())?;
+    stdout.stop_when_closed(job.stop_handle())?;
     let report = job.wait().inspect_err(|error| info!("Totals: {}", error.totals()))?;
-    if report.ending != Ending::OutputClosed {
-        info!("Totals: {}", report.totals);
+    match report.ending {
+        Ending::OutputClosed => info!("stdout was closed by its reader"),
+        _ => info!("Totals: {}", report.totals),
     }
     Ok(report.is_success())
+}
+
+/// Without the look at how the program was started, a closed stdout would swallow all numbers.
+fn open_stdout() -> io::Result<Stdout> {
+    startup::stdout_was_open()?;
+    Stdout::open()
 }
 
 /// `RUST_LOG` wins over the level of the flags.
@@ -85,7 +95,10 @@ fn raise_descriptor_limit() {
 /// A reader that has seen enough of the help is no failure.
 fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    let written = startup::stdout_was_open()
+        .and_then(|()| stdout.write_all(text.as_bytes()))
+        .and_then(|()| stdout.flush());
+    match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             complain(&format_args!("tcpcore: cannot write to stdout: {error}"));
             ExitCode::FAILURE

@@ -4,9 +4,9 @@ use std::fmt;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::panic;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use log::{info, warn};
@@ -128,8 +128,8 @@ impl Job {
         }
         let drained = join(self.output);
         let totals = Totals { servers: self.servers, counters, printed: drained.written };
-        let ending = match drained.error {
-            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ending::OutputClosed,
+        let ending = match more_telling(drained.error, self.stop.output_error()) {
+            Some(error) if is_closed(&error) => Ending::OutputClosed,
             Some(error) => return Err(OutputError { error, lost: drained.lost, totals }),
             None if self.stop.is_stopped() => Ending::Stopped,
             None => Ending::Finished { failed },
@@ -168,6 +168,20 @@ fn join<T>(thread: JoinHandle<T>) -> T {
     thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
+/// Whether the reader of the output has gone.
+fn is_closed(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// The error to report of those that a write and [`StopHandle::output_failed`] have met. The first of
+/// them to see a lost connection takes its error, and the other one sees a closed one.
+fn more_telling(written: Option<io::Error>, told: Option<io::Error>) -> Option<io::Error> {
+    match written {
+        Some(error) if !is_closed(&error) => Some(error),
+        written => told.or(written),
+    }
+}
+
 /// Stops a [`Job`]: its servers are read no more, and what was read is printed.
 #[derive(Clone, Debug)]
 pub struct StopHandle(Arc<Stop>);
@@ -175,12 +189,15 @@ pub struct StopHandle(Arc<Stop>);
 #[derive(Debug)]
 struct Stop {
     stopped: AtomicBool,
+    /// The error of the output, if that is why the job was stopped, and not found by a write.
+    output_error: OnceLock<Arc<io::Error>>,
     wakers: Vec<Waker>,
 }
 
 impl StopHandle {
     pub(crate) fn new(wakers: Vec<Waker>) -> StopHandle {
-        StopHandle(Arc::new(Stop { stopped: AtomicBool::new(false), wakers }))
+        let stopped = AtomicBool::new(false);
+        StopHandle(Arc::new(Stop { stopped, output_error: OnceLock::new(), wakers }))
     }
 
     /// Stops the job; returns at once. [`Job::wait`] returns when it has ended.
@@ -191,9 +208,26 @@ impl StopHandle {
         }
     }
 
+    /// Stops the job because its output can take no more, as a write with this error does. It is for an
+    /// output that learns of that while there is nothing to write, say from `poll`.
+    ///
+    /// A job that was stopped before ends as it would without this.
+    pub fn output_failed(&self, error: io::Error) {
+        if !self.is_stopped() {
+            // The first error is the cause of later ones.
+            _ = self.0.output_error.set(Arc::new(error));
+        }
+        self.stop();
+    }
+
     /// Whether the job has been stopped, or has stopped itself as its output failed.
     pub fn is_stopped(&self) -> bool {
         self.0.stopped.load(Acquire)
+    }
+
+    fn output_error(&self) -> Option<io::Error> {
+        let error = self.0.output_error.get()?;
+        Some(io::Error::new(error.kind(), Arc::clone(error)))
     }
 }
 
@@ -314,6 +348,8 @@ impl std::error::Error for OutputError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::ErrorKind::{BrokenPipe, StorageFull, TimedOut};
+    use std::net::TcpListener;
 
     #[test]
     fn totals_count_one_in_the_singular() {
@@ -376,5 +412,58 @@ mod tests {
         assert_eq!(warning(8), Some(format!("{start}{eight}")));
         assert_eq!(warning(9), Some(format!("{start}{eight} and 1 other")));
         assert_eq!(warning(10), Some(format!("{start}{eight} and 2 others")));
+    }
+
+    /// A job with one server, which is connected and silent.
+    fn idle_job() -> (Job, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let config = Config::builder().servers([server]).build().unwrap();
+        (Job::start(config, io::sink()).unwrap(), listener)
+    }
+
+    #[test]
+    fn an_output_that_is_closed_while_nothing_comes_ends_the_job() {
+        let (job, _listener) = idle_job();
+        job.stop_handle().output_failed(BrokenPipe.into());
+        assert!(job.stop_handle().is_stopped());
+        let report = job.wait().unwrap();
+        assert_eq!(report.ending, Ending::OutputClosed);
+        assert!(report.is_success());
+    }
+
+    #[test]
+    fn an_output_that_fails_while_nothing_comes_fails_the_job() {
+        let (job, _listener) = idle_job();
+        job.stop_handle().output_failed(io::Error::new(TimedOut, "the reader does not answer"));
+        // That came of it.
+        job.stop_handle().output_failed(BrokenPipe.into());
+        let error = job.wait().unwrap_err();
+        assert_eq!((error.kind(), error.lost()), (TimedOut, 0));
+        assert!(error.to_string().contains("the reader does not answer"), "{error}");
+    }
+
+    #[test]
+    fn a_job_that_was_stopped_before_its_output_was_closed_was_stopped() {
+        let (job, _listener) = idle_job();
+        job.stop_handle().stop();
+        job.stop_handle().output_failed(BrokenPipe.into());
+        assert_eq!(job.wait().unwrap().ending, Ending::Stopped);
+    }
+
+    #[test]
+    fn of_two_errors_of_the_output_the_one_that_says_more_is_reported() {
+        let kinds = [
+            ((None, None), None),
+            ((Some(BrokenPipe), None), Some(BrokenPipe)),
+            ((None, Some(TimedOut)), Some(TimedOut)),
+            ((Some(BrokenPipe), Some(TimedOut)), Some(TimedOut)),
+            ((Some(StorageFull), Some(BrokenPipe)), Some(StorageFull)),
+            ((Some(StorageFull), Some(TimedOut)), Some(StorageFull)),
+        ];
+        for ((written, told), expected) in kinds {
+            let error = more_telling(written.map(io::Error::from), told.map(io::Error::from));
+            assert_eq!(error.map(|error| error.kind()), expected);
+        }
     }
 }

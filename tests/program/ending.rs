@@ -1,12 +1,11 @@
 //! Ending.
 
-use std::io::{ErrorKind, Read, Write};
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::common::{DEADLINE, Peer, Pid, Program, Server, Signal};
+use crate::common::{DEADLINE, Pid, Program, Server, Signal};
 use crate::flow::send_until_held_back;
 use crate::{AT_ONCE, Down, Totals, addresses, lines_of, start, tcpcore};
 
@@ -128,49 +127,6 @@ impl Drop for KilledOnDrop {
         _ = self.0.kill();
         _ = self.0.wait();
     }
-}
-
-#[test]
-fn a_closed_stdout_is_a_quiet_end_with_status_0() {
-    let server = Server::bind();
-    let (mut program, stdout) = Program::spawn_unread(&mut tcpcore("", [server.address()]));
-    let mut peer = server.accept();
-    // As `| head -1` does.
-    peer.send("6\n");
-    assert_eq!(lines_of(stdout).next().as_deref(), Some("6"));
-    // One number would not do: who reads the pipe notices that nobody waits for its lines when it has
-    // read another, and a program that another test starts has a copy of the pipe up to its `exec`.
-    let deadline = Instant::now() + DEADLINE;
-    while is_open(&mut peer) && Instant::now() < deadline {
-        // It fails if the connection was closed just now.
-        _ = peer.stream().write_all(b"12\n");
-    }
-    assert_eq!(program.wait_exit().code(), Some(0));
-    let is_quiet = |line: &String| line.contains(" INFO ");
-    assert!(program.log().iter().all(is_quiet), "{:?}", program.log());
-}
-
-/// Whether the other side does not close the connection within a moment.
-fn is_open(peer: &mut Peer) -> bool {
-    peer.stream().set_read_timeout(Some(Duration::from_millis(10))).unwrap();
-    let waited = peer.stream().read(&mut [0]);
-    waited.is_err_and(|error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut))
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn another_write_error_is_named_with_how_much_was_lost_and_status_1() {
-    let server = Server::bind();
-    let mut shell = Program::command("sh");
-    shell.args(["-c", "exec \"$0\" \"$1\" > /dev/full", env!("CARGO_BIN_EXE_tcpcore")]);
-    let mut program = Program::spawn(shell.arg(server.address().to_string()));
-    // Small enough to arrive and be read as one.
-    server.accept().send("6\n7\n12\n18\n");
-    assert_eq!(program.wait_exit().code(), Some(1));
-    let errors: Vec<_> = program.log().iter().filter(|line| line.contains(" ERROR")).collect();
-    assert_eq!(errors.len(), 1, "{errors:?}");
-    assert!(errors[0].contains("No space left on device"), "{errors:?}");
-    assert!(errors[0].contains("3 numbers were read and not printed"), "{errors:?}");
 }
 
 #[test]

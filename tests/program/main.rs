@@ -12,6 +12,7 @@ mod flow;
 mod lines;
 mod messages;
 mod slices;
+mod stdout;
 #[cfg(target_os = "linux")]
 mod streams;
 mod usage;

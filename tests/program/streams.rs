@@ -165,7 +165,8 @@ fn hosts(name: &str, addresses: &[String]) -> (std::path::PathBuf, String) {
     let lines: String = addresses.iter().map(|address| format!("{address} {name}\n")).collect();
     std::fs::write(&path, lines).unwrap();
     // Not every system's resolver looks there first.
-    let setup = format!("mount --bind '{}' /etc/hosts; getent hosts {name} >/dev/null", path.display());
+    let setup =
+        format!("mount --bind '{}' /etc/hosts; getent hosts {name} >/dev/null", path.display());
     (path, setup)
 }
 
