@@ -61,7 +61,7 @@ impl Job {
         let pollers = (0..workers).map(|_| Poller::new()).collect::<io::Result<Vec<_>>>()?;
         let stop = StopHandle::new(pollers.iter().map(Poller::waker).collect());
         // What has been started until then ends.
-        Job::launch(&config, pollers, stop.clone(), output).inspect_err(|_| stop.stop())
+        Job::launch(&config, pollers, stop.clone(), output).inspect_err(|_| stop.halt())
     }
 
     fn launch(
@@ -100,7 +100,7 @@ impl Job {
         let guard = StopOnPanic(stop.clone());
         let output = spawn("output".into(), move || {
             let _guard = guard;
-            output::drain(rings, &mut bell, output, || on_error.stop())
+            output::drain(rings, &mut bell, output, || on_error.halt())
         })?;
         Ok(Job { stop, servers: servers.len(), workers, output })
     }
@@ -128,10 +128,14 @@ impl Job {
         }
         let drained = join(self.output);
         let totals = Totals { servers: self.servers, counters, printed: drained.written };
-        let ending = match more_telling(drained.error, self.stop.output_error()) {
+        let is_asked = self.stop.is_asked();
+        // Ctrl-C ends the reader in a pipeline, too, and as all is written that was read, the two do
+        // not differ but in their order.
+        let told = self.stop.output_error().filter(|error| !(is_asked && is_closed(error)));
+        let ending = match more_telling(drained.error, told) {
             Some(error) if is_closed(&error) => Ending::OutputClosed,
             Some(error) => return Err(OutputError { error, lost: drained.lost, totals }),
-            None if self.stop.is_stopped() => Ending::Stopped,
+            None if is_asked => Ending::Stopped,
             None => Ending::Finished { failed },
         };
         Ok(Report { ending, totals })
@@ -189,19 +193,27 @@ pub struct StopHandle(Arc<Stop>);
 #[derive(Debug)]
 struct Stop {
     stopped: AtomicBool,
-    /// The error of the output, if that is why the job was stopped, and not found by a write.
+    /// Whether somebody asked for the stop, rather than a part of the job that has failed.
+    asked: AtomicBool,
+    /// The first error of the output that was not met by a write.
     output_error: OnceLock<Arc<io::Error>>,
     wakers: Vec<Waker>,
 }
 
 impl StopHandle {
     pub(crate) fn new(wakers: Vec<Waker>) -> StopHandle {
-        let stopped = AtomicBool::new(false);
-        StopHandle(Arc::new(Stop { stopped, output_error: OnceLock::new(), wakers }))
+        let (stopped, asked) = (AtomicBool::new(false), AtomicBool::new(false));
+        StopHandle(Arc::new(Stop { stopped, asked, output_error: OnceLock::new(), wakers }))
     }
 
     /// Stops the job; returns at once. [`Job::wait`] returns when it has ended.
     pub fn stop(&self) {
+        self.0.asked.store(true, Release);
+        self.halt();
+    }
+
+    /// Stops the job from inside.
+    fn halt(&self) {
         self.0.stopped.store(true, Release);
         for waker in &self.0.wakers {
             waker.wake();
@@ -211,18 +223,20 @@ impl StopHandle {
     /// Stops the job because its output can take no more, as a write with this error does. It is for an
     /// output that learns of that while there is nothing to write, say from `poll`.
     ///
-    /// A job that was stopped before ends as it would without this.
+    /// If the job is also [stopped](Self::stop), and the output was only closed, it ends as stopped.
     pub fn output_failed(&self, error: io::Error) {
-        if !self.is_stopped() {
-            // The first error is the cause of later ones.
-            _ = self.0.output_error.set(Arc::new(error));
-        }
-        self.stop();
+        // The first error is the cause of later ones.
+        _ = self.0.output_error.set(Arc::new(error));
+        self.halt();
     }
 
     /// Whether the job has been stopped, or has stopped itself as its output failed.
     pub fn is_stopped(&self) -> bool {
         self.0.stopped.load(Acquire)
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.asked.load(Acquire)
     }
 
     fn output_error(&self) -> Option<io::Error> {
@@ -237,7 +251,7 @@ struct StopOnPanic(StopHandle);
 impl Drop for StopOnPanic {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.stop();
+            self.0.halt();
         }
     }
 }
@@ -444,11 +458,25 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_was_stopped_before_its_output_was_closed_was_stopped() {
+    fn a_job_that_is_stopped_while_its_output_is_closed_was_stopped() {
+        for is_stopped_first in [false, true] {
+            let (job, _listener) = idle_job();
+            let stop = job.stop_handle();
+            if is_stopped_first {
+                stop.stop();
+            }
+            stop.output_failed(BrokenPipe.into());
+            stop.stop();
+            assert_eq!(job.wait().unwrap().ending, Ending::Stopped);
+        }
+    }
+
+    #[test]
+    fn an_output_that_fails_fails_a_job_that_was_stopped_too() {
         let (job, _listener) = idle_job();
         job.stop_handle().stop();
-        job.stop_handle().output_failed(BrokenPipe.into());
-        assert_eq!(job.wait().unwrap().ending, Ending::Stopped);
+        job.stop_handle().output_failed(TimedOut.into());
+        assert_eq!(job.wait().unwrap_err().kind(), TimedOut);
     }
 
     #[test]
