@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use log::warn;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -15,6 +16,10 @@ use socket2::{SockRef, Type};
 
 use crate::output::write_waiting;
 use crate::run::StopHandle;
+
+/// The time between the leave of the reader and the end of the job. Ctrl-C ends all programs of a pipeline,
+/// and this one as stopped, not as left: the signal has that long to be noticed.
+const GRACE: Duration = Duration::from_millis(50);
 
 /// Standard output without a buffer: one write is one system call, and what was written is out.
 ///
@@ -54,7 +59,10 @@ impl Stdout {
             return Ok(());
         }
         thread::Builder::new().name("stdout".into()).spawn(move || match wait_closed(&self.0) {
-            Ok(error) => stop.output_failed(error),
+            Ok(error) => {
+                thread::sleep(GRACE);
+                stop.output_failed(error);
+            }
             Err(error) => warn!("A reader of stdout that leaves is noticed late: poll: {error}"),
         })?;
         Ok(())
@@ -130,8 +138,7 @@ mod tests {
     use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
     use std::os::fd::OwnedFd;
     use std::os::unix::net::{UnixDatagram, UnixStream};
-    use std::thread;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn stdout(writer: impl Into<OwnedFd>) -> Stdout {
         Stdout(Arc::new(File::from(writer.into())))
@@ -261,11 +268,12 @@ mod tests {
         let stop = StopHandle::new(vec![]);
         stdout(writer).stop_when_closed(stop.clone()).unwrap();
         assert!(!stop.is_stopped());
-        drop(reader);
         let start = Instant::now();
+        drop(reader);
         while !stop.is_stopped() {
             assert!(start.elapsed() < Duration::from_secs(60), "it was not noticed");
             thread::yield_now();
         }
+        assert!(start.elapsed() >= GRACE, "a signal had no time to come first");
     }
 }
