@@ -1,7 +1,7 @@
 //! Standard output as the output's thread needs it: unbuffered, and watched for its reader.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use socket2::{SockRef, Type};
 use crate::output::write_waiting;
 use crate::run::StopHandle;
 
-/// The time between the leave of the reader and the end of the job. Ctrl-C ends all programs of a pipeline,
-/// and this one as stopped, not as left: the signal has that long to be noticed.
+/// The delay from the end of the reader to that of the job. Ctrl-C reaches every program of a pipeline, and
+/// the job must then end as stopped, with its totals. The signal has this long to be handled.
 const GRACE: Duration = Duration::from_millis(50);
 
 /// Standard output without a buffer: one write is one system call, and what was written is out.
@@ -27,7 +27,11 @@ const GRACE: Duration = Duration::from_millis(50);
 ///
 /// A reader that has gone is [`io::ErrorKind::BrokenPipe`], for pipes as for sockets.
 #[derive(Clone, Debug)]
-pub struct Stdout(Arc<File>);
+pub struct Stdout {
+    file: Arc<File>,
+    /// Whether it is a file on a disk, of which the end can be taken back.
+    is_regular: bool,
+}
 
 impl Stdout {
     /// Opens it for writing by duplicating its descriptor.
@@ -42,28 +46,37 @@ impl Stdout {
                 expected a file or a pipe to write to, or /dev/null to discard the numbers";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        Ok(Self(Arc::new(file)))
+        Ok(Self::new(file))
     }
 
-    /// Ends a job as soon as no more can be written, even while it has nothing to write: by a thread
-    /// that waits for it. The thread lives until then, or as long as the process.
+    fn new(file: File) -> Self {
+        let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        Self { file: Arc::new(file), is_regular }
+    }
+
+    /// Ends a job as soon as its reader has gone, even while there is nothing to write.
     ///
-    /// This works for pipes and connected sockets. Files and terminals have no reader that leaves; what
-    /// befalls them is the error of the next write.
+    /// A thread waits for that, without a timeout, until then or the end of the process. It watches
+    /// pipes and connected sockets. Files and terminals have no reader that leaves; the next write
+    /// meets their errors.
     ///
     /// # Errors
     ///
     /// The system refuses the thread.
     pub fn stop_when_closed(self, stop: StopHandle) -> io::Result<()> {
-        if !has_reader(&self.0) {
+        if !has_reader(&self.file) {
             return Ok(());
         }
-        thread::Builder::new().name("stdout".into()).spawn(move || match wait_closed(&self.0) {
-            Ok(error) => {
-                thread::sleep(GRACE);
-                stop.output_failed(error);
+        thread::Builder::new().name("stdout".into()).spawn(move || {
+            match wait_closed(&self.file) {
+                Ok(error) => {
+                    thread::sleep(GRACE);
+                    stop.output_failed(error);
+                }
+                Err(error) => {
+                    warn!("A reader of stdout that leaves is noticed late: poll: {error}")
+                }
             }
-            Err(error) => warn!("A reader of stdout that leaves is noticed late: poll: {error}"),
         })?;
         Ok(())
     }
@@ -73,14 +86,62 @@ impl Write for Stdout {
     /// Waits until something can be written, even if the descriptor does not block: that is set in
     /// the open file, which other processes share (a shell's terminal, `ssh`), so any of them may
     /// have set it, at any time.
+    ///
+    /// A file on a disk keeps whole lines only, if `bytes` has such: a part of a line before an error, as
+    /// of a full disk, is taken back. Else the next program that appends to the file would continue it,
+    /// and make one number of two.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let file = &*self.0;
-        write_waiting(|| { file }.write(bytes), || wait_writable(file)).map_err(without_reset)
+        let mut file = &*self.file;
+        if self.is_regular {
+            return write_lines(bytes, |bytes| file.write(bytes), |len| take_back(&self.file, len));
+        }
+        write_waiting(|| file.write(bytes), || wait_writable(&self.file)).map_err(without_reset)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Writes up to the end of a line, or all, if there is no error. Before one, takes back what was written
+/// of a line, and returns how many bytes are left.
+fn write_lines(
+    bytes: &[u8],
+    mut write: impl FnMut(&[u8]) -> io::Result<usize>,
+    take_back: impl FnOnce(u64) -> io::Result<bool>,
+) -> io::Result<usize> {
+    let mut written = 0;
+    let error = loop {
+        match write(&bytes[written..]) {
+            Ok(0) => return Ok(written),
+            Ok(len) => written += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break error,
+        }
+        if written == bytes.len() || bytes[..written].ends_with(b"\n") {
+            return Ok(written);
+        }
+    };
+    let whole = memchr::memrchr(b'\n', &bytes[..written]).map_or(0, |end| end + 1);
+    let part = (written - whole) as u64;
+    // If it cannot be taken back, it stays. The error that counts is the first one.
+    if part > 0 && take_back(part).unwrap_or(false) {
+        written = whole;
+    }
+    // The next write meets the error again.
+    if written > 0 { Ok(written) } else { Err(error) }
+}
+
+/// Cuts the last `len` bytes off a file, which have just been written, unless it was written to behind
+/// them. Returns whether it has.
+fn take_back(mut file: &File, len: u64) -> io::Result<bool> {
+    let end = file.stream_position()?;
+    if end != file.metadata()?.len() || end < len {
+        return Ok(false);
+    }
+    file.set_len(end - len)?;
+    file.seek(SeekFrom::Start(end - len))?;
+    Ok(true)
 }
 
 /// Returns when a write would succeed or fail but not block, or for no reason.
@@ -123,7 +184,7 @@ fn is_closed(file: &File, timeout: Option<&Timespec>) -> io::Result<bool> {
     }
 }
 
-/// A reader that closes a socket with unread data in it resets it. That makes it a closed one.
+/// Takes a reset for a close: a reader that closes a socket with unread data in it resets it.
 fn without_reset(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::ConnectionReset => io::ErrorKind::BrokenPipe.into(),
@@ -134,14 +195,16 @@ fn without_reset(error: io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::RefCell;
     use std::io::Read;
     use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
     use std::os::fd::OwnedFd;
     use std::os::unix::net::{UnixDatagram, UnixStream};
     use std::time::Instant;
+    use std::{env, fs, process};
 
     fn stdout(writer: impl Into<OwnedFd>) -> Stdout {
-        Stdout(Arc::new(File::from(writer.into())))
+        Stdout::new(File::from(writer.into()))
     }
 
     fn nonblocking_pair() -> (Stdout, UnixStream) {
@@ -157,13 +220,13 @@ mod tests {
     }
 
     fn is_closed_now(stdout: &Stdout) -> bool {
-        is_closed(&stdout.0, Some(&Timespec::default())).unwrap()
+        is_closed(&stdout.file, Some(&Timespec::default())).unwrap()
     }
 
     /// For what comes over a connection.
     fn is_closed_soon(stdout: &Stdout) -> bool {
         let minute = Timespec::try_from(Duration::from_secs(60)).unwrap();
-        is_closed(&stdout.0, Some(&minute)).unwrap()
+        is_closed(&stdout.file, Some(&minute)).unwrap()
     }
 
     #[test]
@@ -200,7 +263,7 @@ mod tests {
             drop(reader);
             assert!(is_closed_soon(&stdout));
             let error = if is_watched {
-                wait_closed(&stdout.0).unwrap()
+                wait_closed(&stdout.file).unwrap()
             } else {
                 stdout.write(b"6\n").unwrap_err()
             };
@@ -213,15 +276,15 @@ mod tests {
         let (reader, writer) = io::pipe().unwrap();
         let other_reader = reader.try_clone().unwrap();
         let stdout = stdout(writer);
-        assert!(has_reader(&stdout.0));
-        rustix::io::ioctl_fionbio(&stdout.0, true).unwrap();
-        while (&*stdout.0).write(&[b'6'; 4096]).is_ok() {}
+        assert!(has_reader(&stdout.file));
+        rustix::io::ioctl_fionbio(&stdout.file, true).unwrap();
+        while (&*stdout.file).write(&[b'6'; 4096]).is_ok() {}
         assert!(!is_closed_now(&stdout));
         drop(reader);
         assert!(!is_closed_now(&stdout));
         drop(other_reader);
         assert!(is_closed_now(&stdout));
-        assert_eq!(wait_closed(&stdout.0).unwrap().kind(), io::ErrorKind::BrokenPipe);
+        assert_eq!(wait_closed(&stdout.file).unwrap().kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[test]
@@ -230,19 +293,19 @@ mod tests {
         for direction in [Shutdown::Read, Shutdown::Write] {
             let (writer, mut reader) = UnixStream::pair().unwrap();
             let stdout = stdout(writer);
-            assert!(has_reader(&stdout.0));
+            assert!(has_reader(&stdout.file));
             reader.write_all(b"what nobody reads").unwrap();
             reader.shutdown(direction).unwrap();
             assert!(!is_closed_now(&stdout), "{direction:?}");
             drop(reader);
             assert!(is_closed_now(&stdout), "{direction:?}");
-            assert_eq!(wait_closed(&stdout.0).unwrap().kind(), io::ErrorKind::BrokenPipe);
+            assert_eq!(wait_closed(&stdout.file).unwrap().kind(), io::ErrorKind::BrokenPipe);
         }
         let (mut stdout, mut reader) = tcp_pair();
-        assert!(has_reader(&stdout.0));
+        assert!(has_reader(&stdout.file));
         reader.shutdown(Shutdown::Write).unwrap();
         // It has arrived when a read ends.
-        assert_eq!((&*stdout.0).read(&mut [0]).unwrap(), 0);
+        assert_eq!((&*stdout.file).read(&mut [0]).unwrap(), 0);
         assert!(!is_closed_now(&stdout));
         stdout.write_all(b"6").unwrap();
         reader.read_exact(&mut [0]).unwrap();
@@ -252,12 +315,9 @@ mod tests {
     fn what_has_no_reader_is_not_watched() {
         let file = |path| File::options().read(true).write(true).open(path).unwrap();
         let (datagram, _peer) = UnixDatagram::pair().unwrap();
-        let executable = File::open(std::env::current_exe().unwrap()).unwrap();
-        for file in
-            [file("/dev/null"), file("/dev/ptmx"), executable, File::from(OwnedFd::from(datagram))]
-        {
+        let executable = File::open(env::current_exe().unwrap()).unwrap();
+        for file in [file("/dev/null"), executable, File::from(OwnedFd::from(datagram))] {
             assert!(!has_reader(&file), "{file:?}");
-            // No thread is left behind that would be heard of.
             stdout(file).stop_when_closed(StopHandle::new(vec![])).unwrap();
         }
     }
@@ -275,5 +335,91 @@ mod tests {
             thread::yield_now();
         }
         assert!(start.elapsed() >= GRACE, "a signal had no time to come first");
+    }
+
+    const FULL: io::ErrorKind = io::ErrorKind::StorageFull;
+
+    /// Writes to a disk that takes `step` bytes at once and `room` in all, is interrupted each second
+    /// time, and lets the end be taken back or not. Returns the result and what is on the disk then.
+    fn write_to_disk(
+        bytes: &[u8],
+        step: usize,
+        room: usize,
+        may_take_back: bool,
+    ) -> (Result<usize, io::ErrorKind>, Vec<u8>) {
+        let disk = RefCell::new(Vec::new());
+        let mut is_interrupted = false;
+        let write = |bytes: &[u8]| {
+            is_interrupted = !is_interrupted;
+            if is_interrupted {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let mut disk = disk.borrow_mut();
+            let len = bytes.len().min(step).min(room - disk.len());
+            disk.extend_from_slice(&bytes[..len]);
+            if len == 0 { Err(FULL.into()) } else { Ok(len) }
+        };
+        let take_back = |len: u64| {
+            if may_take_back {
+                let mut disk = disk.borrow_mut();
+                let left = disk.len() - usize::try_from(len).unwrap();
+                disk.truncate(left);
+            }
+            Ok(may_take_back)
+        };
+        let result = write_lines(bytes, write, take_back).map_err(|error| error.kind());
+        (result, disk.into_inner())
+    }
+
+    #[test]
+    fn a_full_disk_keeps_whole_lines() {
+        let text = b"6\n12\n666\n";
+        for (room, whole) in
+            [(0, 0), (1, 0), (2, 2), (3, 2), (4, 2), (5, 5), (6, 5), (8, 5), (9, 9), (20, 9)]
+        {
+            // Of more than the longest line, so that no write ends at the end of a line before the last.
+            let (result, disk) = write_to_disk(text, 20, room, true);
+            assert_eq!(disk, &text[..whole], "room for {room} bytes");
+            assert_eq!(result, if whole > 0 { Ok(whole) } else { Err(FULL) }, "{room} bytes");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_taken_in_parts_is_written_to_its_end() {
+        assert_eq!(write_to_disk(b"123456\n12\n", 2, 20, true), (Ok(10), b"123456\n12\n".into()));
+        assert_eq!(write_to_disk(b"12345\n12\n", 2, 20, true), (Ok(6), b"12345\n".into()));
+        assert_eq!(write_to_disk(b"123", 2, 20, true), (Ok(3), b"123".into()));
+        assert_eq!(write_to_disk(b"12345\n", 2, 4, true), (Err(FULL), b"".into()));
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_taken_back_counts_as_written() {
+        assert_eq!(write_to_disk(b"6\n12\n", 20, 3, false), (Ok(3), b"6\n1".into()));
+        assert_eq!(write_to_disk(b"12\n", 20, 1, false), (Ok(1), b"1".into()));
+    }
+
+    #[test]
+    fn a_write_of_nothing_is_no_error_of_ours() {
+        assert_eq!(write_lines(b"6\n", |_| Ok(0), |_| panic!()).unwrap(), 0);
+    }
+
+    #[test]
+    fn only_the_end_of_a_file_is_taken_back() {
+        for options in [File::options().append(true), File::options().write(true)] {
+            let path = env::temp_dir().join(format!("tcpcore-take-back-{}", process::id()));
+            File::create(&path).unwrap().write_all(b"0\n").unwrap();
+            let mut file = options.open(&path).unwrap();
+            file.seek(SeekFrom::End(0)).unwrap();
+            file.write_all(b"6\n12").unwrap();
+            assert!(take_back(&file, 2).unwrap());
+            file.write_all(b"18\n").unwrap();
+            assert!(!take_back(&file, 8).unwrap(), "more than there is");
+            let mut other = File::options().append(true).open(&path).unwrap();
+            other.write_all(b"24\n").unwrap();
+            assert!(!take_back(&file, 1).unwrap(), "another has written");
+            let text = fs::read_to_string(&path).unwrap();
+            fs::remove_file(&path).unwrap();
+            assert_eq!(text, "0\n6\n18\n24\n");
+        }
     }
 }
