@@ -84,8 +84,13 @@ fn run(io: &mut impl Io) -> Drained {
                 drain.on_error_reported();
             }
             Step::DropFinished => drain.on_finished_dropped(io.drop_finished()),
-            Step::Wait if drain.should_poll(io.now()) => io.pause(POLL_INTERVAL),
-            Step::Wait => io.sleep(),
+            Step::Wait => {
+                if drain.should_poll(io.now()) {
+                    io.pause(POLL_INTERVAL);
+                } else {
+                    io.sleep();
+                }
+            }
             Step::Done => return drain.into_result(),
         }
     }
