@@ -104,6 +104,7 @@ pub mod line;
 pub mod link;
 mod log_limit;
 mod net;
+mod lookups;
 pub mod number;
 mod outage;
 mod output;

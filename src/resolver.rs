@@ -1,22 +1,29 @@
-//! From names to addresses, off the event loop.
+//! The threads that look names up, off the event loop.
 //!
-//! The system's resolver blocks, for half a minute when its name servers are away, so each lookup has
-//! a thread of its own, [`MAX_LOOKUPS`] of them at most; the rest queue up. A name that is being looked
-//! up already is not looked up a second time: whoever asks meanwhile gets the same answer. Nothing is
-//! cached beyond that.
+//! The system's lookup blocks, so it has threads of its own; [`Lookups`] decides how many there are and
+//! which of them looks up what. One thread, the resolver, asks it and carries out what it says. All
+//! threads talk through channels: asking never blocks, and no thread waits for a lock.
 //!
-//! Asking never blocks. A lookup that hangs holds up neither the other names, while
-//! there are fewer than [`MAX_LOOKUPS`] such, nor the end of the program.
+//! A lookup cannot be cancelled. One that hangs holds up neither the other names nor the end of the
+//! program.
 
-use std::collections::hash_map::{Entry, HashMap};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
+use std::time::{Duration, Instant};
 
-/// How many lookups may be under way at once.
-const MAX_LOOKUPS: usize = 16;
+use log::warn;
+
+use crate::lookups::{Lookups, Order};
+
+/// The stack of a thread that looks names up.
+///
+/// musl runs `getaddrinfo` within its default stack of 128 KiB. glibc allocates at most a quarter of the
+/// stack at a time, and at most 64 KiB, before it turns to the heap; in 256 KiB that is the same as in the
+/// usual 8 MiB. Only pages that are used take memory, but all count where overcommitting is off.
+const STACK_BYTES: usize = 256 * 1024;
 
 /// What a lookup yields: addresses with port 0, in the resolver's order, each once.
 type Answer = io::Result<Vec<SocketAddr>>;
@@ -33,17 +40,19 @@ pub(crate) struct Resolver {
 impl Resolver {
     /// Starts the resolver's thread.
     pub(crate) fn start() -> io::Result<Resolver> {
-        Resolver::with_lookup(system_lookup)
+        Resolver::with_lookup(system_lookup, STACK_BYTES)
     }
 
-    fn with_lookup(lookup: fn(&str) -> Answer) -> io::Result<Resolver> {
+    fn with_lookup(lookup: fn(&str) -> Answer, stack_bytes: usize) -> io::Result<Resolver> {
         let (inbox, messages) = mpsc::channel();
         let desk = Desk {
             lookup,
+            stack_bytes,
             inbox: inbox.clone(),
-            waiting: HashMap::new(),
-            queue: VecDeque::new(),
-            running: 0,
+            lookups: Lookups::new(),
+            threads: HashMap::new(),
+            is_refused: false,
+            epoch: Instant::now(),
         };
         thread::Builder::new().name("resolver".into()).spawn(move || desk.serve(&messages))?;
         Ok(Resolver { inbox })
@@ -64,69 +73,109 @@ impl Drop for Resolver {
 }
 
 enum Message {
-    Ask { name: String, deliver: Deliver },
-    Found { name: String, answer: Answer },
+    Ask { name: Box<str>, deliver: Deliver },
+    Found { thread: usize, answer: Answer },
     Stop,
 }
 
 /// What the resolver's thread knows.
 struct Desk {
     lookup: fn(&str) -> Answer,
+    stack_bytes: usize,
     inbox: Sender<Message>,
-    /// Who waits for which name; a name stands here while it is queued or looked up.
-    waiting: HashMap<String, Vec<Deliver>>,
-    /// The names that wait for a thread.
-    queue: VecDeque<String>,
-    /// The lookups under way: at most `MAX_LOOKUPS`.
-    running: usize,
+    lookups: Lookups<Deliver>,
+    /// By number, the way to a thread that looks names up. The thread ends when this is dropped.
+    threads: HashMap<usize, Sender<Box<str>>>,
+    /// Whether the system refused the last thread that was to be started.
+    is_refused: bool,
+    epoch: Instant,
 }
 
 impl Desk {
     fn serve(mut self, messages: &Receiver<Message>) {
-        for message in messages {
-            match message {
-                Message::Ask { name, deliver } => match self.waiting.entry(name) {
-                    Entry::Occupied(mut waiting) => waiting.get_mut().push(deliver),
-                    Entry::Vacant(vacant) => {
-                        self.queue.push_back(vacant.key().clone());
-                        vacant.insert(vec![deliver]);
-                    }
-                },
-                Message::Found { name, answer } => {
-                    self.running -= 1;
-                    self.deliver(&name, &answer);
+        loop {
+            match self.next_message(messages) {
+                Some(Message::Ask { name, deliver }) => self.lookups.ask(name, deliver),
+                Some(Message::Found { thread, answer }) => {
+                    deliver(self.lookups.found(thread, self.now_ms()), &answer);
                 }
-                Message::Stop => return,
+                Some(Message::Stop) => return,
+                None => {}
             }
-            while self.running < MAX_LOOKUPS
-                && let Some(name) = self.queue.pop_front()
-            {
-                self.look_up(name);
+            while let Some(order) = self.lookups.next_order(self.now_ms()) {
+                self.carry_out(order);
             }
         }
     }
 
-    fn look_up(&mut self, name: String) {
-        let (lookup, inbox, asked) = (self.lookup, self.inbox.clone(), name.clone());
-        let spawned = thread::Builder::new().name("lookup".into()).spawn(move || {
-            let answer = lookup(&asked);
-            // Nobody wants the answer any more if the resolver has stopped.
-            _ = inbox.send(Message::Found { name: asked, answer });
-        });
-        match spawned {
-            Ok(_) => self.running += 1,
-            Err(error) => self.deliver(&name, &Err(error)),
+    /// Waits for a message; `None` if the deadline has come first.
+    fn next_message(&self, messages: &Receiver<Message>) -> Option<Message> {
+        let Some(deadline_ms) = self.lookups.next_deadline() else {
+            return Some(messages.recv().expect("self holds a sender"));
+        };
+        let left = Duration::from_millis(deadline_ms).saturating_sub(self.epoch.elapsed());
+        messages.recv_timeout(left).ok()
+    }
+
+    /// The time for the lookups: rounded down, so that nothing is due before its time.
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.epoch.elapsed().as_millis()).expect("half a billion years of uptime")
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Start { thread, name } => self.start(thread, name),
+            Order::LookUp { thread, name } => {
+                self.threads[&thread].send(name).expect("a thread lives until it is told to end");
+            }
+            Order::End { thread } => drop(self.threads.remove(&thread)),
         }
     }
 
-    fn deliver(&mut self, name: &str, answer: &Answer) {
-        for deliver in self.waiting.remove(name).unwrap_or_default() {
-            deliver(match answer {
-                Ok(addresses) => Ok(addresses.clone()),
-                // An io::Error has no Clone; its kind and words are what matters here.
-                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+    fn start(&mut self, thread: usize, name: Box<str>) {
+        let (sender, names) = mpsc::channel();
+        sender.send(name).expect("the receiver is here");
+        let (lookup, inbox) = (self.lookup, self.inbox.clone());
+        let spawned = thread::Builder::new()
+            .name(format!("lookup-{thread}"))
+            .stack_size(self.stack_bytes)
+            .spawn(move || {
+                for name in names {
+                    // It is not wanted any more if the resolver has stopped; then no name follows.
+                    _ = inbox.send(Message::Found { thread, answer: lookup(&name) });
+                }
             });
+        match spawned {
+            Ok(_) => {
+                self.is_refused = false;
+                self.threads.insert(thread, sender);
+            }
+            Err(error) => self.refused(thread, &error),
         }
+    }
+
+    fn refused(&mut self, thread: usize, error: &io::Error) {
+        let waiting = self.lookups.refused(thread, self.now_ms());
+        let text = format!("the system grants no thread to look it up (see ulimit -u): {error}");
+        deliver(waiting, &Err(io::Error::new(error.kind(), text)));
+        let threads = self.lookups.threads();
+        // One line for each series of refusals. Without any thread, each error that was delivered is one.
+        if threads > 0 && !std::mem::replace(&mut self.is_refused, true) {
+            warn!(
+                "The system grants no more than {threads} threads to look up names \
+                 (see ulimit -u): {error}"
+            );
+        }
+    }
+}
+
+fn deliver(waiting: Vec<Deliver>, answer: &Answer) {
+    for deliver in waiting {
+        deliver(match answer {
+            Ok(addresses) => Ok(addresses.clone()),
+            // An io::Error has no Clone; its kind and words are what matters here.
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        });
     }
 }
 
@@ -138,8 +187,7 @@ fn system_lookup(name: &str) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Barrier, LazyLock, Mutex};
-    use std::time::Duration;
+    use std::sync::{Barrier, Mutex};
 
     const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -168,7 +216,7 @@ mod tests {
     #[test]
     fn an_error_reaches_everyone_who_waits() {
         let lookup = |_: &str| Err(io::Error::new(io::ErrorKind::NotFound, "no such name"));
-        let resolver = Resolver::with_lookup(lookup).unwrap();
+        let resolver = Resolver::with_lookup(lookup, STACK_BYTES).unwrap();
         let answers = ask(&resolver, &["a", "a", "b"]);
         for _ in 0..3 {
             let (_, answer) = answers.recv_timeout(DEADLINE).unwrap();
@@ -185,7 +233,7 @@ mod tests {
             }
             Ok(vec![address(1)])
         };
-        let resolver = Resolver::with_lookup(lookup).unwrap();
+        let resolver = Resolver::with_lookup(lookup, STACK_BYTES).unwrap();
         let answers = ask(&resolver, &["hangs", "answers"]);
         assert_eq!(answers.recv_timeout(DEADLINE).unwrap().0, 1);
         drop(resolver);
@@ -204,7 +252,7 @@ mod tests {
             *lookups += 1;
             Ok(vec![address(*lookups)])
         };
-        let resolver = Resolver::with_lookup(lookup).unwrap();
+        let resolver = Resolver::with_lookup(lookup, STACK_BYTES).unwrap();
         let answers = ask(&resolver, &["name", "name", "name"]);
         RELEASE.wait();
         for _ in 0..3 {
@@ -214,33 +262,5 @@ mod tests {
         let answers = ask(&resolver, &["name"]);
         RELEASE.wait();
         assert_eq!(answers.recv_timeout(DEADLINE).unwrap().1.unwrap(), [address(2)]);
-    }
-
-    #[test]
-    fn one_more_than_may_run_at_once_waits_its_turn() {
-        static STARTED: LazyLock<(Sender<()>, Mutex<Receiver<()>>)> = LazyLock::new(|| {
-            let (sender, receiver) = mpsc::channel();
-            (sender, Mutex::new(receiver))
-        });
-        static RELEASE: Barrier = Barrier::new(MAX_LOOKUPS + 1);
-        let lookup = |name: &str| {
-            STARTED.0.send(()).unwrap();
-            if name != "last" {
-                RELEASE.wait();
-            }
-            Ok(vec![address(1)])
-        };
-        let resolver = Resolver::with_lookup(lookup).unwrap();
-        let names: Vec<String> = (0..MAX_LOOKUPS).map(|i| format!("name{i}")).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).chain(["last"]).collect();
-        let answers = ask(&resolver, &names);
-        let started = STARTED.1.lock().unwrap();
-        for _ in 0..MAX_LOOKUPS {
-            started.recv_timeout(DEADLINE).unwrap();
-        }
-        assert!(started.try_recv().is_err(), "the last name is looked up before its turn");
-        RELEASE.wait();
-        started.recv_timeout(DEADLINE).unwrap();
-        assert_eq!(answers.iter().take(MAX_LOOKUPS + 1).count(), MAX_LOOKUPS + 1);
     }
 }

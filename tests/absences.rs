@@ -59,8 +59,8 @@ fn mio_is_named_in_net_alone() {
 }
 
 #[test]
-fn the_clock_is_read_in_net_and_the_output_alone() {
-    only_in("Instant", &["net.rs", "output.rs"]);
+fn the_clock_is_read_in_net_the_resolver_and_the_output_alone() {
+    only_in("Instant", &["net.rs", "output.rs", "resolver.rs"]);
     only_in("SystemTime", &[]);
 }
 
@@ -100,6 +100,7 @@ fn the_pure_rooms_know_no_thread_and_no_atomic() {
         "output/buffer.rs",
         "output/drain.rs",
         "output/pacing.rs",
+        "lookups.rs",
     ];
     for (name, code) in rooms().into_iter().filter(|(name, _)| pure.contains(&name.as_str())) {
         for word in ["thread::", "sync::", "fs::", "env::", "TcpStream", "SysRng", "ThreadRng"] {
