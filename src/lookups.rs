@@ -321,6 +321,9 @@ mod tests {
         Never,
     }
 
+    /// By name and moment, how a lookup ends that starts then.
+    type KindAt = Box<dyn Fn(&str, u64) -> Kind>;
+
     /// Plays the owner: carries out the orders, in virtual time, and checks each.
     struct Bench {
         lookups: Lookups<usize>,
@@ -329,8 +332,7 @@ mod tests {
         threads: BTreeMap<usize, Option<String>>,
         /// When which thread returns.
         returns: BTreeSet<(u64, usize)>,
-        /// By name and moment, how a lookup ends that starts then.
-        kind: Box<dyn Fn(&str, u64) -> Kind>,
+        kind: KindAt,
         /// The names that are being looked up.
         looked_up: HashSet<String>,
         /// Whether the system refuses to start a thread, and when it last did.

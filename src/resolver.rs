@@ -45,15 +45,7 @@ impl Resolver {
 
     fn with_lookup(lookup: fn(&str) -> Answer, stack_bytes: usize) -> io::Result<Resolver> {
         let (inbox, messages) = mpsc::channel();
-        let desk = Desk {
-            lookup,
-            stack_bytes,
-            inbox: inbox.clone(),
-            lookups: Lookups::new(),
-            threads: HashMap::new(),
-            is_refused: false,
-            epoch: Instant::now(),
-        };
+        let desk = Desk::new(lookup, stack_bytes, inbox.clone());
         thread::Builder::new().name("resolver".into()).spawn(move || desk.serve(&messages))?;
         Ok(Resolver { inbox })
     }
@@ -92,6 +84,18 @@ struct Desk {
 }
 
 impl Desk {
+    fn new(lookup: fn(&str) -> Answer, stack_bytes: usize, inbox: Sender<Message>) -> Desk {
+        Desk {
+            lookup,
+            stack_bytes,
+            inbox,
+            lookups: Lookups::new(),
+            threads: HashMap::new(),
+            is_refused: false,
+            epoch: Instant::now(),
+        }
+    }
+
     fn serve(mut self, messages: &Receiver<Message>) {
         loop {
             match self.next_message(messages) {
@@ -187,6 +191,7 @@ fn system_lookup(name: &str) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc::RecvTimeoutError;
     use std::sync::{Barrier, Mutex};
 
     const DEADLINE: Duration = Duration::from_secs(60);
@@ -225,20 +230,23 @@ mod tests {
     }
 
     #[test]
-    fn a_hanging_name_holds_up_no_other_and_not_the_end() {
-        static RELEASE: Barrier = Barrier::new(2);
+    fn hanging_names_hold_up_no_other_and_not_the_end() {
+        const HANGING: usize = 20;
+        static RELEASE: Barrier = Barrier::new(HANGING + 1);
         let lookup = |name: &str| {
-            if name == "hangs" {
+            if name != "answers" {
                 RELEASE.wait();
             }
             Ok(vec![address(1)])
         };
         let resolver = Resolver::with_lookup(lookup, STACK_BYTES).unwrap();
-        let answers = ask(&resolver, &["hangs", "answers"]);
-        assert_eq!(answers.recv_timeout(DEADLINE).unwrap().0, 1);
+        let hanging: Vec<_> = (0..HANGING).map(|number| format!("hangs{number}")).collect();
+        let names: Vec<_> = hanging.iter().map(String::as_str).chain(["answers"]).collect();
+        let answers = ask(&resolver, &names);
+        assert_eq!(answers.recv_timeout(DEADLINE).unwrap().0, HANGING);
         drop(resolver);
-        // With the resolver gone, nobody can answer the other one any more.
-        assert!(answers.recv_timeout(DEADLINE).is_err());
+        // With the resolver gone, nobody can answer the others any more.
+        assert_eq!(answers.recv_timeout(DEADLINE).unwrap_err(), RecvTimeoutError::Disconnected);
         RELEASE.wait();
     }
 
@@ -262,5 +270,84 @@ mod tests {
         let answers = ask(&resolver, &["name"]);
         RELEASE.wait();
         assert_eq!(answers.recv_timeout(DEADLINE).unwrap().1.unwrap(), [address(2)]);
+    }
+
+    /// The name of the thread that this runs on, as an error.
+    fn tell_thread(_: &str) -> Answer {
+        Err(io::Error::other(thread::current().name().unwrap_or("unnamed")))
+    }
+
+    #[test]
+    fn threads_have_names_and_serve_one_name_after_another() {
+        let resolver = Resolver::with_lookup(tell_thread, STACK_BYTES).unwrap();
+        for name in ["a", "b", "a"] {
+            let (_, answer) = ask(&resolver, &[name]).recv_timeout(DEADLINE).unwrap();
+            assert_eq!(answer.unwrap_err().to_string(), "lookup-0");
+        }
+    }
+
+    #[test]
+    fn without_any_thread_all_who_wait_get_an_error_that_says_so() {
+        // No system has room for such a stack.
+        let resolver = Resolver::with_lookup(tell_thread, usize::MAX / 4).unwrap();
+        let answers = ask(&resolver, &["a", "b"]);
+        for _ in 0..2 {
+            let error = answers.recv_timeout(DEADLINE).unwrap().1.unwrap_err().to_string();
+            assert!(error.starts_with("the system grants no thread to look it up"), "{error}");
+        }
+    }
+
+    /// Tells a channel when its thread ends.
+    struct Ending(Sender<()>);
+
+    impl Drop for Ending {
+        fn drop(&mut self) {
+            _ = self.0.send(());
+        }
+    }
+
+    /// A desk all of whose threads have looked a name up and wait for the next, and what tells of each
+    /// that ends.
+    fn desk(threads: usize) -> (Desk, Receiver<()>) {
+        static ENDED: Mutex<Option<Sender<()>>> = Mutex::new(None);
+        thread_local! {
+            static ENDING: Ending = Ending(ENDED.lock().unwrap().clone().unwrap());
+        }
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _guard = ONE_AT_A_TIME.lock();
+        let (ended, endings) = mpsc::channel();
+        *ENDED.lock().unwrap() = Some(ended);
+        let (inbox, messages) = mpsc::channel();
+        let lookup = |_: &str| {
+            ENDING.with(|_| ());
+            Ok(vec![])
+        };
+        let mut desk = Desk::new(lookup, STACK_BYTES, inbox);
+        for thread in 0..threads {
+            desk.carry_out(Order::Start { thread, name: "name".into() });
+        }
+        for _ in 0..threads {
+            assert!(matches!(messages.recv_timeout(DEADLINE), Ok(Message::Found { .. })));
+        }
+        *ENDED.lock().unwrap() = None;
+        (desk, endings)
+    }
+
+    #[test]
+    fn a_thread_ends_when_it_is_told_to() {
+        let (mut desk, endings) = desk(2);
+        desk.carry_out(Order::End { thread: 0 });
+        endings.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(desk.threads.len(), 1);
+        assert!(endings.try_recv().is_err(), "the other one waits for a name");
+    }
+
+    #[test]
+    fn idle_threads_end_with_the_resolver() {
+        let (desk, endings) = desk(3);
+        drop(desk);
+        for _ in 0..3 {
+            endings.recv_timeout(DEADLINE).unwrap();
+        }
     }
 }

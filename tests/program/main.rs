@@ -11,6 +11,7 @@ mod failure;
 mod flow;
 mod lines;
 mod messages;
+mod names;
 mod slices;
 mod stdout;
 #[cfg(target_os = "linux")]
