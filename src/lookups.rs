@@ -99,7 +99,7 @@ pub(crate) struct Lookups<W> {
     idle: VecDeque<Idle>,
     /// By lane, the lookups under way. Invariant: the sum is at most `MOST[0]`.
     running: [usize; LANES],
-    /// Present only while a name waits because no thread is idle.
+    /// Present only while a name waits because no idle thread is free for it.
     growth: Option<Growth>,
     /// No thread is started before, since the system has refused one.
     refused_until_ms: u64,
@@ -204,7 +204,9 @@ impl<W> Lookups<W> {
             self.growth = None;
             return self.end_idle(now_ms);
         };
-        if let Some(Idle { thread, .. }) = self.idle.pop_back() {
+        if self.idle.len() > self.spare(lane)
+            && let Some(Idle { thread, .. }) = self.idle.pop_back()
+        {
             let running = self.take(lane, now_ms);
             let name = running.name.clone();
             self.threads[thread] = Some(running);
@@ -224,6 +226,15 @@ impl<W> Lookups<W> {
         (self.running.iter().sum::<usize>() < MOST[lane as usize]).then_some(lane)
     }
 
+    /// The idle threads that a name of `lane` leaves to others. Where the system refuses threads long before
+    /// there are `MOST` of them, these are what a prompt name finds beside those that hang.
+    fn spare(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Prompt | Lane::New => 0,
+            Lane::Slow => FEW.min(self.threads.len() / 2),
+        }
+    }
+
     /// Takes the first name of a lane that is not empty.
     fn take(&mut self, lane: Lane, now_ms: u64) -> Running {
         self.running[lane as usize] += 1;
@@ -231,7 +242,7 @@ impl<W> Lookups<W> {
         Running { name, lane, since_ms: now_ms }
     }
 
-    /// Whether a thread may be started for the first name of `lane`, for lack of an idle one.
+    /// Whether a thread may be started for the first name of `lane`, as no idle one is free for it.
     fn may_start(&mut self, lane: Lane, now_ms: u64) -> bool {
         let due_ms = now_ms + STEP_MS;
         let first = Growth { due_ms, returned: 0, returned_before: None, granted: 0 };
@@ -335,8 +346,9 @@ mod tests {
         kind: KindAt,
         /// The names that are being looked up.
         looked_up: HashSet<String>,
-        /// Whether the system refuses to start a thread, and when it last did.
-        refuses: bool,
+        /// The system refuses to start more threads than these.
+        limit: usize,
+        /// When it last did.
         refused_ms: Option<u64>,
         /// When which name was started.
         started: Vec<(u64, String)>,
@@ -354,7 +366,7 @@ mod tests {
                 returns: BTreeSet::new(),
                 kind: Box::new(kind),
                 looked_up: HashSet::new(),
-                refuses: false,
+                limit: usize::MAX,
                 refused_ms: None,
                 started: Vec::new(),
                 answers: Vec::new(),
@@ -378,7 +390,7 @@ mod tests {
         fn carry_out_orders(&mut self) {
             while let Some(order) = self.lookups.next_order(self.now_ms) {
                 match order {
-                    Order::Start { thread, name } if self.refuses => {
+                    Order::Start { thread, name } if self.threads.len() >= self.limit => {
                         assert!(!self.threads.contains_key(&thread), "{thread} is there: {name}");
                         self.refused_ms = Some(self.now_ms);
                         let waiters = self.lookups.refused(thread, self.now_ms);
@@ -570,11 +582,11 @@ mod tests {
         bench.ask_all(["good1", "late1"]);
         bench.run_until(5000);
         bench.ask_all(numbered("never", 2));
-        bench.refuses = true;
+        bench.limit = 0;
         bench.ask_all(["late1", "far", "good1"]);
         // Two threads hang and no other is to be had.
         assert_eq!(bench.busy(), 2);
-        bench.refuses = false;
+        bench.limit = usize::MAX;
         bench.run_until(5000 + REFUSED_MS);
         let names: Vec<_> = bench.started[4..].iter().map(|(_, name)| name.as_str()).collect();
         assert_eq!(names, ["good1", "far", "late1"]);
@@ -645,13 +657,13 @@ mod tests {
     #[test]
     fn a_refused_thread_is_an_error_only_if_there_is_none_at_all() {
         let mut bench = Bench::new(by_prefix);
-        bench.refuses = true;
+        bench.limit = 0;
         bench.ask("good");
         bench.ask("good");
         assert_eq!(bench.answers, [(0, 0, true), (0, 1, true)], "each ask is tried");
-        bench.refuses = false;
+        bench.limit = usize::MAX;
         bench.ask("hung");
-        bench.refuses = true;
+        bench.limit = 0;
         bench.ask_all(["good1", "good2", "good3"]);
         assert_eq!(bench.answers.len(), 2, "they wait for the one thread");
         bench.run_out();
@@ -666,14 +678,43 @@ mod tests {
     fn the_system_is_asked_for_a_thread_again_a_second_after_it_has_refused_one() {
         let mut bench = Bench::new(by_prefix);
         bench.ask("never");
-        bench.refuses = true;
+        bench.limit = 0;
         bench.ask("good1");
         bench.ask("good2");
-        bench.refuses = false;
+        bench.limit = usize::MAX;
         bench.run_until(REFUSED_MS - 1);
         assert_eq!(bench.answers, []);
         bench.run_until(REFUSED_MS + 1);
         assert_eq!(bench.answers.len(), 2);
+    }
+
+    #[test]
+    fn names_that_hang_leave_some_threads_where_the_system_grants_few() {
+        let mut bench = Bench::new(by_prefix);
+        bench.ask_all(numbered("hung", 20));
+        bench.ask("good");
+        bench.run_until(60_000);
+        bench.limit = 8;
+        for seconds in 60..200 {
+            bench.run_until(seconds * 1000);
+            // They wait to be looked up without an end.
+            bench.ask_all(numbered("hung", 20));
+            bench.ask("good");
+            assert_eq!(bench.started_ms("good"), Some(seconds * 1000));
+        }
+        assert_eq!((bench.threads.len(), bench.busy()), (8, 8 - FEW + 1));
+    }
+
+    #[test]
+    fn a_single_thread_serves_names_of_all_lanes() {
+        let mut bench = Bench::new(by_prefix);
+        bench.limit = 1;
+        for second in 0..100 {
+            bench.run_until(second * 1000);
+            bench.ask_all(["late1", "late2", "good"]);
+        }
+        bench.run_out();
+        assert_eq!((bench.threads.len(), bench.answers.len()), (1, 300));
     }
 
     /// Within this time each name that is not slow is started, whatever hangs, while its lane may have
@@ -685,7 +726,7 @@ mod tests {
     const SIM_MS: u64 = 90_000;
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
         #[test]
         fn whatever_hangs_each_ask_is_answered_once_and_in_time(seed: u64) {
@@ -762,9 +803,12 @@ mod tests {
 
         fn ask(&mut self) {
             // Refusals come in series.
-            let odds = if self.bench.refuses { 10 } else { 500 };
-            if self.rng.random_range(0..odds) == 0 {
-                self.bench.refuses = !self.bench.refuses;
+            if self.bench.limit < usize::MAX {
+                if self.rng.random_range(0..20) == 0 {
+                    self.bench.limit = usize::MAX;
+                }
+            } else if self.rng.random_range(0..500) == 0 {
+                self.bench.limit = self.rng.random_range(0..SIM_NAMES);
             }
             let number = self.rng.random_range(0..self.names);
             let name = number.to_string();

@@ -160,14 +160,16 @@ impl Desk {
 
     fn refused(&mut self, thread: usize, error: &io::Error) {
         let waiting = self.lookups.refused(thread, self.now_ms());
-        let text = format!("the system grants no thread to look it up (see ulimit -u): {error}");
+        let text = format!(
+            "the system grants no thread to look it up, raise its limit (ulimit -u): {error}"
+        );
         deliver(waiting, &Err(io::Error::new(error.kind(), text)));
         let threads = self.lookups.threads();
         // One line for each series of refusals. Without any thread, each error that was delivered is one.
         if threads > 0 && !std::mem::replace(&mut self.is_refused, true) {
             warn!(
-                "The system grants no more than {threads} threads to look up names \
-                 (see ulimit -u): {error}"
+                "The system refuses another thread to look up names beside {threads}, \
+                 raise its limit (ulimit -u): {error}"
             );
         }
     }
