@@ -8,9 +8,10 @@
 //! - **Lanes.** A name waits in one of three lanes, by how its last lookup went: [`Lane`]. A lane is
 //!   served only while those before it are empty, and the later lanes leave some threads to the earlier.
 //! - **Growth.** [`FEW`] threads start at once. More start only while names wait, in steps: every
-//!   [`STEP_MS`] the lookups under way may double, up to [`MANY`] beside those that hang. A burst of names
-//!   that are answered promptly is served by few threads, and so is no burst for the name server either.
-//!   When nearly all lookups hang, a queue behind them gets all threads in eight steps.
+//!   [`STEP_MS`] the lookups under way may double, up to [`MANY`] beside those that hang, and as long as
+//!   that makes more of them return. A burst of names that are answered promptly is served by few threads,
+//!   and so is no burst for the name server either. When nearly all lookups hang, a queue behind them
+//!   gets all threads in eight steps.
 //! - **Shrinking.** A thread that was idle for [`IDLE_MS`] ends, except for the last [`FEW`]. Those wait
 //!   without a deadline.
 //! - **Sharing.** A name is never looked up twice at once: whoever asks meanwhile gets the same answer.
@@ -122,6 +123,7 @@ struct Idle {
     since_ms: u64,
 }
 
+/// The growth of the pool while names wait.
 #[derive(Debug)]
 struct Growth {
     /// When the next step is due.
@@ -130,6 +132,10 @@ struct Growth {
     returned: usize,
     /// Those of the step before, if there was one.
     returned_before: Option<usize>,
+    /// The lookups that may be under way beside those that hang. Invariant: at most `MANY`.
+    live: usize,
+    /// The lookups that had returned when `live` grew last.
+    returned_at_growth: usize,
     /// The threads that may still be started in this step.
     granted: usize,
 }
@@ -247,9 +253,7 @@ impl<W> Lookups<W> {
 
     /// Whether a thread may be started for the first name of `lane`, as no idle one is free for it.
     fn may_start(&mut self, lane: Lane, now_ms: u64) -> bool {
-        let due_ms = now_ms + STEP_MS;
-        let first = Growth { due_ms, returned: 0, returned_before: None, granted: 0 };
-        let growth = self.growth.get_or_insert(first);
+        let growth = self.growth.get_or_insert_with(|| Growth::new(now_ms));
         if now_ms < self.refused_until_ms {
             growth.due_ms = growth.due_ms.max(self.refused_until_ms);
             return false;
@@ -260,12 +264,8 @@ impl<W> Lookups<W> {
             return true;
         }
         if growth.due_ms <= now_ms {
-            let returned = growth.returned + growth.returned_before.unwrap_or(growth.returned);
-            let hanging = hanging(&self.threads, now_ms);
-            let waiting = self.queues[lane as usize].len();
-            let granted = threads_to_add(waiting, returned, hanging, width).min(waiting);
-            let returned_before = Some(growth.returned);
-            *growth = Growth { due_ms, returned: 0, returned_before, granted };
+            let hanging = hanging(&self.threads, lane, now_ms);
+            growth.step(self.queues[lane as usize].len(), width, hanging, now_ms);
         }
         let is_granted = growth.granted > 0;
         growth.granted = growth.granted.saturating_sub(1);
@@ -280,9 +280,10 @@ impl<W> Lookups<W> {
     }
 }
 
-/// How many lookups have been under way for as long as a slow one.
-fn hanging(threads: &Slab<Option<Running>>, now_ms: u64) -> usize {
+/// How many lookups of `lane` and those before it have been under way for as long as a slow one.
+fn hanging(threads: &Slab<Option<Running>>, lane: Lane, now_ms: u64) -> usize {
     let running = threads.iter().filter_map(|(_, thread)| thread.as_ref());
+    let running = running.filter(|running| running.lane as usize <= lane as usize);
     running.filter(|running| is_slow(running.since_ms, now_ms)).count()
 }
 
@@ -290,18 +291,45 @@ fn is_slow(since_ms: u64, now_ms: u64) -> bool {
     now_ms.saturating_sub(since_ms) >= SLOW_MS
 }
 
-/// How many more threads than the `width` that look names up are started for the `waiting` ones.
-///
-/// `returned` is how many lookups have come back during two steps. Lookups that were started together
-/// return together, and none in the step between: one step tells too little.
-fn threads_to_add(waiting: usize, returned: usize, hanging: usize, width: usize) -> usize {
-    if returned * STEPS_TO_CLEAR >= 2 * waiting {
-        0
-    } else if returned < width / NEARLY_ALL {
-        width
-    } else {
-        // Lookups that are slow because all processors are busy with them would only become slower.
-        (MANY + hanging).saturating_sub(width).min(width)
+impl Growth {
+    fn new(now_ms: u64) -> Growth {
+        Growth {
+            due_ms: now_ms + STEP_MS,
+            returned: 0,
+            returned_before: None,
+            live: FEW,
+            returned_at_growth: 0,
+            granted: 0,
+        }
+    }
+
+    /// Grants threads for the `waiting` names, beside `width` lookups of which some are `hanging`.
+    fn step(&mut self, waiting: usize, width: usize, hanging: usize, now_ms: u64) {
+        // Lookups that were started together return together, and none in the step between. So one
+        // step tells too little.
+        let returned = self.returned + self.returned_before.unwrap_or(self.returned);
+        let is_cleared_soon = returned * STEPS_TO_CLEAR >= 2 * waiting;
+        let wanted = if is_cleared_soon { 0 } else { self.grow(returned, width, hanging) };
+        self.granted = wanted.min(waiting);
+        self.due_ms = now_ms + STEP_MS;
+        self.returned_before = Some(self.returned);
+        self.returned = 0;
+    }
+
+    fn grow(&mut self, returned: usize, width: usize, hanging: usize) -> usize {
+        if returned < (width / NEARLY_ALL).max(1) {
+            // They hang, or the name server is so far away that none has returned yet.
+            self.live = self.live.max(2 * width).min(MANY);
+            self.returned_at_growth = returned;
+            return width;
+        }
+        // Where all processors are busy with lookups, more threads make no more of them return. Where
+        // one in eight hangs, that is not the reason for which few return.
+        if 2 * returned >= 3 * self.returned_at_growth || 8 * hanging >= width {
+            self.live = (2 * self.live).min(MANY);
+            self.returned_at_growth = returned;
+        }
+        (self.live + hanging).saturating_sub(width)
     }
 }
 
@@ -546,7 +574,7 @@ mod tests {
         bench.ask_all(numbered("name", 10_000));
         bench.run_until(60_000);
         assert_eq!(bench.answers.len(), 10_000);
-        assert!(bench.most <= MANY, "{}", bench.most);
+        assert!(bench.most <= 2 * FEW, "{}", bench.most);
     }
 
     #[test]
@@ -772,7 +800,7 @@ mod tests {
     /// Within this time each name that is not slow is started, whatever hangs, while its lane may have
     /// more threads and the system grants them. Most are started within a second; it takes longest when
     /// of 2,000 names many hang and many are merely slow.
-    const START_BOUND_MS: u64 = 80 * STEP_MS;
+    const START_BOUND_MS: u64 = 120 * STEP_MS;
 
     const SIM_NAMES: usize = 2000;
     const SIM_MS: u64 = 90_000;
