@@ -57,7 +57,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let config = Config::builder().servers(servers).parallelism(2).build()?;
     let signals = CaughtSignals::catch()?;
     let job = Job::start(config, Stdout::open()?)?;
-    signals.stop(job.stop_handle())?;
+    signals.stop(job.stop_handle());
 
     let (job_ended, ending) = mpsc::channel();
     let stop = job.stop_handle();

@@ -577,8 +577,10 @@ A duration D is one or more numbers, each with its unit, ms, s, m, h or d:
 ";
 
 const ENDING: &str = "\
-SIGINT and SIGTERM end it once what was read is printed; a second one ends it
-at once.
+SIGINT, SIGTERM and SIGHUP end it once what was read is printed. A second one,
+0.5 s or more after the first, ends it at once; sooner ones are repeats, as
+timeout sends them. SIGUSR1 and SIGUSR2 are ignored, and so is what was ignored
+at the start, as under nohup.
 
 Exit status:
   0        ended by a signal or because stdout was closed, or --once went well

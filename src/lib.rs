@@ -61,7 +61,8 @@
 //! | [`Job`] | the threads: start, stop, totals |
 #![cfg_attr(feature = "cli", doc = "| [`cli`] | arguments to a `Config`, and the help |")]
 #![cfg_attr(feature = "cli", doc = "| `cli::nearest` | the flags that a mistyped one may mean |")]
-#![cfg_attr(feature = "cli", doc = "| [`signals`] | SIGINT and SIGTERM to a stop |")]
+#![cfg_attr(feature = "cli", doc = "| `stopping` | what a signal means, given its time |")]
+#![cfg_attr(feature = "cli", doc = "| [`signals`] | SIGINT, SIGTERM and SIGHUP to a stop |")]
 #![cfg_attr(
     feature = "cli",
     doc = "| [`stdout`] | standard output, unbuffered and watched for its reader |"
@@ -103,8 +104,8 @@ pub mod format;
 pub mod line;
 pub mod link;
 mod log_limit;
-mod net;
 mod lookups;
+mod net;
 pub mod number;
 mod outage;
 mod output;
@@ -117,6 +118,8 @@ mod server;
 pub mod signals;
 #[cfg(feature = "cli")]
 pub mod stdout;
+#[cfg(feature = "cli")]
+mod stopping;
 pub mod wheel;
 pub mod worker;
 

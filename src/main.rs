@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use log::{LevelFilter, debug, error, info};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tcpcore::cli::{self, Command};
-use tcpcore::signals::CaughtSignals;
+use tcpcore::signals::{self, CaughtSignals};
 use tcpcore::stdout::Stdout;
 use tcpcore::{Config, Ending, Job};
 
@@ -17,6 +17,11 @@ use tcpcore::{Config, Ending, Job};
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    // Before anything is written, be it the help or the log.
+    if let Err(error) = signals::survive_sigxfsz() {
+        complain(&format_args!("tcpcore: cannot handle SIGXFSZ: {error}"));
+        return ExitCode::FAILURE;
+    }
     match cli::parse(env::args_os().skip(1)) {
         Ok(Command::Run { config, log_level }) => {
             init_logger(log_level);
@@ -48,9 +53,11 @@ fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
     let (stdout, job) = open_stdout()
         .and_then(|stdout| Ok((stdout.clone(), Job::start(config, stdout)?)))
         .map_err(|error| format!("starting failed: {error}"))?;
-    signals.stop(job.stop_handle())?;
+    signals.stop(job.stop_handle());
     stdout.stop_when_closed(job.stop_handle())?;
-    let report = job.wait().inspect_err(|error| info!("Totals: {}", error.totals()))?;
+    let result = job.wait();
+    signals.wait_logged();
+    let report = result.inspect_err(|error| info!("Totals: {}", error.totals()))?;
     match report.ending {
         Ending::OutputClosed => info!("stdout was closed by its reader"),
         _ => info!("Totals: {}", report.totals),

@@ -1,132 +1,71 @@
-//! Ending.
+//! Ending by other things than a signal.
 
-use std::process::{Child, ChildStdout, Stdio};
-use std::sync::mpsc;
-use std::thread;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::common::{DEADLINE, Pid, Program, Server, Signal};
-use crate::flow::send_until_held_back;
-use crate::{AT_ONCE, Down, Totals, addresses, lines_of, start, tcpcore};
+use crate::common::{Program, Server};
+use crate::{Down, Totals, addresses, by_shell, start, tcpcore};
 
-fn assert_ends_well(signal: Signal) {
-    let servers = [Server::bind(), Server::bind()];
-    let down = Down::new();
-    let mut all = addresses(&servers);
-    all.push(down.address);
-    let mut program = start(&format!("-p 2 {AT_ONCE}"), all);
-    let mut peers = [servers[0].accept(), servers[1].accept()];
-    for peer in &mut peers {
-        peer.send("6\n7\n12\n1");
-        assert_eq!(program.next_line().as_deref(), Some("6"));
-        assert_eq!(program.next_line().as_deref(), Some("12"));
-    }
-    program.signal(signal);
-    assert_eq!(program.wait_exit().code(), Some(0));
-    assert_eq!(program.next_line(), None);
-    let totals = Totals::of(&program);
-    assert_eq!((totals.get("servers"), totals.get("connects")), (3, 2));
-    assert_eq!((totals.get("lines"), totals.get("bytes")), (6, 16));
-    assert_eq!((totals.get("cut"), totals.get("numbers printed")), (2, 4));
-    for peer in peers {
-        peer.wait_closed();
+/// A file of one test, removed at its end.
+struct TestFile(PathBuf);
+
+impl TestFile {
+    fn new(name: &str) -> TestFile {
+        TestFile(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
     }
 }
 
-#[test]
-fn sigint_ends_with_one_line_of_totals_and_status_0() {
-    assert_ends_well(Signal::INT);
-}
-
-#[test]
-fn sigterm_ends_with_one_line_of_totals_and_status_0() {
-    assert_ends_well(Signal::TERM);
-}
-
-#[test]
-fn a_signal_ends_a_program_that_was_never_connected() {
-    let down = Down::new();
-    let mut program = start("--initial-backoff 1h --max-backoff 1h", [&down]);
-    program.wait_for_log("Connection refused by");
-    assert_eq!(crate::stop(&mut program).get("failures"), 1);
-    assert_eq!(program.next_line(), None);
-}
-
-/// So many numbers are more than a pipe holds, and less than the ring.
-const NUMBERS: usize = 20_000;
-
-/// A program that has read [`NUMBERS`] numbers and cannot print them all, as nobody reads its stdout.
-fn stuck(server: &Server) -> (Program, ChildStdout) {
-    let (mut program, stdout) = Program::spawn_unread(&mut tcpcore("", [server.address()]));
-    let text: String = (0..NUMBERS).map(|index| format!("{}\n", index * 6)).collect();
-    server.accept().send(text + "x\n");
-    program.wait_for_log("Malformed line");
-    (program, stdout)
-}
-
-#[test]
-fn what_was_read_before_a_signal_is_printed_after_it() {
-    let server = Server::bind();
-    let (mut program, stdout) = stuck(&server);
-    program.signal(Signal::TERM);
-    program.wait_for_log("Stopping on SIGTERM");
-    assert!(lines_of(stdout).eq((0..NUMBERS).map(|index| (index * 6).to_string())));
-    assert_eq!(program.wait_exit().code(), Some(0));
-    assert_eq!(Totals::of(&program).get("numbers printed"), NUMBERS as u64);
-}
-
-fn assert_second_signal_ends_at_once(second: Signal, status: i32) {
-    let server = Server::bind();
-    let (mut program, _stdout) = stuck(&server);
-    program.signal(Signal::INT);
-    program.wait_for_log("Stopping on SIGINT");
-    program.signal(second);
-    assert_eq!(program.wait_exit().code(), Some(status));
-}
-
-#[test]
-fn a_second_sigint_ends_at_once_with_130_though_stdout_is_stuck() {
-    assert_second_signal_ends_at_once(Signal::INT, 130);
-}
-
-#[test]
-fn a_second_sigterm_ends_at_once_with_143_though_stdout_is_stuck() {
-    assert_second_signal_ends_at_once(Signal::TERM, 143);
-}
-
-#[test]
-fn a_second_signal_ends_at_once_though_nobody_reads_the_log_either() {
-    let server = Server::bind();
-    let (_unread, pipe) = std::io::pipe().unwrap();
-    let mut command = tcpcore("", [server.address()]);
-    command.stdin(Stdio::null()).stdout(pipe.try_clone().unwrap()).stderr(pipe);
-    let mut child = KilledOnDrop(command.spawn().unwrap());
-    send_until_held_back(&mut server.accept());
-    // Different ones, as two of a kind may arrive as one.
-    for signal in [Signal::INT, Signal::TERM] {
-        rustix::process::kill_process(Pid::from_child(&child.0), signal).unwrap();
-    }
-    let (status, exited) = mpsc::channel();
-    thread::scope(|scope| {
-        let pid = Pid::from_child(&child.0);
-        scope.spawn(move || status.send(child.0.wait().unwrap()));
-        let Ok(status) = exited.recv_timeout(DEADLINE) else {
-            _ = rustix::process::kill_process(pid, Signal::KILL);
-            panic!("two signals did not end the program");
-        };
-        // Sent at the same moment, either of them may be the second one.
-        assert!(matches!(status.code(), Some(130 | 143)), "{status}");
-    });
-}
-
-struct KilledOnDrop(Child);
-
-impl Drop for KilledOnDrop {
+impl Drop for TestFile {
     fn drop(&mut self) {
-        // Nothing is killed that has been waited for.
-        _ = self.0.kill();
-        _ = self.0.wait();
+        _ = fs::remove_file(&self.0);
     }
+}
+
+/// A limit of file sizes, as batch systems set it: the program is not killed by SIGXFSZ.
+#[test]
+fn a_file_at_its_limit_keeps_whole_lines_and_the_error_says_how_many_are_lost() {
+    const LINES: usize = 20_000;
+    for (index, traps) in ["", "trap '' XFSZ;"].into_iter().enumerate() {
+        let server = Server::bind();
+        let file = TestFile::new(&format!("limited-{index}"));
+        fs::write(&file.0, "0\n").unwrap();
+        // In units of 512 or of 1024 bytes. The appended file has no place for all, at any rate.
+        let prepare = format!("ulimit -c 0; ulimit -f 8; {traps} >> '{}'", file.0.display());
+        let program = tcpcore("-d 1 --once", [server.address()]);
+        let mut program = Program::spawn(&mut by_shell(&prepare, &program));
+        let mut peer = server.accept();
+        peer.send("123456\n".repeat(LINES));
+        peer.close();
+        assert_eq!(program.wait_exit().code(), Some(1), "{:?}", program.log());
+        let text = fs::read_to_string(&file.0).unwrap();
+        assert!((4000..=8192).contains(&text.len()), "{} bytes", text.len());
+        let lines = text.strip_prefix("0\n").unwrap().split_inclusive('\n');
+        let written = lines.inspect(|line| assert_eq!(*line, "123456\n")).count();
+        let totals = Totals::of(&program);
+        assert_eq!(totals.get("numbers printed"), written as u64);
+        let lost = totals.get("lines") - written as u64;
+        let errors: Vec<_> = program.log().iter().filter(|line| line.contains(" ERROR")).collect();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].contains("File too large"), "{errors:?}");
+        let expected = format!("; {lost} numbers were read and not printed");
+        assert!(errors[0].ends_with(&expected), "{errors:?}, {expected}");
+    }
+}
+
+#[test]
+fn a_log_file_at_its_limit_ends_nothing() {
+    let (server, file) = (Server::bind(), TestFile::new("limited-log"));
+    let prepare = format!("ulimit -c 0; ulimit -f 0; 2> '{}'", file.0.display());
+    let program = tcpcore("-vv --once", [server.address()]);
+    let mut program = Program::spawn(&mut by_shell(&prepare, &program));
+    let mut peer = server.accept();
+    peer.send("6\nx\n12\n");
+    peer.close();
+    assert_eq!(program.remaining_lines(), ["6", "12"]);
+    assert_eq!(program.wait_exit().code(), Some(0));
+    assert_eq!(fs::read_to_string(&file.0).unwrap(), "");
 }
 
 #[test]

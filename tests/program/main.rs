@@ -12,6 +12,7 @@ mod flow;
 mod lines;
 mod messages;
 mod names;
+mod signals;
 mod slices;
 mod stdout;
 #[cfg(target_os = "linux")]
@@ -43,6 +44,14 @@ fn tcpcore(flags: &str, servers: impl IntoIterator<Item = impl Display>) -> Comm
 
 fn start(flags: &str, servers: impl IntoIterator<Item = impl Display>) -> Program {
     Program::spawn(&mut tcpcore(flags, servers))
+}
+
+/// A program that a shell becomes after `prepare`, which may end in a redirection of the program's output.
+fn by_shell(prepare: &str, program: &Command) -> Command {
+    let mut shell = Program::command("sh");
+    shell.arg("-c").arg(format!("{prepare} exec \"$0\" \"$@\""));
+    shell.arg(program.get_program()).args(program.get_args());
+    shell
 }
 
 fn addresses(servers: &[Server]) -> Vec<SocketAddr> {
