@@ -58,6 +58,7 @@ impl Program {
 
     /// Leaves stdout to the test, which may read it slowly, in part or not at all.
     pub(crate) fn spawn_unread(command: &mut Command) -> (Program, ChildStdout) {
+        let mut command = with_default_signals(command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -172,6 +173,39 @@ impl Drop for Program {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The same command, without the signals that whoever runs the tests ignores, as `nohup` and a script's
+/// background jobs do. The program would ignore them, too, and outlive a test that sends them.
+pub(crate) fn with_default_signals(command: &Command) -> Command {
+    let mut wrapped = Command::new(command.get_program());
+    if !ignored_signals().is_empty() {
+        wrapped = Command::new("env");
+        wrapped.arg(format!("--default-signal={}", ignored_signals().join(",")));
+        wrapped.arg(command.get_program());
+    }
+    wrapped.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    assert_eq!(command.get_current_dir(), None, "not handed on");
+    wrapped
+}
+
+/// The signals with a meaning to the program that this process ignores, on Linux, which tells.
+fn ignored_signals() -> Vec<String> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.map_or(0, |mask| u128::from_str_radix(mask.trim(), 16).expect("a mask"));
+    [Signal::HUP, Signal::INT, Signal::TERM, Signal::USR1, Signal::USR2]
+        .map(Signal::as_raw)
+        .into_iter()
+        .filter(|signal| mask >> (signal - 1) & 1 == 1)
+        .map(|signal| signal.to_string())
+        .collect()
 }
 
 /// The lines of one of a program's pipes.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{kill_process, kill_process_group};
 
-use crate::common::{DEADLINE, Pid, Program, Server, Signal};
+use crate::common::{DEADLINE, Pid, Program, Server, Signal, with_default_signals};
 use crate::flow::send_until_held_back;
 use crate::{AT_ONCE, Down, Totals, addresses, by_shell, lines_of, start, tcpcore};
 
@@ -174,7 +174,7 @@ fn a_second_sighup_after_500_ms_ends_at_once_with_129_though_stdout_is_stuck() {
 fn a_second_signal_ends_at_once_though_nobody_reads_the_log_either() {
     let server = Server::bind();
     let (_unread, pipe) = std::io::pipe().unwrap();
-    let mut command = tcpcore("", [server.address()]);
+    let mut command = with_default_signals(&tcpcore("", [server.address()]));
     command.stdin(Stdio::null()).stdout(pipe.try_clone().unwrap()).stderr(pipe);
     let mut child = KilledOnDrop(command.spawn().unwrap());
     let mut peer = server.accept();
