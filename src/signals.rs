@@ -47,8 +47,8 @@ pub struct CaughtSignals(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     job: OnceLock<StopHandle>,
-    /// Set by the first to come of the job and the signal, so that the second one stops the job.
-    has_one_come: AtomicBool,
+    /// Set by the first of two events, the job's start and the signal, so that the second stops the job.
+    has_one_arrived: AtomicBool,
     /// The first signal, set before the job is stopped.
     signal: OnceLock<i32>,
     is_logged: OnceLock<()>,
@@ -76,12 +76,12 @@ impl CaughtSignals {
     /// Only the first job that is named is stopped.
     pub fn stop(&self, job: StopHandle) {
         if self.0.job.set(job).is_ok() {
-            self.0.come();
+            self.0.arrive();
         }
     }
 
-    /// If a signal has stopped the job, returns once the log says so: a process that ends earlier may lose
-    /// that line.
+    /// Returns once the log says that a signal has stopped the job, if one has. A process that ends
+    /// earlier may lose that line.
     pub fn wait_logged(&self) {
         if self.0.signal.get().is_some() {
             self.0.is_logged.wait();
@@ -93,27 +93,36 @@ impl Shared {
     fn on_first_signal(self: &Arc<Self>, signal: i32) {
         let is_first = self.signal.set(signal).is_ok();
         debug_assert!(is_first, "there is one first signal");
-        self.come();
-        let shared = Arc::clone(self);
+        self.arrive();
+        let logged = Logged(Arc::clone(self));
         let log = move || {
             let name = low_level::signal_name(signal).unwrap_or("a signal");
             let window = REPEAT_WINDOW.as_secs_f64();
             info!("Stopping on {name}; a second signal after {window} s ends at once");
-            _ = shared.is_logged.set(());
+            drop(logged);
         };
-        // On a thread of its own, since a logger may block, and the second signal must be seen.
-        if thread::Builder::new().name("signals-log".into()).spawn(log).is_err() {
-            _ = self.is_logged.set(());
-        }
+        // On a thread of its own, since a logger may block, and the second signal must be seen. If the
+        // system grants no thread, the line is missing, and the job stops all the same.
+        _ = thread::Builder::new().name("signals-log".into()).spawn(log);
     }
 
-    /// Called once when the job is there and once when the signal is; the later call stops the job.
-    fn come(&self) {
-        if self.has_one_come.swap(true, AcqRel)
+    /// Called once when the job is known and once when the signal is; the later call stops the job.
+    fn arrive(&self) {
+        if self.has_one_arrived.swap(true, AcqRel)
             && let Some(job) = self.job.get()
         {
             job.stop();
         }
+    }
+}
+
+/// Sets [`Shared::is_logged`] when dropped: by the thread that logs, even if its logger panics, or with
+/// the thread that was not granted.
+struct Logged(Arc<Shared>);
+
+impl Drop for Logged {
+    fn drop(&mut self) {
+        _ = self.0.is_logged.set(());
     }
 }
 
@@ -226,6 +235,18 @@ mod tests {
         let caught = caught();
         caught.0.on_first_signal(SIGHUP);
         caught.0.is_logged.wait();
+    }
+
+    #[test]
+    fn a_logger_that_panics_holds_nothing_up() {
+        let caught = caught();
+        let logged = Logged(Arc::clone(&caught.0));
+        let log = thread::spawn(move || {
+            let _logged = logged;
+            panic!("as a test wants it");
+        });
+        assert!(log.join().is_err());
+        assert!(caught.0.is_logged.get().is_some());
     }
 
     #[test]
