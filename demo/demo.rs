@@ -4,6 +4,7 @@
 mod feed;
 
 use std::error::Error;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -11,7 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use feed::{Feed, Misbehaviour, Settings};
-use log::{LevelFilter, error, info};
+use log::{error, info};
+use tcpcore::logging::{self, Options};
 use tcpcore::signals::CaughtSignals;
 use tcpcore::stdout::Stdout;
 use tcpcore::{Config, Job, Server};
@@ -30,18 +32,14 @@ const ONE_DOWN: Duration = Duration::from_secs(10);
 /// 7 seconds into this.
 const ALL_UP_AGAIN: Duration = Duration::from_secs(12);
 
-fn main() -> ExitCode {
-    // With the targets, which tell the servers' lines from those of the job.
-    env_logger::Builder::new()
-        .filter_level(LevelFilter::Info)
-        .parse_default_env()
-        .format_timestamp_millis()
-        .init();
+fn main() -> io::Result<ExitCode> {
+    // The targets tell the servers' lines from those of the job.
+    let _flushed_at_the_end = logging::init(Options { show_target: true, ..Options::default() })?;
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
             error!("{error}");
-            ExitCode::FAILURE
+            Ok(ExitCode::FAILURE)
         }
     }
 }

@@ -10,9 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use feed::{Feed, Misbehaviour, Settings};
-use log::{LevelFilter, info};
+use log::info;
 use rand::TryRng;
 use rand::rngs::SysRng;
+use tcpcore::logging;
 
 const HELP: &str = "\
 Listens on each PORT and sends every client a random number from 1 to 666 each second.
@@ -64,12 +65,10 @@ fn main() -> ExitCode {
         }
         Wish::Serve(arguments) => arguments,
     };
-    env_logger::Builder::new()
-        .filter_level(LevelFilter::Info)
-        .parse_default_env()
-        .format_timestamp_millis()
-        .format_target(false)
-        .init();
+    let _flushed_at_the_end = match logging::init(logging::Options::default()) {
+        Ok(log) => log,
+        Err(error) => return fail(1, &format!("cannot start the log: {error}")),
+    };
     match serve(&arguments) {
         Ok(never) => match never {},
         Err(message) => fail(1, &message),

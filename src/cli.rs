@@ -26,8 +26,8 @@ pub enum Command {
     Run {
         /// The job's settings.
         config: Config,
-        /// The level that `-q` and `-v` make, starting from info.
-        log_level: LevelFilter,
+        /// The level that `-q` and `-v` make, starting from info. `None` without any of them.
+        log_level: Option<LevelFilter>,
     },
     /// Print this, the help or the version, to stdout. It ends with a line feed.
     Print(String),
@@ -58,7 +58,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     let mut parser = Parser::from_args(args);
     let mut config = Config::builder();
     let mut servers = Vec::new();
-    let mut verbosity = 0;
+    let mut verbosity = None;
     let mut typed = TypedValues::default();
     let mut argument = OsString::new();
     loop {
@@ -86,7 +86,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
                 typed.0.push((setting, name, text));
             }
             Action::Switch(apply) => config = apply(config),
-            Action::Verbosity(step) => verbosity += step,
+            Action::Verbosity(step) => verbosity = Some(verbosity.unwrap_or(0) + step),
             Action::Print(text) => {
                 // Only for the error that it was given a value.
                 parser.next().map_err(unexpected_value)?;
@@ -95,7 +95,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         }
     }
     let config = config.servers(servers).build().map_err(|error| bad_setting(&error, &typed))?;
-    Ok(Command::Run { config, log_level: log_level(verbosity) })
+    Ok(Command::Run { config, log_level: verbosity.map(log_level) })
 }
 
 /// The values of flags that were read: which setting, the flag and the value as typed.
@@ -532,7 +532,7 @@ error. Off unless given.",
         brief: "Log less: warnings, errors, nothing",
         doc: "\
 Log less on stderr, by one level each time it is given: warn, error,
-off. The environment variable RUST_LOG wins over it.",
+off. The environment variable RUST_LOG has no effect then.",
         action: Action::Verbosity(-1),
     },
     Flag {
@@ -541,7 +541,8 @@ off. The environment variable RUST_LOG wins over it.",
         brief: "Log more: debug, trace",
         doc: "\
 Log more on stderr, by one level each time it is given: debug, trace.
-The default is info. The environment variable RUST_LOG wins over it.",
+The default is info. The environment variable RUST_LOG has no effect
+then.",
         action: Action::Verbosity(1),
     },
     Flag {
@@ -589,7 +590,8 @@ Exit status:
   128 + N  ended at once by a second signal, of number N
 
 Environment:
-  RUST_LOG  which log lines go to stderr, such as debug or tcpcore=trace
+  RUST_LOG  which log lines go to stderr, such as debug or tcpcore=trace,
+            unless -q or -v is given
 ";
 
 fn version() -> String {
@@ -647,7 +649,7 @@ mod tests {
     }
 
     /// What a valid line makes, with one server added to it.
-    fn run(args: &[&str]) -> (Config, LevelFilter) {
+    fn run(args: &[&str]) -> (Config, Option<LevelFilter>) {
         match parse_strs(&[args, &[SERVER]].concat()) {
             Ok(Command::Run { config, log_level }) => (config, log_level),
             other => panic!("{args:?}: {other:?}"),
@@ -940,10 +942,10 @@ mod tests {
             ("-vv", LevelFilter::Trace),
             ("-vvv", LevelFilter::Trace),
         ] {
-            assert_eq!(run(&[args]).1, level, "{args}");
+            assert_eq!(run(&[args]).1, Some(level), "{args}");
         }
-        assert_eq!(run(&[]).1, LevelFilter::Info);
-        assert_eq!(run(&["--quiet", "--verbose", "--quiet"]).1, LevelFilter::Warn);
+        assert_eq!(run(&[]).1, None, "RUST_LOG or the default decides");
+        assert_eq!(run(&["--quiet", "--verbose", "--quiet"]).1, Some(LevelFilter::Warn));
     }
 
     #[test]

@@ -50,9 +50,10 @@
 //! | [`link`] | one server: its state, its unfinished line, its counters |
 //! | [`fleet`] | one worker's links, timers and sockets, and which is read next |
 //! | [`worker`] | one worker's whole turn, over the [`Io`](worker::Io) that it needs |
-//! | [`ring`] | numbers from a worker to the printer, without locks, and the doorbell |
+//! | [`ring`] | numbers from a worker to the output, without locks, and the doorbell |
 //! | `net` | the `Io` of a worker: sockets, readiness, the clock |
-//! | `resolver` | names to addresses, off the loop |
+//! | `lookups` | which name is looked up next, and by how many threads |
+//! | `resolver` | names to addresses, off the loop: the threads |
 //! | [`format`](mod@format) | numbers to lines of text |
 //! | `output` | N rings to one output: the thread |
 //! | `output::drain` | what that thread does next |
@@ -61,19 +62,25 @@
 //! | [`Job`] | the threads: start, stop, totals |
 #![cfg_attr(feature = "cli", doc = "| [`cli`] | arguments to a `Config`, and the help |")]
 #![cfg_attr(feature = "cli", doc = "| `cli::nearest` | the flags that a mistyped one may mean |")]
+#![cfg_attr(
+    feature = "cli",
+    doc = "| [`logging`] | log records to stderr, never holding up a caller |"
+)]
+#![cfg_attr(feature = "cli", doc = "| `logging::filter` | which records are logged |")]
+#![cfg_attr(
+    feature = "cli",
+    doc = "| `logging::queue` | lines from all threads to the writing one |"
+)]
 #![cfg_attr(feature = "cli", doc = "| `stopping` | what a signal means, given its time |")]
 #![cfg_attr(feature = "cli", doc = "| [`signals`] | SIGINT, SIGTERM and SIGHUP to a stop |")]
+#![cfg_attr(feature = "cli", doc = "| [`stdout`] | standard output, watched for its reader |")]
 #![cfg_attr(
     feature = "cli",
-    doc = "| [`stdout`] | standard output, unbuffered and watched for its reader |"
-)]
-#![cfg_attr(
-    feature = "cli",
-    doc = "| `startup` | in the program: whether standard output was closed at its start |"
+    doc = "| `startup` | in the program: whether stdout was closed at its start |"
 )]
 //!
 //! A byte's way: `net` reports readiness, `worker` asks `fleet` which connection is read next, `link` reads,
-//! `line` finds whole lines, `number` decodes them, `ring` carries numbers, `printer` writes. A failure's way:
+//! `line` finds whole lines, `number` decodes them, `ring` carries numbers, `output` writes. A failure's way:
 //! `net` reports, `worker` passes on, `link` decides, `backoff` says when, `wheel` wakes, and `worker` dials
 //! again.
 //!
@@ -81,14 +88,16 @@
 //!
 //! `tests/absences.rs` holds the code to these:
 //!
-//! - `unsafe` stands in `ring`, and in `number::vector`, the decoder for processors that have AVX-512,
-//!   and nowhere else.
-//! - mio is named in `net` alone; `Instant::now` and the like are called there, and by the printer to
-//!   tell a burst.
-//! - The modules from `partition` to `worker`, and `format`, do no I/O of their own: they see bytes as
-//!   slices or through [`Read`](std::io::Read) and [`Io`](worker::Io), time as a number and randomness as
-//!   an argument, so that a simulator and a fuzzer drive the code that runs.
-//! - There is no async runtime anywhere, and no lock of ours: a worker waits for its poll alone.
+//! - `unsafe` stands in `ring`, in `number::vector`, the decoder for processors that have AVX-512, and in one
+//!   attribute of the program's `startup`.
+//! - mio is named in `net` alone. Threads alone read the clock: those of `net`, `output`, `resolver` and
+//!   `signals`; `logging` alone reads the wall clock.
+//! - The modules from `partition` to `worker`, `lookups`, `format`, `stopping` and those within `output` do no
+//!   I/O of their own: they see bytes as slices or through [`Read`](std::io::Read) and [`Io`](worker::Io),
+//!   time as a number and randomness as an argument, so that a simulator and a fuzzer drive the code that
+//!   runs.
+//! - There is no async runtime anywhere, and no lock of ours: a worker waits for its poll alone. What it logs
+//!   goes to the logger of the process; that of `logging` never waits for a reader.
 
 mod attempt;
 pub mod backoff;
@@ -104,6 +113,8 @@ pub mod format;
 pub mod line;
 pub mod link;
 mod log_limit;
+#[cfg(feature = "cli")]
+pub mod logging;
 mod lookups;
 mod net;
 pub mod number;

@@ -6,9 +6,10 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use log::{LevelFilter, debug, error, info};
+use log::{debug, error, info};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tcpcore::cli::{self, Command};
+use tcpcore::logging::{self, Options};
 use tcpcore::signals::{self, CaughtSignals};
 use tcpcore::stdout::Stdout;
 use tcpcore::{Config, Ending, Job};
@@ -24,8 +25,13 @@ fn main() -> ExitCode {
     }
     match cli::parse(env::args_os().skip(1)) {
         Ok(Command::Run { config, log_level }) => {
-            init_logger(log_level);
-            run(config)
+            match logging::init(Options { level: log_level, ..Options::default() }) {
+                Ok(_flushed_at_the_end) => run(config),
+                Err(error) => {
+                    complain(&format_args!("tcpcore: cannot start the log: {error}"));
+                    ExitCode::FAILURE
+                }
+            }
         }
         Ok(Command::Print(text)) => print(&text),
         Err(error) => {
@@ -69,16 +75,6 @@ fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
 fn open_stdout() -> io::Result<Stdout> {
     startup::stdout_was_open()?;
     Stdout::open()
-}
-
-/// `RUST_LOG` wins over the level of the flags.
-fn init_logger(level: LevelFilter) {
-    env_logger::Builder::new()
-        .filter_level(level)
-        .parse_default_env()
-        .format_timestamp_millis()
-        .format_target(false)
-        .init();
 }
 
 /// Every server needs a descriptor. The soft limit is low, often 1024, only for programs that use

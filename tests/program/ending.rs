@@ -1,7 +1,6 @@
 //! Ending by other things than a signal.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

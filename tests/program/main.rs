@@ -10,6 +10,7 @@ mod ending;
 mod failure;
 mod flow;
 mod lines;
+mod log;
 mod messages;
 mod names;
 mod signals;

@@ -260,12 +260,16 @@ fn quiet_and_verbose_change_the_level() {
 }
 
 #[test]
-fn rust_log_wins_over_the_flags() {
-    let with = |value: &'static str, flag: &'static str| {
-        levels(move |command| _ = command.env("RUST_LOG", value).arg(flag))
+fn the_flags_win_over_rust_log_which_wins_over_the_default() {
+    let with = |value: &'static str, flags: &'static [&'static str]| {
+        levels(move |command| _ = command.env("RUST_LOG", value).args(flags))
     };
-    assert_eq!(with("error", "-v"), ["ERROR"]);
-    assert_eq!(with("tcpcore=debug", "-q"), ["ERROR", "WARN", "INFO", "DEBUG"]);
+    assert_eq!(with("error", &[]), ["ERROR"]);
+    assert_eq!(with("warn,tcpcore=debug", &[]), ["ERROR", "WARN", "INFO", "DEBUG"]);
+    assert_eq!(with("off", &[]), [""; 0]);
+    assert_eq!(with("off", &["-v"]), ["ERROR", "WARN", "INFO", "DEBUG"]);
+    assert_eq!(with("tcpcore=debug", &["-qqq"]), [""; 0]);
+    assert_eq!(with("error", &["-q", "-v"]), ["ERROR", "WARN", "INFO"]);
 }
 
 #[test]

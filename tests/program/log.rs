@@ -1,0 +1,312 @@
+//! The log: it never holds up the data, and its lines arrive or are counted.
+
+use std::io::{self, BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tcpcore::logging::{self, Options};
+
+use crate::common::{DEADLINE, Pid, Program, Server, Signal};
+use crate::{Down, addresses, lines_of, tcpcore};
+
+/// A program whose stderr is left to the test. It does not outlive its test.
+struct Unread {
+    child: Child,
+    stdout: Box<dyn Iterator<Item = String>>,
+}
+
+impl Unread {
+    fn spawn(mut command: Command, stderr: PipeWriter) -> Unread {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let mut child = command.spawn().unwrap();
+        let stdout = Box::new(lines_of(child.stdout.take().unwrap()));
+        Unread { child, stdout }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        assert!(matches!(self.child.try_wait(), Ok(None)), "it ended before the signal");
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the program to end by itself.
+    fn wait_exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => return status,
+                None if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
+                None => panic!("it did not end"),
+            }
+        }
+    }
+}
+
+impl Drop for Unread {
+    fn drop(&mut self) {
+        // Both fail only for a child that has been waited for.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Reads lines up to the end of a pipe.
+fn read_lines(pipe: PipeReader) -> JoinHandle<Vec<String>> {
+    thread::spawn(move || BufReader::new(pipe).lines().map(Result::unwrap).collect())
+}
+
+/// A pipe whose writer does or does not block, as another process may have set it.
+fn pipe(is_blocking: bool) -> (PipeReader, PipeWriter) {
+    let (reader, writer) = io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, !is_blocking).unwrap();
+    (reader, writer)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    FromTheStart,
+    AfterTheNumbers,
+}
+
+/// What a job with this many short connections logs at `-vv`. Each makes the same number of lines.
+/// Asserts that all numbers arrive and all lines are whole.
+fn flood(connections: usize, is_blocking: bool, reading: Reading) -> Vec<String> {
+    // A listener queues 128 connections.
+    const SERVERS: usize = 20;
+    let (steady, servers) = (Server::bind(), [(); SERVERS].map(|()| Server::bind()));
+    let mut dialled = vec![steady.address()];
+    dialled.extend(addresses(&servers).into_iter().cycle().take(connections));
+    let (reader, writer) = pipe(is_blocking);
+    let mut program = Unread::spawn(tcpcore("-vv -p 1 --once", dialled), writer);
+    let read_log = match reading {
+        Reading::FromTheStart => Ok(read_lines(reader)),
+        Reading::AfterTheNumbers => Err(reader),
+    };
+
+    let mut steady_peer = steady.accept();
+    for server in servers.iter().cycle().take(connections) {
+        let mut peer = server.accept();
+        peer.send("6\n");
+        peer.close();
+    }
+    for _ in 0..connections {
+        assert_eq!(program.stdout.next().as_deref(), Some("6"));
+    }
+    let log = read_log.unwrap_or_else(read_lines);
+    steady_peer.send("12\n");
+    assert_eq!(program.stdout.next().as_deref(), Some("12"));
+    steady_peer.close();
+    assert_eq!(program.wait_exit().code(), Some(0));
+    let log = log.join().unwrap();
+    for line in &log {
+        assert!(line.starts_with("[20") && line.matches("Z ").count() == 1, "{line}");
+    }
+    assert!(log.last().unwrap().ends_with(" numbers printed"), "the totals are the last line");
+    log
+}
+
+/// How many lines were dropped, if this line tells that.
+fn dropped(line: &str) -> Option<usize> {
+    let (text, _) = line.split_once(" dropped, as stderr was not read fast enough")?;
+    let count = text.split_once("WARN ] ")?.1.split_once(" log line")?.0;
+    Some(count.parse().unwrap())
+}
+
+/// With these, the log fits in the queue, and not in the pipe alone.
+const SOME: usize = 200;
+
+fn assert_complete(is_blocking: bool) {
+    let some = flood(SOME, is_blocking, Reading::FromTheStart).len();
+    assert_eq!(flood(SOME, is_blocking, Reading::AfterTheNumbers).len(), some);
+    let half = flood(SOME / 2, is_blocking, Reading::FromTheStart);
+    assert!(!half.iter().any(|line| dropped(line).is_some()));
+    let each = (some - half.len()) / (SOME / 2);
+    assert_eq!(some - half.len(), each * SOME / 2);
+
+    // More than the pipe and the queue hold.
+    let many = 10 * SOME;
+    let log = flood(many, is_blocking, Reading::AfterTheNumbers);
+    let reports: Vec<usize> = log.iter().filter_map(|line| dropped(line)).collect();
+    assert!(!reports.is_empty());
+    let arrived = log.len() - reports.len();
+    assert_eq!(arrived + reports.iter().sum::<usize>(), some + (many - SOME) * each);
+}
+
+#[test]
+fn a_log_that_is_not_read_holds_up_no_number_and_its_lines_arrive_or_are_counted() {
+    assert_complete(true);
+}
+
+#[test]
+fn a_nonblocking_stderr_loses_no_line_without_counting_it() {
+    assert_complete(false);
+}
+
+/// A pipe that takes nothing more.
+fn full_pipe(is_blocking: bool) -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = pipe(false);
+    let error = io::copy(&mut io::repeat(b'\n'), &mut writer).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    // The last bytes, too.
+    while writer.write(b"\n").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, !is_blocking).unwrap();
+    (reader, writer)
+}
+
+/// Asserts that a program whose stderr is `pipe` prints numbers and ends on a signal.
+fn assert_works(reader: Option<PipeReader>, writer: PipeWriter) {
+    let server = Server::bind();
+    let mut program = Unread::spawn(tcpcore("-v", [server.address()]), writer);
+    let mut peer = server.accept();
+    for number in ["6", "12", "18"] {
+        peer.send(format!("{number}\n"));
+        assert_eq!(program.stdout.next().as_deref(), Some(number));
+    }
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait_exit().code(), Some(0));
+    assert_eq!(program.stdout.next(), None);
+    drop(reader);
+}
+
+#[test]
+fn a_stderr_that_takes_nothing_holds_up_neither_the_numbers_nor_the_end() {
+    for is_blocking in [true, false] {
+        let (reader, writer) = full_pipe(is_blocking);
+        assert_works(Some(reader), writer);
+    }
+}
+
+#[test]
+fn a_stderr_without_a_reader_holds_up_neither_the_numbers_nor_the_end() {
+    for is_blocking in [true, false] {
+        let (reader, writer) = pipe(is_blocking);
+        drop(reader);
+        assert_works(None, writer);
+    }
+}
+
+#[test]
+fn what_waits_for_stderr_is_written_before_the_end() {
+    for is_blocking in [true, false] {
+        let (reader, writer) = full_pipe(is_blocking);
+        let server = Server::bind();
+        let mut program = Unread::spawn(tcpcore("", [server.address()]), writer);
+        server.accept().send("6\n");
+        assert_eq!(program.stdout.next().as_deref(), Some("6"));
+        let log = read_lines(reader);
+        program.signal(Signal::TERM);
+        assert_eq!(program.wait_exit().code(), Some(0));
+        let log = log.join().unwrap();
+        for part in ["Trying to connect to", "Connected successfully to", "Stopping on SIGTERM"] {
+            assert!(log.iter().any(|line| line.contains(part)), "{part}");
+        }
+        assert!(log.last().unwrap().ends_with(" 1 numbers printed"));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stderr_that_is_closed_or_full_changes_neither_the_numbers_nor_the_status() {
+    for redirection in ["2>&-", "2>/dev/full"] {
+        let script = format!("exec \"$0\" --once \"$@\" {redirection}");
+        let program = |addresses: &[String]| {
+            let mut shell = Program::command("sh");
+            shell.args(["-c", &script, env!("CARGO_BIN_EXE_tcpcore")]).args(addresses);
+            Program::spawn(&mut shell)
+        };
+        let (server, down) = (Server::bind(), Down::new());
+        for (down, status) in [(None, 0), (Some(down.to_string()), 1)] {
+            let mut list = vec![server.address().to_string()];
+            list.extend(down);
+            let mut program = program(&list);
+            let mut peer = server.accept();
+            peer.send("6\n7\n12\n");
+            peer.close();
+            assert_eq!(program.remaining_lines(), ["6", "12"], "{redirection}");
+            assert_eq!(program.wait_exit().code(), Some(status), "{redirection}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_rust_log_is_named_and_the_rest_of_it_counts() {
+    let server = Server::bind();
+    let mut command = tcpcore("", [server.address()]);
+    let value = "error,tcpcore=loud,debgu";
+    command.env("RUST_LOG", value).env("RUST_LOG_STYLE", "x");
+    let mut program = Program::spawn(&mut command);
+    for expected in [
+        "RUST_LOG: \"tcpcore=loud\" is ignored, expected module=level",
+        "RUST_LOG: \"debgu\" is ignored, expected a level (off, error",
+        "RUST_LOG_STYLE: \"x\" is ignored, expected auto, always or never",
+    ] {
+        assert!(program.wait_for_log(expected).contains("Z WARN ] RUST_LOG"));
+    }
+    let _peer = server.accept();
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait_exit().code(), Some(0));
+    assert_eq!(program.log().len(), 3, "the others are below error: {:?}", program.log());
+}
+
+#[test]
+fn flags_leave_rust_log_unread() {
+    let server = Server::bind();
+    let mut command = tcpcore("-q", [server.address()]);
+    command.env("RUST_LOG", "debug,debgu");
+    let mut program = Program::spawn(&mut command);
+    let _peer = server.accept();
+    program.signal(Signal::TERM);
+    assert_eq!(program.wait_exit().code(), Some(0));
+    assert_eq!(program.log(), [""; 0]);
+}
+
+#[test]
+fn levels_are_colored_if_rust_log_style_says_so() {
+    for (style, begin) in [("always", "\x1b[90m[\x1b[0m20"), ("auto", "[20"), ("never", "[20")] {
+        let server = Server::bind();
+        let mut command = tcpcore("", [server.address()]);
+        command.env("RUST_LOG_STYLE", style).env("TERM", "xterm").env_remove("NO_COLOR");
+        let mut program = Program::spawn(&mut command);
+        program.wait_for_log("Connected successfully to");
+        program.signal(Signal::TERM);
+        assert_eq!(program.wait_exit().code(), Some(0));
+        for line in program.log() {
+            assert!(line.starts_with(begin), "{line:?}");
+        }
+    }
+}
+
+/// Set for the child of the test below.
+const PANICKING: &str = "TCPCORE_TEST_PANICKING";
+
+/// No input makes the program panic, so this test runs itself as a child that does.
+#[test]
+fn a_panic_is_logged_whatever_the_level_and_its_thread_unwinds() {
+    if std::env::var_os(PANICKING).is_some() {
+        return log_a_panic();
+    }
+    for (backtrace, is_shown) in [("0", false), ("1", true)] {
+        let name = "log::a_panic_is_logged_whatever_the_level_and_its_thread_unwinds";
+        let mut child = Program::command(std::env::current_exe().unwrap().to_str().unwrap());
+        child.args([name, "--exact", "--nocapture"]).env(PANICKING, "1");
+        child.env("RUST_BACKTRACE", backtrace);
+        let mut child = Program::spawn(&mut child);
+        assert_eq!(child.wait_exit().code(), Some(0));
+        let log = child.log();
+        assert!(
+            log[0].contains("Z ERROR] thread 'worker-6' panicked at tests/program/"),
+            "{log:?}"
+        );
+        assert_eq!(log[1], "    why");
+        assert_eq!(log.len() > 2, is_shown, "{log:?}");
+        assert!(log[1..].iter().all(|line| line.starts_with("    ")), "{log:?}");
+    }
+}
+
+fn log_a_panic() {
+    let _flushed =
+        logging::init(Options { level: Some(log::LevelFilter::Off), show_target: false });
+    let worker = thread::Builder::new().name("worker-6".into());
+    let worker = worker.spawn(|| panic!("why")).unwrap();
+    assert!(worker.join().is_err());
+}
