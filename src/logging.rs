@@ -28,18 +28,20 @@ use rustix::io::Errno;
 use filter::Filter;
 use queue::Intake;
 
-/// The text that may wait for stderr, in bytes: some 5,000 lines of the usual length. That is a burst
-/// of 2,500 reconnects while the log thread does not run, and memory that no one misses.
+/// The most bytes of lines that wait for stderr: about 5,000 lines of the usual length. The lines of
+/// 2,500 reconnects fit while the log thread does not run. The memory is used only while lines wait.
 const CAPACITY: u64 = 1 << 20;
 
-/// The time that the end of the program, or of a thread that panics, waits for stderr to take the last
-/// lines. A reader that is alive takes 1 MiB in far less; one that is stuck delays the end by no more.
+const _: () = assert!(CAPACITY >= 256 << 10, "the lines of a busy start fit");
+
+/// How long the end of the program, or of a thread that panics, waits for stderr to take the last lines.
+/// A reader that reads takes 1 MiB in far less time. One that is stuck delays the end by this.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The name of the thread that writes.
 const THREAD: &str = "log";
 
-/// The first bytes of a line, enough for most: longer lines cost a second allocation.
+/// The bytes that are allocated for a line at first. Most lines fit; longer ones allocate again.
 const USUAL_LENGTH: usize = 128;
 
 /// What is logged and how.
@@ -72,7 +74,8 @@ pub fn init(options: Options) -> io::Result<FlushOnDrop> {
     };
     let (intake, drain) = queue::queue(CAPACITY, Waiting(io::stderr()), report);
     // A logger lives as long as the process.
-    let logger: &'static Logger = Box::leak(Box::new(Logger { filter, format, intake }));
+    let logger = Logger { filter, format, intake, flush_timeout: FLUSH_TIMEOUT };
+    let logger: &'static Logger = Box::leak(Box::new(logger));
     log::set_logger(logger).map_err(|error| io::Error::other(error.to_string()))?;
     thread::Builder::new().name(THREAD.into()).spawn(move || drain.run())?;
     log::set_max_level(logger.filter.max_level());
@@ -99,6 +102,7 @@ struct Logger {
     filter: Filter,
     format: Format,
     intake: Intake,
+    flush_timeout: Duration,
 }
 
 impl Logger {
@@ -121,7 +125,7 @@ impl Log for Logger {
 
     fn flush(&self) {
         // Whatever is not written by then is given up.
-        _ = self.intake.flush(FLUSH_TIMEOUT);
+        _ = self.intake.flush(self.flush_timeout);
     }
 }
 
@@ -138,15 +142,19 @@ fn log_panics(logger: &'static Logger) {
             // Nothing drains the queue any more.
             return standard_hook(info);
         }
-        let backtrace = Backtrace::capture();
-        let message = match backtrace.status() {
-            BacktraceStatus::Captured => format!("thread '{name}' {info}\n{backtrace}"),
-            _ => format!("thread '{name}' {info}"),
-        };
+        let message = panic_message(name, info, &Backtrace::capture());
         logger.write(Level::Error, module_path!(), &format_args!("{message}"));
         // The process may abort before anything else flushes. This thread reads no more data.
         logger.flush();
     }));
+}
+
+/// Says what the standard hook would, with a backtrace if `RUST_BACKTRACE` asks for it.
+fn panic_message(thread: &str, panic: &dyn fmt::Display, backtrace: &Backtrace) -> String {
+    match backtrace.status() {
+        BacktraceStatus::Captured => format!("thread '{thread}' {panic}\n{backtrace}"),
+        _ => format!("thread '{thread}' {panic}"),
+    }
 }
 
 /// What the log says of lines that it had to drop.
@@ -284,6 +292,7 @@ mod tests {
     use super::*;
     use std::io::Read;
     use std::os::unix::net::UnixStream;
+    use std::sync::mpsc::{self, Receiver, Sender};
 
     /// 2026-11-23T05:19:54.001Z.
     fn now() -> SystemTime {
@@ -362,6 +371,71 @@ mod tests {
             let complaint = "RUST_LOG_STYLE: \"NEVER\" is ignored, expected auto, always or never";
             assert_eq!(complaints, [complaint]);
         }
+    }
+
+    /// An output that takes a moment for each write and passes it on.
+    struct Slow(Sender<String>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // So that a flush that does not wait is seen. One that waits does so for any time.
+            thread::sleep(Duration::from_millis(20));
+            self.0.send(String::from_utf8(bytes.into()).unwrap()).unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A logger that is not that of the process, and what its thread writes.
+    fn logger(filter: Filter) -> (&'static Logger, Receiver<String>) {
+        let (sender, written) = mpsc::channel();
+        let report = |_, _: Option<&io::Error>| panic!("nothing was dropped");
+        let (intake, drain) = queue::queue(CAPACITY, Slow(sender), report);
+        thread::spawn(|| drain.run());
+        let format = Format { style: Style::Plain, show_target: true };
+        let flush_timeout = Duration::from_secs(60);
+        (Box::leak(Box::new(Logger { filter, format, intake, flush_timeout })), written)
+    }
+
+    fn log(logger: &Logger, level: Level, message: &str) {
+        let mut record = Record::builder();
+        logger.log(&record.level(level).target("x").args(format_args!("{message}")).build());
+    }
+
+    #[test]
+    fn records_that_pass_the_filter_are_written_by_the_end_of_a_flush_with_their_time() {
+        let (logger, written) = logger(Filter::new(LevelFilter::Info));
+        let before = SystemTime::now();
+        log(logger, Level::Debug, "left out");
+        log(logger, Level::Info, "taken");
+        let after = SystemTime::now();
+        assert!(!logger.enabled(&Metadata::builder().level(Level::Debug).build()));
+        Log::flush(logger);
+        let line = written.try_recv().unwrap();
+        let time = line.strip_prefix('[').unwrap().strip_suffix(" INFO  x] taken\n").unwrap();
+        let in_millis = |time| humantime::format_rfc3339_millis(time).to_string();
+        assert!((in_millis(before)..=in_millis(after)).contains(&time.to_owned()), "{time}");
+        assert!(written.try_recv().is_err());
+    }
+
+    #[test]
+    fn what_was_logged_is_written_when_the_guard_is_dropped() {
+        let (logger, written) = logger(Filter::new(LevelFilter::Off));
+        logger.write(Level::Error, "x", &format_args!("past the filter"));
+        drop(FlushOnDrop(logger));
+        assert!(written.try_recv().unwrap().ends_with("ERROR x] past the filter\n"));
+    }
+
+    #[test]
+    fn a_panic_is_told_with_its_thread_and_the_backtrace_that_was_asked_for() {
+        let message = |backtrace| panic_message("worker-6", &"panicked at x:\nwhy", &backtrace);
+        let without = "thread 'worker-6' panicked at x:\nwhy";
+        assert_eq!(message(Backtrace::disabled()), without);
+        let with = message(Backtrace::force_capture());
+        assert!(with.strip_prefix(without).unwrap().starts_with("\n  "), "{with}");
     }
 
     #[test]

@@ -142,6 +142,35 @@ fn a_nonblocking_stderr_loses_no_line_without_counting_it() {
     assert_complete(false);
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn a_program_that_waits_for_stderr_sleeps() {
+    for is_blocking in [true, false] {
+        let (_reader, writer) = full_pipe(is_blocking);
+        let server = Server::bind();
+        let mut program = Unread::spawn(tcpcore("", [server.address()]), writer);
+        let mut peer = server.accept();
+        peer.send("6\n");
+        assert_eq!(program.stdout.next().as_deref(), Some("6"));
+        // That nothing happens takes time to be seen.
+        let is_asleep = |_| {
+            let before = processor_time(&program);
+            thread::sleep(Duration::from_secs(1));
+            processor_time(&program) == before
+        };
+        assert!((0..10).any(is_asleep), "is_blocking: {is_blocking}");
+    }
+}
+
+/// The ticks that a program has run for, in user and in system mode.
+#[cfg(target_os = "linux")]
+fn processor_time(program: &Unread) -> Vec<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", program.child.id())).unwrap();
+    // After the name, which is in parentheses.
+    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+    fields.skip(11).take(2).map(str::to_owned).collect()
+}
+
 /// A pipe that takes nothing more.
 fn full_pipe(is_blocking: bool) -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe(false);
@@ -191,7 +220,8 @@ fn what_waits_for_stderr_is_written_before_the_end() {
         let (reader, writer) = full_pipe(is_blocking);
         let server = Server::bind();
         let mut program = Unread::spawn(tcpcore("", [server.address()]), writer);
-        server.accept().send("6\n");
+        let mut peer = server.accept();
+        peer.send("6\n");
         assert_eq!(program.stdout.next().as_deref(), Some("6"));
         let log = read_lines(reader);
         program.signal(Signal::TERM);
