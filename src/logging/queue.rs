@@ -227,7 +227,7 @@ struct Line {
 impl Batch {
     /// Whether so many bytes may be written together with those that are here.
     fn has_room(&self, len: usize) -> bool {
-        self.text.is_empty() || self.text.len() - self.written + len <= WRITE_SIZE
+        self.text.is_empty() || self.text.len() + len <= WRITE_SIZE
     }
 
     fn push(&mut self, text: &str) {
@@ -290,7 +290,7 @@ impl Batch {
     fn clear(&mut self) {
         self.text.clear();
         // A long line leaves no memory behind.
-        self.text.shrink_to(2 * WRITE_SIZE);
+        self.text.shrink_to(WRITE_SIZE);
         self.lines.clear();
         self.written = 0;
     }
