@@ -1,12 +1,12 @@
-//! The log: records become lines, and one thread writes the lines to stderr.
+//! Turns log records into lines, which one thread writes to stderr.
 //!
 //! A thread that logs never waits for the reader of stderr. It formats its line and puts it into a
-//! bounded [`queue`]; a full queue drops the line and counts it. A later line tells the count. The
-//! order is kept within a thread, and the time of a line is that of its record.
+//! bounded queue. A full queue drops the line and counts it; a later line reports the count. Lines of
+//! one thread stay in order. The time of a line is that of its record.
 //!
-//! `RUST_LOG` holds levels for modules, as [`filter`] reads it. `RUST_LOG_STYLE` is `auto`, `always` or
-//! `never`. With `auto`, the default, levels are colored if stderr is a terminal, `NO_COLOR` is unset or
-//! empty, and `TERM` is set and not `dumb`.
+//! `RUST_LOG` is a list of levels, separated by commas: `debug` for all modules, `tcpcore::link=off` for
+//! some. `RUST_LOG_STYLE` is `auto`, `always` or `never`. With `auto`, the default, levels are colored if
+//! stderr is a terminal, `NO_COLOR` is unset or empty, and `TERM` is set and not `dumb`.
 
 mod filter;
 mod queue;
@@ -44,7 +44,7 @@ const THREAD: &str = "log";
 /// The bytes that are allocated for a line at first. Most lines fit; longer ones allocate again.
 const USUAL_LENGTH: usize = 128;
 
-/// What is logged and how.
+/// Selects the records that are logged and the form of their lines.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// The least severe level, of all modules. `None`: `RUST_LOG` decides, or else it is info.
@@ -55,7 +55,7 @@ pub struct Options {
 
 /// Starts the log thread and makes it the logger of the process. Panics are logged from now on, too.
 ///
-/// What is wrong with `RUST_LOG` or `RUST_LOG_STYLE` is logged as a warning, whatever the level.
+/// Logs a warning about each bad part of `RUST_LOG` and `RUST_LOG_STYLE`, whatever the level.
 ///
 /// # Errors
 ///
@@ -124,7 +124,7 @@ impl Log for Logger {
     }
 
     fn flush(&self) {
-        // Whatever is not written by then is given up.
+        // The lines that are not written by then are lost.
         _ = self.intake.flush(self.flush_timeout);
     }
 }
@@ -157,7 +157,7 @@ fn panic_message(thread: &str, panic: &dyn fmt::Display, backtrace: &Backtrace) 
     }
 }
 
-/// What the log says of lines that it had to drop.
+/// Words the report of dropped lines.
 fn dropped_text(dropped: u64, error: Option<&io::Error>) -> String {
     let [lines, them] = if dropped == 1 { ["line was", "it"] } else { ["lines were", "them"] };
     let reason = match error {
@@ -167,7 +167,7 @@ fn dropped_text(dropped: u64, error: Option<&io::Error>) -> String {
     format!("{dropped} log {lines} dropped, as stderr {reason}")
 }
 
-/// How a record becomes a line.
+/// The form of a line.
 #[derive(Clone, Copy, Debug)]
 struct Format {
     style: Style,
@@ -175,8 +175,8 @@ struct Format {
 }
 
 impl Format {
-    /// Makes a line, which ends with a line feed. Those within the message are followed by blanks,
-    /// so that no message can pass for two.
+    /// Formats a line, which ends with a line feed. Each line feed within the message is followed by
+    /// blanks, so that no message looks like two.
     fn line(
         &self,
         now: SystemTime,
@@ -196,7 +196,7 @@ impl Format {
     }
 }
 
-/// Puts blanks at the begin of each line but the first.
+/// Indents each line but the first.
 struct Indented<'a>(&'a mut String);
 
 impl fmt::Write for Indented<'_> {

@@ -1,4 +1,4 @@
-//! Which records are logged: levels by module, as `RUST_LOG` names them.
+//! Selects the records that are logged, by the levels of modules that `RUST_LOG` names.
 //!
 //! `RUST_LOG` is a list with commas. A level alone (`debug`, `off`) is that of all modules. A module
 //! alone (`tcpcore::link`) logs all its levels, and `module=level` sets its level. A name covers every
@@ -12,7 +12,7 @@ use log::{Level, LevelFilter};
 /// The level if nothing else is said.
 const DEFAULT: LevelFilter = LevelFilter::Info;
 
-/// Begins of the modules that a part without a level may name. Any other such part is more likely a
+/// Prefixes of the modules that a part without a level may name. Any other such part is more likely a
 /// mistyped level. With its level, any name may stand in `RUST_LOG`, as other programs read it, too.
 const MODULES: &[&str] = &["tcpcore", "demo"];
 
@@ -33,7 +33,7 @@ pub(super) fn from_env(value: Option<OsString>, complaints: &mut Vec<String>) ->
 /// The levels of modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filter {
-    /// Begins of module paths with the level of those modules, each begin once, shorter ones first.
+    /// Prefixes of module paths with the level of those modules, each once, shorter ones first.
     /// The first one is empty: it covers every module.
     directives: Vec<(String, LevelFilter)>,
 }
@@ -48,11 +48,11 @@ impl Filter {
     pub(super) fn enabled(&self, level: Level, module: &str) -> bool {
         let mut longest_first = self.directives.iter().rev();
         longest_first
-            .find(|(begin, _)| module.starts_with(begin))
+            .find(|(prefix, _)| module.starts_with(prefix))
             .is_some_and(|(_, at)| level <= *at)
     }
 
-    /// The level that no record of any module is beyond.
+    /// The least severe level that any module logs.
     pub(super) fn max_level(&self) -> LevelFilter {
         self.directives.iter().map(|(_, level)| *level).max().unwrap_or(LevelFilter::Off)
     }
@@ -107,8 +107,8 @@ impl Filter {
     }
 
     fn set(&mut self, module: &str, level: LevelFilter) {
-        self.directives.retain(|(begin, _)| begin != module);
-        let index = self.directives.partition_point(|(begin, _)| begin.len() <= module.len());
+        self.directives.retain(|(prefix, _)| prefix != module);
+        let index = self.directives.partition_point(|(prefix, _)| prefix.len() <= module.len());
         self.directives.insert(index, (module.to_owned(), level));
     }
 }
@@ -244,7 +244,7 @@ mod tests {
         ) {
             let (filter, complaints) = parse(&spec);
             prop_assert_eq!(&filter.directives[0].0, "");
-            prop_assert!(filter.directives.is_sorted_by_key(|(begin, _)| begin.len()));
+            prop_assert!(filter.directives.is_sorted_by_key(|(prefix, _)| prefix.len()));
             for complaint in complaints {
                 prop_assert!(complaint.bytes().all(|b| (b' '..=b'~').contains(&b)), "{complaint}");
             }
