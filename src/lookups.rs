@@ -459,6 +459,8 @@ mod tests {
                 }
             }
             assert_eq!(self.lookups.threads(), self.threads.len());
+            assert_eq!(self.lookups.running.iter().sum::<usize>(), self.busy());
+            assert_eq!(self.lookups.idle.len(), self.threads.len() - self.busy());
             self.most = self.most.max(self.threads.len());
             assert!(self.most <= MOST[0]);
             if let Some(deadline_ms) = self.lookups.next_deadline() {
