@@ -34,9 +34,9 @@ const CAPACITY: u64 = 1 << 20;
 
 const _: () = assert!(CAPACITY >= 256 << 10, "the lines of a busy start fit");
 
-/// How long the end of the program, or of a thread that panics, waits for stderr to take the last lines.
-/// A reader that reads takes 1 MiB in far less time. One that is stuck delays the end by this.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the end of the program, or of a thread that panics, waits for stderr to take more of the last
+/// lines. One that is stuck delays the end by this or, if it took some of them, by twice that.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The name of the thread that writes.
 const THREAD: &str = "log";
@@ -74,7 +74,7 @@ pub fn init(options: Options) -> io::Result<FlushOnDrop> {
     };
     let (intake, drain) = queue::queue(CAPACITY, Waiting(io::stderr()), report);
     // A logger lives as long as the process.
-    let logger = Logger { filter, format, intake, flush_timeout: FLUSH_TIMEOUT };
+    let logger = Logger { filter, format, intake, flush_patience: FLUSH_PATIENCE };
     let logger: &'static Logger = Box::leak(Box::new(logger));
     log::set_logger(logger).map_err(|error| io::Error::other(error.to_string()))?;
     thread::Builder::new().name(THREAD.into()).spawn(move || drain.run())?;
@@ -86,7 +86,8 @@ pub fn init(options: Options) -> io::Result<FlushOnDrop> {
     Ok(FlushOnDrop(logger))
 }
 
-/// Waits, when dropped, until stderr has taken the lines that were logged before, at most a second.
+/// Waits, when dropped, until stderr has taken the lines that were logged before. It waits for a second
+/// after the last line that stderr took, and ten seconds in all.
 #[derive(Debug)]
 #[must_use = "the last lines are written when it is dropped"]
 pub struct FlushOnDrop(&'static Logger);
@@ -102,7 +103,7 @@ struct Logger {
     filter: Filter,
     format: Format,
     intake: Intake,
-    flush_timeout: Duration,
+    flush_patience: Duration,
 }
 
 impl Logger {
@@ -125,7 +126,7 @@ impl Log for Logger {
 
     fn flush(&self) {
         // The lines that are not written by then are lost.
-        _ = self.intake.flush(self.flush_timeout);
+        _ = self.intake.flush(self.flush_patience);
     }
 }
 
@@ -396,8 +397,8 @@ mod tests {
         let (intake, drain) = queue::queue(CAPACITY, Slow(sender), report);
         thread::spawn(|| drain.run());
         let format = Format { style: Style::Plain, show_target: true };
-        let flush_timeout = Duration::from_secs(60);
-        (Box::leak(Box::new(Logger { filter, format, intake, flush_timeout })), written)
+        let flush_patience = Duration::from_secs(60);
+        (Box::leak(Box::new(Logger { filter, format, intake, flush_patience })), written)
     }
 
     fn log(logger: &Logger, level: Level, message: &str) {

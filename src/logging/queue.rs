@@ -13,13 +13,16 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::Duration;
 
 /// The most bytes of whole lines in one write. Linux writes as much to a pipe in one piece
 /// (`PIPE_BUF`). Lines then do not mix with those of other writers, and a process that ends during
 /// the write leaves no part of a line.
 const WRITE_SIZE: usize = 4096;
+
+/// How often a flush waits for some progress: ten seconds in all in the program.
+const FLUSH_ROUNDS: u32 = 10;
 
 /// The cost in bytes of a waiting line besides its text: its slot in the channel and the overhead of
 /// an allocation. It bounds the number of short lines.
@@ -72,11 +75,28 @@ impl Intake {
         }
     }
 
-    /// Waits until all lines pushed before are written or dropped, for at most `timeout`. Returns
-    /// whether they are.
-    pub(super) fn flush(&self, timeout: Duration) -> bool {
+    /// Waits until all lines pushed before are written or dropped, and returns whether they are.
+    ///
+    /// Gives up when nothing was written for `patience`, and after [`FLUSH_ROUNDS`] times that: a reader
+    /// on a busy machine is waited for, one that is stuck is not.
+    pub(super) fn flush(&self, patience: Duration) -> bool {
         let (done, answer) = mpsc::sync_channel(1);
-        self.sender.send(Entry::Flush(done)).is_ok() && answer.recv_timeout(timeout).is_ok()
+        if self.sender.send(Entry::Flush(done)).is_err() {
+            return false;
+        }
+        let mut used = u64::MAX;
+        for _ in 0..FLUSH_ROUNDS {
+            match answer.recv_timeout(patience) {
+                Ok(()) => return true,
+                Err(RecvTimeoutError::Disconnected) => return false,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let before = mem::replace(&mut used, self.load.used());
+            if used >= before {
+                return false;
+            }
+        }
+        false
     }
 }
 
@@ -188,6 +208,10 @@ impl Load {
 struct SharedLoad(AtomicU64);
 
 impl SharedLoad {
+    fn used(&self) -> u64 {
+        Load::unpack(self.0.load(Relaxed)).used
+    }
+
     fn update<T>(&self, change: impl Fn(&mut Load) -> T) -> T {
         // The order of other memory does not matter: the channel carries the lines.
         let mut packed = self.0.load(Relaxed);

@@ -446,6 +446,37 @@ fn a_flush_waits_for_the_lines_before_it() {
 }
 
 #[test]
+fn a_flush_waits_on_while_lines_are_written_and_not_for_ever() {
+    /// Takes a while for each line, a small part of the patience.
+    struct Slow(Duration);
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            thread::sleep(self.0);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let patience = Duration::from_secs(1);
+    // Each line is a write of its own. All of them take longer than the patience.
+    let line = format!("{}\n", "x".repeat(WRITE_SIZE));
+    let (intake, drain) = queue(1 << 20, Slow(patience / 10), report);
+    thread::scope(|scope| {
+        for _ in 0..15 {
+            intake.push(line.clone());
+        }
+        scope.spawn(|| drain.run());
+        assert!(intake.flush(patience));
+        for _ in 0..5 {
+            intake.push(line.clone());
+        }
+        assert!(!intake.flush(patience / 1000), "nothing was written meanwhile");
+        drop(intake);
+    });
+}
+
+#[test]
 fn a_flush_ends_when_its_time_is_over_and_at_once_without_a_drain() {
     let (intake, drain) = queue(1000, Vec::new(), report);
     assert!(!intake.flush(Duration::from_millis(1)));
