@@ -455,12 +455,12 @@ fn ipv4_of(host: &str, zeros: Zeros) -> Option<Ipv4Addr> {
     let mut bits = 32_u32;
     for byte in bytes {
         bits = bits.checked_sub(8).filter(|_| *byte <= 255)?;
-        address |= byte << bits;
+        address += byte << bits;
     }
     if bits == 0 || u64::from(*last) >> bits != 0 {
         return None;
     }
-    let ip = Ipv4Addr::from(address | last);
+    let ip = Ipv4Addr::from(address + last);
     (ip.octets()[0] != 0 || ip.is_unspecified()).then_some(ip)
 }
 
