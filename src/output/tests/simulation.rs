@@ -186,7 +186,7 @@ impl World<'_> {
             calls: 0,
             now: Duration::ZERO,
             liveliness: [0.02, 0.2, 0.95][chance.random_range(0..3)],
-            batch: [1, 10, 10_000][chance.random_range(0..3)],
+            batch: [1, 10, most][if is_large { 2 } else { chance.random_range(0..3) }],
             numbers_are_long: chance.random(),
             tick_us: [0, 2, 60, 1000][chance.random_range(0..4)],
             step: if chance.random() {
