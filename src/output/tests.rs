@@ -183,3 +183,65 @@ fn a_failed_output_is_reported_once_and_every_number_is_accounted_for() {
         assert_eq!(told, 1);
     }
 }
+
+#[test]
+fn the_output_is_flushed_when_no_more_is_queued() {
+    struct Flushes(u64);
+    impl Write for Flushes {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            Ok(buf.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+    let mut output = Flushes(0);
+    drain_all(1, &mut output, never, |mut producers| producers[0].stage(&[6]));
+    assert_eq!(output.0, 1);
+}
+
+#[test]
+fn an_output_whose_flush_fails_has_lost_what_it_took_since_the_last_one() {
+    struct Unflushed(Vec<u8>);
+    impl Write for Unflushed {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.0.extend_from_slice(buf);
+            Ok(buf.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+    }
+    let mut output = Unflushed(Vec::new());
+    let drained = drain_all(1, &mut output, || (), |mut producers| producers[0].stage(&[6, 12]));
+    assert_eq!(output.0, b"6\n12\n");
+    assert_eq!((drained.written, drained.lost), (0, 2));
+    assert_eq!(drained.error.map(|error| error.kind()), Some(io::ErrorKind::StorageFull));
+}
+
+#[test]
+fn the_clock_runs_and_a_pause_takes_its_time() {
+    let start = Instant::now();
+    let mut bell = Doorbell::new();
+    let (output, on_error) = (io::sink(), || ());
+    let mut io = Threaded { rings: Rings(Vec::new()), bell: &mut bell, output, on_error, start };
+    io.pause(Duration::from_millis(2));
+    let elapsed = io.now();
+    assert!(elapsed >= Duration::from_millis(2) && elapsed <= start.elapsed(), "{elapsed:?}");
+}
+
+#[test]
+#[should_panic = "took more than it was given"]
+fn an_output_that_claims_more_than_it_was_given_is_a_bug_that_shows() {
+    struct Liar;
+    impl Write for Liar {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            Ok(buf.len() + 1)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    drain_all(1, Liar, never, |mut producers| producers[0].stage(&[6]));
+}
