@@ -9,8 +9,9 @@ use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mio::{Events, Interest, Poll, Token};
 use rustix::event::{PollFd, PollFlags, poll};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 
 use crate::Result;
 use crate::payload::{Lines, Payload, Sum};
@@ -21,6 +22,12 @@ pub const COMMAND: &str = "load";
 
 /// The bytes that one connection is given at once; they stay in the processor's cache.
 const WRITE_SIZE: usize = 1024 * 1024;
+
+/// What thousands of connections are given in a cycle; each is at a place of its own.
+const FLOOD_SIZE: usize = 256 * 1024;
+
+/// What the system may hold for one of them, so that all of them together do not use up its memory.
+const FLOOD_BUFFER: usize = 64 * 1024;
 
 /// What a listener may hold before it is accepted; Linux allows no more by default.
 const BACKLOG: i32 = 4096;
@@ -88,6 +95,12 @@ impl Load {
     /// Begins to send `count` lines, each to the next connection, with so much time in between.
     pub fn pace(&mut self, count: u64, interval: Duration) -> Result<()> {
         self.command(format_args!("pace {count} {}", interval.as_micros()))
+    }
+
+    /// Begins to keep every connection full, and ends when the other side has closed them all;
+    /// [`done`](Self::done) waits for it.
+    pub fn flood(&mut self) -> Result<()> {
+        self.command(format_args!("flood"))
     }
 
     /// Closes the listeners and all connections.
@@ -189,6 +202,7 @@ pub fn serve(listeners: usize) -> Result<()> {
                     connection.write_all(line.as_bytes())?;
                 }
             }
+            ["flood"] => server.flood(&Payload::Short.lines(FLOOD_SIZE))?,
             ["vanish"] => {
                 server.listeners.clear();
                 server.connections.clear();
@@ -260,6 +274,53 @@ impl Server {
         })?;
         let times = times * count;
         Ok(Sent { bytes: size * times, lines: lines.count * times, sum: lines.sum.times(times) })
+    }
+
+    /// Keeps all connections full until the other side has closed them.
+    fn flood(&mut self, lines: &Lines) -> Result<()> {
+        let mut poll = Poll::new()?;
+        let mut connections = Vec::new();
+        for connection in self.connections.drain(..) {
+            SockRef::from(&connection).set_send_buffer_size(FLOOD_BUFFER)?;
+            connection.set_nonblocking(true)?;
+            let mut stream = mio::net::TcpStream::from_std(connection);
+            let token = Token(connections.len());
+            poll.registry().register(&mut stream, token, Interest::WRITABLE)?;
+            connections.push(Some(Flooded { stream, at: 0 }));
+        }
+        let mut events = Events::with_capacity(1024);
+        let mut open = connections.len();
+        while open > 0 {
+            poll.poll(&mut events, None)?;
+            for event in &events {
+                let slot = &mut connections[event.token().0];
+                if slot.as_mut().is_some_and(|connection| !connection.fill(&lines.text)) {
+                    *slot = None;
+                    open -= 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A connection that is kept full.
+struct Flooded {
+    stream: mio::net::TcpStream,
+    /// Where in the text the next write begins.
+    at: usize,
+}
+
+impl Flooded {
+    /// Writes until the connection is full; `false` if it is closed.
+    fn fill(&mut self, text: &[u8]) -> bool {
+        loop {
+            match self.stream.write(&text[self.at..]) {
+                Ok(len) => self.at = (self.at + len) % text.len(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
     }
 }
 

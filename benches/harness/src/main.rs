@@ -4,6 +4,7 @@
 
 mod crowd;
 mod decoder;
+mod fair;
 mod floor;
 mod formatters;
 mod latency;
@@ -51,6 +52,7 @@ Parts:
   latency    from a server's write to the reader of the pipe, against one thread
   reconnect  many servers lost at once and back: time and CPU
   flat       the same lines from one connection and from many
+  fair       many connections that always have data: what attempts and a quiet server get
   timers     one server configured, and many
   decoder    lines to numbers, against a plain byte loop
   ring       numbers between two threads, against rtrb and the standard channel
@@ -89,13 +91,14 @@ impl Options {
 
 type Part = (&'static str, fn(&Options, &Programs, &mut Report) -> Result<()>);
 
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     ("stream", stream::run),
     ("lines", crowd::run_lines),
     ("idle", crowd::run_idle),
     ("latency", latency::run),
     ("reconnect", crowd::run_reconnect),
     ("flat", crowd::run_flat),
+    ("fair", fair::run),
     ("timers", timers::run),
     ("decoder", decoder::run),
     ("ring", rings::run),

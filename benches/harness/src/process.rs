@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::Result;
 
@@ -46,11 +46,19 @@ impl Process {
         &mut self.child
     }
 
+    fn pid(&self) -> Pid {
+        let raw = i32::try_from(self.child.id()).expect("a process id is an i32");
+        Pid::from_raw(raw).expect("a process id is not zero")
+    }
+
+    /// Tells the process to end, as Ctrl-C does.
+    pub fn interrupt(&self) -> Result<()> {
+        Ok(kill_process(self.pid(), Signal::INT)?)
+    }
+
     /// Waits for the process to end, which must be with status 0.
     pub fn wait(mut self) -> Result<Usage> {
-        let raw = i32::try_from(self.child.id()).expect("a process id is an i32");
-        let pid = Pid::from_raw(raw).expect("a process id is not zero");
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        let pidfd = pidfd_open(self.pid(), PidfdFlags::empty())?;
         let mut peak_rss = status_kib(&self.child, "VmHWM:").unwrap_or_default();
         loop {
             let mut ready = [PollFd::new(&pidfd, PollFlags::IN)];

@@ -1,0 +1,277 @@
+//! One worker, many connections that always have data, and beside them a quiet one and attempts to connect:
+//! whether the busy ones keep the others waiting.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::load::Load;
+use crate::payload::Random;
+use crate::process::Process;
+use crate::programs::Programs;
+use crate::stats::{median, micros, quantile};
+use crate::table::{Goal, Report, Row, figure};
+use crate::{Options, Result, note};
+
+/// Enough ports that no listener's queue is used up.
+const LISTENERS: usize = 16;
+
+/// The busy servers send numbers up to 666, so only the quiet server's numbers are multiples of this.
+const DIVISOR: usize = 1000;
+
+/// The mean time between two lines of the quiet server. The gaps vary, so that the lines do not keep step
+/// with the turns of the worker.
+const QUIET_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Servers that refuse, each of which is tried again after [`BACKOFF`]: 3,000 attempts a second.
+const REFUSING: usize = 30;
+const BACKOFF: &str = "10ms";
+
+/// What is left out at the start, while the buffers fill and the caches are cold.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
+    let count = if options.quick { 100 } else { 3_000 };
+    let mut rounds = Vec::new();
+    for round in 0..options.rounds {
+        let silent = measure(options, programs, count, Crowd::Silent)?;
+        let busy = measure(options, programs, count, Crowd::Busy)?;
+        for (name, m) in [("silent", &silent), ("busy", &busy)] {
+            note!(
+                "{name}, round {round}: {} attempts/s, quiet lines {} us, 99% {} us, {} GB/s",
+                figure(m.attempts),
+                figure(m.median_us),
+                figure(m.tail_us),
+                figure(m.gigabytes)
+            );
+        }
+        rounds.push((silent, busy));
+    }
+    let of = |what: fn(&Measured) -> f64| {
+        let silent = median(rounds.iter().map(|(silent, _)| what(silent)));
+        (silent, median(rounds.iter().map(|(_, busy)| what(busy))))
+    };
+    let (silent, busy) = of(|m| m.attempts);
+    report.rows.push(Row {
+        what: format!("{count} connections that always have data, `-p 1`: attempts beside them"),
+        measured: median(rounds.iter().map(|(silent, busy)| busy.attempts / silent.attempts)),
+        goal: Goal::AtLeast(0.9),
+        unit: "x those beside silent ones",
+        detail: format!("{} per second, beside silent ones {}", figure(busy), figure(silent)),
+    });
+    let (silent, busy) = of(|m| m.tail_us / 1e3);
+    let (silent_median, busy_median) = of(|m| m.median_us / 1e3);
+    report.rows.push(Row {
+        what: format!("{count} connections that always have data, `-p 1`: a quiet line, 99%"),
+        measured: busy,
+        goal: Goal::AtMost(10.0),
+        unit: " ms",
+        detail: format!(
+            "median {} ms; beside silent ones {} ms, median {} ms; all processes share the cores",
+            figure(busy_median),
+            figure(silent),
+            figure(silent_median)
+        ),
+    });
+    let figures = rounds.iter().map(|(_, busy)| busy);
+    let gigabytes = figures.clone().map(|m| m.gigabytes);
+    report.add_table(
+        &[
+            &format!("{count} connections that always have data, `-p 1`"),
+            "GB/s",
+            "best",
+            "CPU s/GB",
+        ],
+        &[vec![
+            "tcpcore, 1..666, and attempts and a quiet server beside them".into(),
+            figure(median(gigabytes.clone())),
+            figure(gigabytes.fold(0.0, f64::max)),
+            figure(median(figures.map(|m| m.cores / m.gigabytes))),
+        ]],
+    );
+    Ok(())
+}
+
+/// What the many connections do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Crowd {
+    /// They send nothing.
+    Silent,
+    /// They send as fast as they are read.
+    Busy,
+}
+
+struct Measured {
+    /// Attempts to connect, per second.
+    attempts: f64,
+    /// From the quiet server's write to the reader of stdout.
+    median_us: f64,
+    /// Which 99% of the lines do not exceed.
+    tail_us: f64,
+    /// What was read of the many connections, per second.
+    gigabytes: f64,
+    /// Seconds of processor time that the program took per second.
+    cores: f64,
+}
+
+fn measure(options: &Options, programs: &Programs, count: usize, crowd: Crowd) -> Result<Measured> {
+    let mut load = Load::start(LISTENERS.min(count))?;
+    load.accept(count)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let refusing = (0..REFUSING).map(|_| Refusing::bind()).collect::<Result<Vec<_>>>()?;
+    let mut command = programs.product(1);
+    // The line of totals is of this level.
+    command.env("RUST_LOG", "info").args(["--divisor", &DIVISOR.to_string()]);
+    command.args(["--initial-backoff", BACKOFF, "--max-backoff", BACKOFF, "--jitter-factor", "0"]);
+    command.arg(listener.local_addr()?.to_string()).args(load.addresses(count));
+    for server in &refusing {
+        command.arg(server.address.to_string());
+    }
+    let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+    let stdout = process.child().stdout.take().expect("it is piped");
+    let totals = read_totals(process.child().stderr.take().expect("it is piped"));
+    load.done()?;
+    let (quiet, _) = listener.accept()?;
+    quiet.set_nodelay(true)?;
+    let held = refusing.into_iter().map(Refusing::accept).collect::<Result<Vec<_>>>()?;
+
+    let (busy_since, cpu_before) = (Instant::now(), process.cpu()?);
+    if crowd == Crowd::Busy {
+        load.flood()?;
+    }
+    thread::sleep(WARM_UP);
+    let tried_since = Instant::now();
+    // From here on each of them refuses. The ports stay theirs until the program has ended.
+    let _ports: Vec<Socket> = held.into_iter().map(|(port, _)| port).collect();
+    let span = Duration::from_secs(if options.quick { 1 } else { 5 });
+    let (mut delays, cores) = thread::scope(|scope| -> Result<_> {
+        let lines = scope.spawn(|| time_lines(quiet, stdout, span));
+        // The last lines have some time to arrive.
+        thread::sleep(span + WARM_UP);
+        let cpu = process.cpu()? - cpu_before;
+        let cores = cpu.as_secs_f64() / busy_since.elapsed().as_secs_f64();
+        // The program ends, and with it its stdout.
+        process.interrupt()?;
+        let delays = lines.join().expect("it does not panic")?;
+        Ok((delays, cores))
+    })?;
+    let (ended, totals) = totals.recv_timeout(Duration::from_secs(60))?;
+    process.wait()?;
+    if crowd == Crowd::Busy {
+        // The connections are lost, which ends it.
+        load.done()?;
+    }
+    let total = |name: &str| totals.get(name).copied().ok_or(format!("no {name} in the totals"));
+    delays.sort_by(f64::total_cmp);
+    // The first failure of each is that it lost its connection.
+    let attempts = total("failures")?.saturating_sub(REFUSING as u64);
+    Ok(Measured {
+        attempts: attempts as f64 / (ended - tried_since).as_secs_f64(),
+        median_us: median(delays.iter().copied()),
+        tail_us: quantile(&delays, 0.99),
+        gigabytes: total("bytes")? as f64 / 1e9 / (ended - busy_since).as_secs_f64(),
+        cores,
+    })
+}
+
+/// A server that accepts one connection, and refuses once that is dropped. So the attempts begin when
+/// everything else is in place.
+struct Refusing {
+    /// Bound to the port, so that nobody else is given it, and not listening.
+    port: Socket,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Refusing {
+    fn bind() -> Result<Refusing> {
+        let bind = |port: u16| -> Result<Socket> {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            // For two sockets to have the same port, of which only one listens.
+            socket.set_reuse_address(true)?;
+            socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port))))?;
+            Ok(socket)
+        };
+        let port = bind(0)?;
+        let address = port.local_addr()?.as_socket().ok_or("a socket has no address")?;
+        let listener = bind(address.port())?;
+        listener.listen(1)?;
+        Ok(Refusing { port, listener: listener.into(), address })
+    }
+
+    /// Waits for the connection, and stops to listen.
+    fn accept(self) -> Result<(Socket, TcpStream)> {
+        let (connection, _) = self.listener.accept()?;
+        Ok((self.port, connection))
+    }
+}
+
+/// The numbers of the line of totals by their names, and when it came.
+type Totals = (Instant, HashMap<String, u64>);
+
+/// Reads a log to its end, so that its writer need not wait, and sends on its line of totals.
+fn read_totals(log: impl Read + Send + 'static) -> Receiver<Totals> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(log).lines().map_while(io::Result::ok) {
+            let Some((_, totals)) = line.split_once("Totals: ") else { continue };
+            let fields = totals.split(", ").filter_map(|field| field.split_once(' '));
+            let fields = fields
+                .filter_map(|(number, name)| Some((name.to_owned(), number.parse().ok()?)))
+                .collect();
+            // It is received unless something else has failed.
+            _ = sender.send((Instant::now(), fields));
+        }
+    });
+    receiver
+}
+
+/// Sends a line now and then for as long as `span`, and returns how long each took to stdout, in
+/// microseconds. Reads stdout to its end; a line that has not come by then has taken until then.
+fn time_lines(mut server: TcpStream, stdout: impl Read, span: Duration) -> io::Result<Vec<f64>> {
+    let epoch = Instant::now();
+    let most = 4 * span.div_duration_f64(QUIET_INTERVAL) as usize;
+    // Zero is a line that was not sent.
+    let sent: Vec<AtomicU64> = (0..most).map(|_| AtomicU64::new(0)).collect();
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| -> io::Result<()> {
+            let mut random = Random::new(1);
+            let twice = u64::try_from(2 * QUIET_INTERVAL.as_micros()).expect("it is short");
+            for (index, sent) in sent.iter().enumerate() {
+                thread::sleep(Duration::from_micros(random.below(twice)));
+                if epoch.elapsed() > span {
+                    break;
+                }
+                // Each line says by its number which one it is.
+                let line = format!("{}\n", DIVISOR * index);
+                sent.store(nanos(epoch), Relaxed);
+                server.write_all(line.as_bytes())?;
+            }
+            Ok(())
+        });
+        let mut came: Vec<Option<u64>> = vec![None; most];
+        for line in BufReader::new(stdout).lines() {
+            let number = line?.parse::<usize>().map_err(io::Error::other)?;
+            let came = came.get_mut(number / DIVISOR);
+            *came.ok_or_else(|| io::Error::other("a line that was not sent"))? = Some(nanos(epoch));
+        }
+        let ended = nanos(epoch);
+        sender.join().expect("it does not panic")?;
+        let sent = sent.iter().map(|sent| sent.load(Relaxed));
+        let lines = sent.zip(came).take_while(|(sent, _)| *sent > 0);
+        let delays = lines.map(|(sent, came)| came.unwrap_or(ended).saturating_sub(sent));
+        Ok(delays.map(|delay| micros(Duration::from_nanos(delay))).collect())
+    })
+}
+
+fn nanos(epoch: Instant) -> u64 {
+    u64::try_from(epoch.elapsed().as_nanos()).expect("it has not been 500 years")
+}
