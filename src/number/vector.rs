@@ -34,15 +34,17 @@ pub(super) struct Vector(());
 impl Vector {
     /// Looks whether the processor is fit. The answer is remembered by the standard library.
     pub(super) fn detect() -> Option<Vector> {
-        let is_fit = is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512vbmi2")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("lzcnt")
-            && is_x86_feature_detected!("popcnt");
-        is_fit.then_some(Vector(()))
+        let features = [
+            is_x86_feature_detected!("avx512bw"),
+            is_x86_feature_detected!("avx512dq"),
+            is_x86_feature_detected!("avx512vl"),
+            is_x86_feature_detected!("avx512vbmi2"),
+            is_x86_feature_detected!("bmi1"),
+            is_x86_feature_detected!("bmi2"),
+            is_x86_feature_detected!("lzcnt"),
+            is_x86_feature_detected!("popcnt"),
+        ];
+        features.into_iter().all(|has_it| has_it).then_some(Vector(()))
     }
 
     /// Judges the lines of `region` from the one at `start`, which is not before [`LOOK_BACK`], as far
