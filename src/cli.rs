@@ -469,12 +469,12 @@ threshold. When all servers are given up, the program ends with status
     Flag {
         long: "connect-timeout",
         short: None,
-        brief: "Time an attempt may take",
+        brief: "Time to look up, and to connect",
         doc: "\
-How long an attempt may take, from looking the name up to being
-connected. The addresses of a name are tried one after the other, each
-within its share of the time that is left, so that a dead one does not
-keep the next from being tried.",
+How long the lookup of a name may take, and then again how long it may
+take to connect. The addresses of a name are tried 250ms apart, or as
+soon as the last one has failed, and the first to connect wins. An
+answer that comes too late serves the next attempt.",
         action: Action::Value {
             setting: Setting::ConnectTimeout,
             placeholder: "D",
@@ -522,8 +522,8 @@ a line of which only a part has come.",
         brief: "Read each server once, then end",
         doc: "\
 Try each server once, at all its addresses, read it to its end, then
-end. The status is 1 if any could not be connected or ended by an
-error. Off unless given.",
+end. The status is 1 if any could not be connected, ended by an error,
+or sent nothing but malformed lines. Off unless given.",
         action: Action::Switch(|config| config.once(true)),
     },
     Flag {

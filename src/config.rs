@@ -107,7 +107,7 @@ impl Config {
         self.give_up_after
     }
 
-    /// How long an attempt may take, from looking the name up to being connected.
+    /// How long the lookup of a name may take, and then again how long connecting may take.
     pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
@@ -234,9 +234,13 @@ impl ConfigBuilder {
         self
     }
 
-    /// How long an attempt may take, from looking the name up to being connected, from 1 ms to 365
-    /// days. The addresses of a name are tried one after the other, each within its share of the time
-    /// that is left. The default is 10 s; the system's own limit, often two minutes, holds as well.
+    /// How long the lookup of a name may take, and then again how long connecting may take, from 1 ms to
+    /// 365 days. The addresses of a name are tried [`CONNECTION_ATTEMPT_DELAY`] milliseconds apart, or as
+    /// soon as the last one has failed; the first to connect wins
+    /// ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)). The default is 10 s; the system's own limit,
+    /// often two minutes, holds as well.
+    ///
+    /// [`CONNECTION_ATTEMPT_DELAY`]: crate::CONNECTION_ATTEMPT_DELAY
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
