@@ -103,7 +103,7 @@ fn run(name: &str, scenario: Scenario, form: Form) -> bool {
         Ok(Outcome::Seen(figures, tally)) => {
             say(&format!("{name}: ok in {seconds:.1} s: {figures}; {tally}"));
         }
-        Ok(Outcome::Skipped(reason)) => say(&format!("{name}: skipped: {reason}")),
+        Ok(Outcome::Skipped(reason)) => say(&format!("{name}: SKIPPED: {reason}")),
         Err(_) => say(&format!("{name}: FAILED in {seconds:.1} s, with --seed {}", form.seed)),
     }
     outcome.is_ok()

@@ -146,8 +146,15 @@ fn memory_kib(program: &Program, name: &str) -> u64 {
     kib.expect("the kernel counts memory").parse().unwrap()
 }
 
-/// Says that a test has not tested because this system lacks what it takes.
+/// Says that a test has not tested because this system lacks what it takes. cargo shows it with
+/// `--nocapture`; the file that `TCPCORE_SKIPPED` names, if any, gets a line.
 #[expect(clippy::print_stderr, reason = "cargo shows it with --nocapture")]
 fn skip(why: &str) {
-    eprintln!("skipped: {why}");
+    let test = thread::current().name().unwrap_or("a test").to_owned();
+    eprintln!("SKIPPED {test}: {why}");
+    if let Some(path) = std::env::var_os("TCPCORE_SKIPPED") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        std::io::Write::write_all(&mut file.unwrap(), format!("{test}: {why}\n").as_bytes())
+            .unwrap();
+    }
 }

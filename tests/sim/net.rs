@@ -33,7 +33,7 @@ pub(super) enum Edge {
     None,
     /// It has arisen, and the poll's list does not have it yet.
     New,
-    /// It stands in the poll's list since this moment.
+    /// It stands in the poll's list since after this reading of the clock, counted from 0.
     Since(u64),
 }
 

@@ -88,6 +88,8 @@ fn ms(span: Duration) -> Millis {
 #[derive(Debug)]
 struct Time {
     raw: Millis,
+    /// Which reading it was.
+    reading: u64,
     /// The worker's time at `raw`.
     now: Millis,
     /// The worker's moment at which it means to be back, if it sleeps.
@@ -250,11 +252,11 @@ pub(super) struct Oracle {
     pub(super) tails: Vec<bool>,
     /// The socket that could not be opened, until the worker has looked at the clock.
     refused: Option<SocketId>,
-    /// Up to when the last poll was complete: in the worker's time and in the system's.
-    told: Option<(Millis, Millis)>,
+    /// Up to which reading of the clock the last poll was complete: its time, and which one it was.
+    told: Option<(Millis, u64)>,
     /// The readings before the first of the polls that were not complete, their events, and the most
     /// sockets that were open.
-    polls_since: Option<(Millis, Millis)>,
+    polls_since: Option<(Millis, u64)>,
     polls_events: usize,
     polls_sockets: usize,
     /// The numbers that the sink has room for.
@@ -276,7 +278,7 @@ impl Oracle {
             rules,
             short_read_means_drained,
             peers: Vec::new(),
-            time: Time { raw, now: raw, back_at: None, granted: None },
+            time: Time { raw, reading: 0, now: raw, back_at: None, granted: None },
             counters: Counters::default(),
             failed: 0,
             owed_closes: BTreeSet::new(),
@@ -393,7 +395,7 @@ impl Oracle {
         chance: &mut Chance<'_>,
     ) {
         self.phase = Phase::Events;
-        let before = (self.time.now, self.time.raw);
+        let before = (self.time.now, self.time.reading);
         let since = *self.polls_since.get_or_insert(before);
         self.polls_events += events.len();
         self.polls_sockets = self.polls_sockets.max(self.sockets.len());
@@ -414,16 +416,22 @@ impl Oracle {
         }
     }
 
-    /// Up to when the last poll was complete, in the system's time.
-    pub(super) fn told_raw(&self) -> Option<Millis> {
-        self.told.map(|(_, raw)| raw)
+    /// Up to which reading of the clock the last poll was complete.
+    pub(super) fn told_at(&self) -> Option<u64> {
+        self.told.map(|(_, reading)| reading)
     }
 
     /// The worker looks at the clock: after a poll, after a socket could not be opened, or to read the
     /// next connection.
-    pub(super) fn on_clock(&mut self, raw: Millis, chance: &mut Chance<'_>) -> Checked {
+    pub(super) fn on_clock(
+        &mut self,
+        raw: Millis,
+        reading: u64,
+        chance: &mut Chance<'_>,
+    ) -> Checked {
         self.end_turn(chance)?;
         self.time.read(raw, chance);
+        self.time.reading = reading;
         if let Some(socket) = self.refused.take() {
             return self.socket_failed(socket, chance);
         }

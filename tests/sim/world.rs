@@ -55,6 +55,8 @@ struct World<'a, 'b, const SHORT_READ_MEANS_DRAINED: bool> {
     oracle: Oracle,
     violation: Option<Violation>,
     now: Millis,
+    /// How often the worker has read the clock.
+    readings: u64,
     /// By time; the middle number keeps the order of those at the same time.
     due: BinaryHeap<Reverse<(Millis, u64, Due)>>,
     scheduled: u64,
@@ -187,6 +189,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             rules,
             violation: None,
             now,
+            readings: 0,
             due: BinaryHeap::new(),
             scheduled: 0,
             sockets: Vec::new(),
@@ -407,11 +410,10 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
 
     /// Puts the sockets that have become ready on the poll's list.
     fn list_edges(&mut self) {
-        let now = self.now;
         for (id, at) in &self.open {
             let socket = &mut self.sockets[*at];
             if socket.edge == Edge::New {
-                socket.edge = Edge::Since(now);
+                socket.edge = Edge::Since(self.readings);
                 self.ready.push_back(*id);
             }
         }
@@ -504,11 +506,11 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
 
     /// When deadlines pass up to a moment, the worker knows of all that had arrived by then.
     fn check_told(&self) -> Result<(), Violation> {
-        let Some(told) = self.oracle.told_raw() else { return Ok(()) };
+        let Some(told) = self.oracle.told_at() else { return Ok(()) };
         for (id, at) in &self.open {
             let edge = self.sockets[*at].edge;
-            let is_known = !matches!(edge, Edge::Since(since) if since <= told);
-            ensure!(is_known, "deadlines up to {told} pass, but {id:?} is ready: {edge:?}");
+            let is_known = !matches!(edge, Edge::Since(since) if since < told);
+            ensure!(is_known, "deadlines up to reading {told} pass, but {id:?} is ready: {edge:?}");
         }
         Ok(())
     }
@@ -669,7 +671,8 @@ impl<const D: bool> Io for World<'_, '_, D> {
 
     fn now(&mut self) -> Millis {
         self.enter();
-        let result = self.oracle.on_clock(self.now, &mut self.chance);
+        self.readings += 1;
+        let result = self.oracle.on_clock(self.now, self.readings, &mut self.chance);
         self.check(result);
         self.now
     }
