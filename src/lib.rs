@@ -73,6 +73,10 @@
 )]
 #![cfg_attr(feature = "cli", doc = "| `stopping` | what a signal means, given its time |")]
 #![cfg_attr(feature = "cli", doc = "| [`signals`] | SIGINT, SIGTERM and SIGHUP to a stop |")]
+#![cfg_attr(
+    feature = "cli",
+    doc = "| `descriptor` | waiting for a descriptor that may not block |"
+)]
 #![cfg_attr(feature = "cli", doc = "| [`stdout`] | standard output, watched for its reader |")]
 #![cfg_attr(
     feature = "cli",
@@ -106,6 +110,8 @@ pub mod cli;
 pub mod clock;
 mod config;
 mod connection_error;
+#[cfg(feature = "cli")]
+mod descriptor;
 pub mod duration;
 mod echo;
 pub mod fleet;

@@ -22,9 +22,9 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::descriptor::wait_writable;
 use filter::Filter;
 use queue::Intake;
 
@@ -267,7 +267,7 @@ impl<F: AsFd> Write for Waiting<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match rustix::io::write(&self.0, bytes) {
-                Err(Errno::AGAIN) => self.wait_writable()?,
+                Err(Errno::AGAIN) => wait_writable(&self.0)?,
                 result => return Ok(result?),
             }
         }
@@ -275,16 +275,6 @@ impl<F: AsFd> Write for Waiting<F> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl<F: AsFd> Waiting<F> {
-    /// Returns when a write would succeed or fail but not block, or for no reason.
-    fn wait_writable(&self) -> io::Result<()> {
-        match poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 

@@ -253,25 +253,11 @@ fn open(address: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
-/// In one system call where the system has that.
 fn nonblocking_socket(domain: Domain) -> io::Result<Socket> {
-    #[cfg(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "dragonfly",
-        target_os = "freebsd",
-        target_os = "netbsd",
-        target_os = "openbsd"
-    ))]
+    // On Linux one system call does both.
+    #[cfg(target_os = "linux")]
     return Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP));
-    #[cfg(not(any(
-        target_os = "linux",
-        target_os = "android",
-        target_os = "dragonfly",
-        target_os = "freebsd",
-        target_os = "netbsd",
-        target_os = "openbsd"
-    )))]
+    #[cfg(not(target_os = "linux"))]
     {
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;

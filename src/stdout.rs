@@ -14,6 +14,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 use socket2::{SockRef, Type};
 
+use crate::descriptor::wait_writable;
 use crate::output::write_waiting;
 use crate::run::StopHandle;
 
@@ -95,7 +96,7 @@ impl Write for Stdout {
         if self.is_regular {
             return write_lines(bytes, |bytes| file.write(bytes), |len| take_back(&self.file, len));
         }
-        write_waiting(|| file.write(bytes), || wait_writable(&self.file)).map_err(without_reset)
+        write_waiting(|| file.write(bytes), || wait_writable(&*self.file)).map_err(without_reset)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -142,14 +143,6 @@ fn take_back(mut file: &File, len: u64) -> io::Result<bool> {
     file.set_len(end - len)?;
     file.seek(SeekFrom::Start(end - len))?;
     Ok(true)
-}
-
-/// Returns when a write would succeed or fail but not block, or for no reason.
-fn wait_writable(file: &File) -> io::Result<()> {
-    match poll(&mut [PollFd::new(file, PollFlags::OUT)], None) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// Whether the file is of a kind that has a reader, and tells when that has gone.
