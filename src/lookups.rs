@@ -1,7 +1,7 @@
 //! Which name is looked up next, on which thread, and how many threads there are.
 //!
 //! The system's lookup blocks its thread and cannot be cancelled: it takes 10 s when a name server does
-//! not answer, and some name services take for ever. [`Lookups`] keeps such names from holding up the
+//! not answer, and some name services never return. [`Lookups`] keeps such names from holding up the
 //! others. It knows no thread and no clock: the owner tells it what was asked and which lookup has
 //! ended, carries out each [`Order`], and waits until [`Lookups::next_deadline`].
 //!
@@ -14,8 +14,8 @@
 //!   gets all threads in eight steps.
 //! - **Shrinking.** A thread that was idle for [`IDLE_MS`] ends, except for the last [`FEW`]. Those wait
 //!   without a deadline.
-//! - **Sharing.** A name is never looked up twice at once: whoever asks meanwhile gets the same answer.
-//!   No answer is kept after that.
+//! - **Sharing.** A name is never looked up twice at once: all who ask meanwhile get the same answer. No
+//!   answer is kept after that.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
@@ -33,9 +33,9 @@ const MANY: usize = 64;
 /// Lookups hang when fewer than one in so many comes back: then their number doubles, beyond `MANY`, too.
 const NEARLY_ALL: usize = 16;
 
-/// The lookups that may be under way, by the lane of the next. What is left are the threads that the
-/// earlier lanes find free, whatever hangs in the later ones. Half of all is enough for 3,000 names that
-/// each hang for 10 s and are asked for again after 60 s.
+/// The lookups that may be under way when another of a lane starts. The other threads are a reserve for
+/// the earlier lanes, in case that all of these hang. Half of all is enough for 3,000 names that each hang
+/// for 10 s and are asked for again after 60 s.
 const MOST: [usize; LANES] = [1000, 900, 500];
 
 /// The time from one step of growth to the next: most lookups return within it.
@@ -235,8 +235,8 @@ impl<W> Lookups<W> {
         (self.running.iter().sum::<usize>() < MOST[lane as usize]).then_some(lane)
     }
 
-    /// The idle threads that a name of `lane` leaves to others. Where the system refuses threads long before
-    /// there are `MOST` of them, these are what a prompt name finds beside those that hang.
+    /// The idle threads that a name of `lane` leaves to others. They are the reserve where the system refuses
+    /// threads long before there are `MOST` of them.
     fn spare(&self, lane: Lane) -> usize {
         match lane {
             Lane::Prompt | Lane::New => 0,
@@ -258,7 +258,7 @@ impl<W> Lookups<W> {
             growth.due_ms = growth.due_ms.max(self.refused_until_ms);
             return false;
         }
-        // What hangs in the later lanes neither takes the place of these nor makes them grow faster.
+        // Lookups of the later lanes neither take the place of these nor make them grow faster.
         let width: usize = self.running[..=lane as usize].iter().sum();
         if width < FEW {
             return true;
@@ -336,8 +336,8 @@ impl Growth {
 /// How the last lookups went, by the hash of the name: two names with the same one share a lane, which
 /// costs a place in a queue and nothing else.
 ///
-/// Invariant: each of the two maps is shorter than `REMEMBERED`. When the recent one is full, it becomes
-/// the older one, and what was in that is forgotten.
+/// Invariant: the recent map is shorter than `REMEMBERED`, the older one not longer. When the recent one is
+/// full, it replaces the older one.
 #[derive(Debug, Default)]
 struct History {
     recent: HashMap<u64, Lane>,
