@@ -799,6 +799,68 @@ mod tests {
         assert_eq!((bench.threads.len(), bench.answers.len()), (1, 300));
     }
 
+    /// What a step grants to 1,000 waiting names.
+    fn granted(mut growth: Growth, width: usize, hanging: usize) -> usize {
+        growth.step(1000, width, hanging, STEP_MS);
+        assert_eq!((growth.due_ms, growth.returned), (2 * STEP_MS, 0));
+        growth.granted
+    }
+
+    #[test]
+    fn lookups_double_beyond_the_many_when_fewer_than_one_in_16_returns() {
+        let growth = |returned| Growth { live: MANY, returned, ..Growth::new(0) };
+        // Without a step before, each counts twice.
+        assert_eq!(granted(growth(3), 128, 0), 128);
+        assert_eq!(granted(growth(4), 128, 0), 0);
+        let growth =
+            |returned, before| Growth { returned_before: Some(before), ..growth(returned) };
+        assert_eq!(granted(growth(0, 7), 128, 0), 128);
+        assert_eq!(granted(growth(7, 0), 128, 0), 128);
+        assert_eq!(granted(growth(4, 4), 128, 0), 0);
+        assert_eq!(granted(growth(0, 8), 128, 0), 0);
+    }
+
+    #[test]
+    fn lookups_that_hang_are_replaced_by_as_many() {
+        let growth = || Growth { live: MANY, returned: 50, ..Growth::new(0) };
+        assert_eq!(granted(growth(), MANY + 100, 100), 0);
+        assert_eq!(granted(growth(), MANY + 100, 110), 10);
+    }
+
+    #[test]
+    fn lookups_double_while_half_as_many_more_return_than_at_the_last_growth() {
+        let growth = |returned| Growth {
+            live: 8,
+            returned,
+            returned_before: Some(0),
+            returned_at_growth: 10,
+            ..Growth::new(0)
+        };
+        assert_eq!(granted(growth(15), 8, 0), 8);
+        assert_eq!(granted(growth(14), 8, 0), 0);
+        assert_eq!(granted(growth(14), 8, 1), 9, "one in eight hangs");
+        assert_eq!(granted(growth(14), 16, 1), 0);
+        assert_eq!(granted(Growth { live: MANY, ..growth(15) }, 8, 0), MANY - 8);
+    }
+
+    #[test]
+    fn lookups_that_none_returns_of_in_the_first_step_leave_room_for_as_many_that_live() {
+        let mut growth = Growth::new(0);
+        growth.step(1000, 10, 0, STEP_MS);
+        assert_eq!((growth.granted, growth.live), (10, 20));
+        growth.step(1000, 20, 0, 2 * STEP_MS);
+        growth.step(1000, 40, 0, 3 * STEP_MS);
+        assert_eq!((growth.granted, growth.live), (40, MANY));
+    }
+
+    #[test]
+    fn nothing_is_granted_while_the_queue_will_be_empty_in_five_steps() {
+        let growth = |returned| Growth { returned_before: Some(0), returned, ..Growth::new(0) };
+        for (returned, wanted) in [(399, FEW), (400, 0)] {
+            assert_eq!(granted(growth(returned), FEW, 0), wanted);
+        }
+    }
+
     /// Within this time each name that is not slow is started, whatever hangs, while its lane may have
     /// more threads and the system grants them. Most are started within a second; it takes longest when
     /// of 2,000 names many hang and many are merely slow.
