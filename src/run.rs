@@ -437,6 +437,16 @@ mod tests {
     }
 
     #[test]
+    fn a_job_whose_servers_have_all_ended_has_finished() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let config = Config::builder().servers([server]).once(true).build().unwrap();
+        let job = Job::start(config, io::sink()).unwrap();
+        drop(listener.accept().unwrap());
+        assert_eq!(job.wait().unwrap().ending, Ending::Finished { failed: 0 });
+    }
+
+    #[test]
     fn an_output_that_is_closed_while_nothing_comes_ends_the_job() {
         let (job, _listener) = idle_job();
         job.stop_handle().output_failed(BrokenPipe.into());

@@ -60,9 +60,12 @@ impl OutputBuffer {
             self.result.lost += count;
             return;
         }
+        // In a variable of its own it stays in a register.
+        let mut len = self.len;
         for &number in numbers {
-            self.len += self.formatter.write(number, &mut self.text[self.len..]);
+            len += self.formatter.write(number, &mut self.text[len..]);
         }
+        self.len = len;
         self.lines += count;
     }
 
