@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::Stdio;
+use std::process::{ChildStdout, Stdio};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver};
@@ -35,8 +35,8 @@ const QUIET_INTERVAL: Duration = Duration::from_millis(5);
 const REFUSING: usize = 30;
 const BACKOFF: &str = "10ms";
 
-/// What is left out at the start, while the buffers fill and the caches are cold.
-const WARM_UP: Duration = Duration::from_millis(500);
+/// What the last lines have to arrive.
+const GRACE: Duration = Duration::from_millis(500);
 
 pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
     let count = if options.quick { 100 } else { 3_000 };
@@ -55,6 +55,15 @@ pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Resul
         }
         rounds.push((silent, busy));
     }
+    add_rows(count, &rounds, report);
+    add_throughput(count, &rounds, report);
+    Ok(())
+}
+
+/// What each round has measured, beside silent connections and beside busy ones.
+type Rounds = [(Measured, Measured)];
+
+fn add_rows(count: usize, rounds: &Rounds, report: &mut Report) {
     let of = |what: fn(&Measured) -> f64| {
         let silent = median(rounds.iter().map(|(silent, _)| what(silent)));
         (silent, median(rounds.iter().map(|(_, busy)| what(busy))))
@@ -81,23 +90,22 @@ pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Resul
             figure(silent_median)
         ),
     });
-    let figures = rounds.iter().map(|(_, busy)| busy);
-    let gigabytes = figures.clone().map(|m| m.gigabytes);
+}
+
+/// There is no goal for it: it is to be compared between two programs.
+fn add_throughput(count: usize, rounds: &Rounds, report: &mut Report) {
+    let busy = rounds.iter().map(|(_, busy)| busy);
+    let gigabytes = busy.clone().map(|m| m.gigabytes);
+    let what = format!("{count} connections that always have data, `-p 1`");
     report.add_table(
-        &[
-            &format!("{count} connections that always have data, `-p 1`"),
-            "GB/s",
-            "best",
-            "CPU s/GB",
-        ],
+        &[&what, "GB/s", "best", "CPU s/GB"],
         &[vec![
             "tcpcore, 1..666, and attempts and a quiet server beside them".into(),
             figure(median(gigabytes.clone())),
             figure(gigabytes.fold(0.0, f64::max)),
-            figure(median(figures.map(|m| m.cores / m.gigabytes))),
+            figure(median(busy.map(|m| m.cores / m.gigabytes))),
         ]],
     );
-    Ok(())
 }
 
 /// What the many connections do.
@@ -123,45 +131,26 @@ struct Measured {
 }
 
 fn measure(options: &Options, programs: &Programs, count: usize, crowd: Crowd) -> Result<Measured> {
-    let mut load = Load::start(LISTENERS.min(count))?;
-    load.accept(count)?;
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let refusing = (0..REFUSING).map(|_| Refusing::bind()).collect::<Result<Vec<_>>>()?;
-    let mut command = programs.product(1);
-    // The line of totals is of this level.
-    command.env("RUST_LOG", "info").args(["--divisor", &DIVISOR.to_string()]);
-    command.args(["--initial-backoff", BACKOFF, "--max-backoff", BACKOFF, "--jitter-factor", "0"]);
-    command.arg(listener.local_addr()?.to_string()).args(load.addresses(count));
-    for server in &refusing {
-        command.arg(server.address.to_string());
-    }
-    let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
-    let stdout = process.child().stdout.take().expect("it is piped");
-    let totals = read_totals(process.child().stderr.take().expect("it is piped"));
-    load.done()?;
-    let (quiet, _) = listener.accept()?;
-    quiet.set_nodelay(true)?;
-    let held = refusing.into_iter().map(Refusing::accept).collect::<Result<Vec<_>>>()?;
-
+    let Scene { mut load, process, stdout, totals, quiet, refusing } = Scene::set(programs, count)?;
     let (busy_since, cpu_before) = (Instant::now(), process.cpu()?);
     if crowd == Crowd::Busy {
         load.flood()?;
     }
-    thread::sleep(WARM_UP);
+    // Until each of them has been read, the buffers are full, and the caches are warm.
+    thread::sleep(Duration::from_secs(if options.quick { 1 } else { 2 }));
     let tried_since = Instant::now();
     // From here on each of them refuses. The ports stay theirs until the program has ended.
-    let _ports: Vec<Socket> = held.into_iter().map(|(port, _)| port).collect();
+    let _ports: Vec<Socket> = refusing.into_iter().map(|(port, _)| port).collect();
     let span = Duration::from_secs(if options.quick { 1 } else { 5 });
     let (mut delays, cores) = thread::scope(|scope| -> Result<_> {
         let lines = scope.spawn(|| time_lines(quiet, stdout, span));
         // The last lines have some time to arrive.
-        thread::sleep(span + WARM_UP);
+        thread::sleep(span + GRACE);
         let cpu = process.cpu()? - cpu_before;
         let cores = cpu.as_secs_f64() / busy_since.elapsed().as_secs_f64();
         // The program ends, and with it its stdout.
         process.interrupt()?;
-        let delays = lines.join().expect("it does not panic")?;
-        Ok((delays, cores))
+        Ok((lines.join().expect("it does not panic")?, cores))
     })?;
     let (ended, totals) = totals.recv_timeout(Duration::from_secs(60))?;
     process.wait()?;
@@ -180,6 +169,42 @@ fn measure(options: &Options, programs: &Programs, count: usize, crowd: Crowd) -
         gigabytes: total("bytes")? as f64 / 1e9 / (ended - busy_since).as_secs_f64(),
         cores,
     })
+}
+
+/// The program, connected to all servers, none of which has sent anything.
+struct Scene {
+    load: Load,
+    process: Process,
+    stdout: ChildStdout,
+    totals: Receiver<Totals>,
+    /// The quiet server's end of its connection.
+    quiet: TcpStream,
+    /// The ports of those that will refuse, and their ends of their connections.
+    refusing: Vec<(Socket, TcpStream)>,
+}
+
+impl Scene {
+    fn set(programs: &Programs, count: usize) -> Result<Scene> {
+        let mut load = Load::start(LISTENERS.min(count))?;
+        load.accept(count)?;
+        let quiet = TcpListener::bind("127.0.0.1:0")?;
+        let refusing = (0..REFUSING).map(|_| Refusing::bind()).collect::<Result<Vec<_>>>()?;
+        let mut command = programs.product(1);
+        // The line of totals is of this level.
+        command.env("RUST_LOG", "info").args(["--divisor", &DIVISOR.to_string()]);
+        command.args(["--initial-backoff", BACKOFF, "--max-backoff", BACKOFF]);
+        command.args(["--jitter-factor", "0"]);
+        command.arg(quiet.local_addr()?.to_string()).args(load.addresses(count));
+        command.args(refusing.iter().map(|server| server.address.to_string()));
+        let mut process = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+        let stdout = process.child().stdout.take().expect("it is piped");
+        let totals = read_totals(process.child().stderr.take().expect("it is piped"));
+        load.done()?;
+        let (quiet, _) = quiet.accept()?;
+        quiet.set_nodelay(true)?;
+        let refusing = refusing.into_iter().map(Refusing::accept).collect::<Result<_>>()?;
+        Ok(Scene { load, process, stdout, totals, quiet, refusing })
+    }
 }
 
 /// A server that accepts one connection, and refuses once that is dropped. So the attempts begin when
