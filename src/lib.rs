@@ -42,11 +42,11 @@
 //! | [`number`] | lines to numbers, and what is wrong with a line that is none |
 //! | [`backoff`] | how long to wait before the next attempt |
 //! | [`wheel`] | timers, in O(1) |
-//! | [`clock`] | a worker's time, in which it never stands still unseen |
+//! | [`clock`] | a worker's time, which leaves out that in which the process did not run |
 //! | [`ConnectionError`] | why an attempt failed or a connection ended |
 //! | `attempt` | which address of a server is tried when |
-//! | `outage` | the period in which a server is down, and how often it is logged |
-//! | `log_limit` | how often malformed lines are logged |
+//! | `outage` | how long a server is down, and how often in a row it has failed |
+//! | `log_limit` | how often what may repeat without end is logged |
 //! | [`link`] | one server: its state, its unfinished line, its counters |
 //! | [`fleet`] | one worker's links, timers and sockets, and which is read next |
 //! | [`worker`] | one worker's whole turn, over the [`Io`](worker::Io) that it needs |

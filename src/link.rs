@@ -36,7 +36,7 @@ use crate::connection_error::ConnectionError;
 use crate::line::{Framed, Framer};
 use crate::log_limit::LogLimit;
 use crate::number::{Divisor, Judge, NumberError, Verdicts};
-use crate::outage::Outage;
+use crate::outage::{Outage, Streak};
 use crate::server::{Host, Server};
 
 /// A moment, or a span, in milliseconds since the owner's epoch. The owner of the clock rounds
@@ -279,8 +279,7 @@ pub struct Link {
     lookup: Lookup,
     framer: Framer,
     counters: Counters,
-    /// The back-off's exponent: failures since the last connection that stood for the threshold.
-    retries: u32,
+    streak: Streak,
     /// The present outage; `None` before the first attempt, and while the server sends.
     outage: Option<Outage>,
     malformed_log: LogLimit,
@@ -296,7 +295,7 @@ impl Link {
             lookup: Lookup::Idle,
             framer: Framer::default(),
             counters: Counters::default(),
-            retries: 0,
+            streak: Streak::default(),
             outage: None,
             malformed_log: LogLimit::default(),
         }
@@ -517,21 +516,16 @@ impl Link {
 
     fn log_connection(&mut self, now: Millis) {
         let server = &self.server;
-        match &mut self.outage {
-            Some(outage) if outage.failures() > 0 => {
-                let level = outage.note_connection();
-                let (failures, down) = (outage.failures(), Span(outage.span(now)));
-                let s = if failures == 1 { "" } else { "s" };
-                log!(
-                    level,
-                    "Connected successfully to {server} after {failures} failure{s} in {down}"
-                );
-            }
-            _ => {
-                info!("Connected successfully to {server}");
-                self.outage = None;
-            }
+        let level = self.streak.note_connection();
+        let (failures, span) = (self.streak.failures(), Span(self.streak.span(now)));
+        if failures == 0 {
+            info!("Connected successfully to {server}");
+            // It was not down.
+            self.outage = None;
+            return;
         }
+        let s = if failures == 1 { "" } else { "s" };
+        log!(level, "Connected successfully to {server} after {failures} failure{s} in {span}");
     }
 
     fn socket_failed<R: Rng>(
@@ -587,13 +581,13 @@ impl Link {
     }
 
     fn give_up<R>(&mut self, cx: &mut Context<'_, R>) {
-        let Some(outage) = &mut self.outage else { return };
+        let Some(outage) = &self.outage else { return };
         if matches!(self.state, State::Resolving { .. } | State::Connecting(_)) {
             // The attempt under way has failed, too: it had no more time.
-            outage.count_failure(false);
+            self.streak.count_failure(false, cx.now);
             self.counters.failures += 1;
         }
-        let (failures, down) = (outage.failures(), Span(outage.span(cx.now)));
+        let (failures, down) = (self.streak.failures(), Span(outage.span(cx.now)));
         let s = if failures == 1 { "" } else { "s" };
         error!("Gave up on {} after {failures} failure{s} and {down}", self.server);
         self.close_attempt(None, cx);
@@ -601,8 +595,8 @@ impl Link {
     }
 
     fn begin_attempt<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
-        let outage = self.outage.get_or_insert_with(|| Outage::new(cx.now));
-        log!(outage.level(Level::Info), "Trying to connect to {}", self.server);
+        self.outage.get_or_insert_with(|| Outage::new(cx.now));
+        log!(self.streak.level(Level::Info), "Trying to connect to {}", self.server);
         let name = match self.server.host() {
             Host::Ip(ip) => {
                 let address = SocketAddr::new(*ip, self.server.port());
@@ -675,7 +669,7 @@ impl Link {
     fn lose<R: Rng>(&mut self, error: ConnectionError, cx: &mut Context<'_, R>) {
         let State::Connected(Connection { socket, since, .. }) = self.state else { return };
         if cx.now.saturating_sub(since) >= cx.policy.reset_backoff_threshold {
-            (self.retries, self.outage) = (0, None);
+            (self.streak, self.outage) = (Streak::default(), None);
         }
         self.drop_tail(cx.now);
         self.act(Action::Close(socket), cx);
@@ -703,20 +697,20 @@ impl Link {
             return self.end_once();
         }
         self.counters.failures += 1;
-        let outage = self.outage.get_or_insert_with(|| Outage::new(cx.now));
-        outage.count_failure(was_connected);
+        self.outage.get_or_insert_with(|| Outage::new(cx.now));
+        let retry = self.streak.failures();
+        self.streak.count_failure(was_connected, cx.now);
         let failure = Failure { server: &self.server, error: &error, was_connected };
         if cx.policy.once {
             warn!("{failure}; not tried again");
             self.state = State::Ended { success: false };
             return;
         }
-        let delay = millis(cx.policy.backoff.delay(self.retries, cx.rng));
-        self.retries = self.retries.saturating_add(1);
+        let delay = millis(cx.policy.backoff.delay(retry, cx.rng));
         log!(
-            outage.level(Level::Warn),
+            self.streak.level(Level::Warn),
             "{failure}; attempt {} in {}",
-            outage.failures(),
+            self.streak.failures(),
             Span(delay)
         );
         self.state = State::Waiting { until: cx.now.saturating_add(delay) };

@@ -1,17 +1,17 @@
-//! How often the malformed lines of one server are logged.
+//! How often something that may repeat without end is logged: malformed lines of a server, standstills.
 
 use crate::link::Millis;
 
-/// The shortest time between two log lines about the malformed lines of a server.
+/// The shortest time between two log lines about the same thing.
 const MIN_GAP: Millis = 10_000;
 
 /// The longest: a feed of the wrong kind is still mentioned once an hour.
 const MAX_GAP: Millis = 60 * 60 * 1000;
 
-/// A limit on the log lines about one server's malformed lines.
+/// A limit on the log lines about one thing, say one server's malformed lines.
 ///
-/// The gap between two log lines doubles while malformed lines keep coming. It starts over when none came
-/// for a whole gap after the last one had passed.
+/// The gap between two log lines doubles while they keep coming. It starts over when none came for a whole
+/// gap after the last one had passed.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit {
     /// The gap after the last log line; 0 before the first.

@@ -35,7 +35,7 @@ const CAPACITY: u64 = 1 << 20;
 const _: () = assert!(CAPACITY >= 256 << 10, "the lines of a busy start fit");
 
 /// How long the end of the program, or of a thread that panics, waits for stderr to take more of the last
-/// lines. One that is stuck delays the end by this or, if it took some of them, by twice that.
+/// lines. One that is stuck delays the end by this.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The name of the thread that writes.

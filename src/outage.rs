@@ -1,4 +1,4 @@
-//! The period in which a server is down, and how often it is logged.
+//! How long a server is down, and how often in a row it has failed.
 
 use log::Level;
 
@@ -7,7 +7,7 @@ use crate::link::Millis;
 /// A server that has been down for this long is worth one line at level ERROR.
 pub const DOWN_ALARM: Millis = 3 * 60 * 1000;
 
-/// The first so many failures of an outage are logged each; after that, those at powers of two.
+/// The first so many failures in a row are logged each; after that, those at powers of two.
 const FAILURES_LOGGED_EACH: u32 = 8;
 
 /// The period in which a server is down.
@@ -18,21 +18,13 @@ const FAILURES_LOGGED_EACH: u32 = 8;
 #[derive(Debug)]
 pub(crate) struct Outage {
     since: Millis,
-    /// The attempts that failed and the connections that ended.
-    failures: u32,
-    /// Whether an attempt has failed since the last connection.
-    attempt_failed: bool,
     /// Whether the ERROR about the outage is logged.
     is_alarmed: bool,
 }
 
 impl Outage {
     pub(crate) fn new(since: Millis) -> Outage {
-        Outage { since, failures: 0, attempt_failed: false, is_alarmed: false }
-    }
-
-    pub(crate) fn failures(&self) -> u32 {
-        self.failures
+        Outage { since, is_alarmed: false }
     }
 
     /// For how long it has lasted.
@@ -56,21 +48,47 @@ impl Outage {
         self.is_alarmed |= is_due;
         is_due
     }
+}
+
+/// Failures in a row: attempts that failed and connections that ended, since the last connection that stood
+/// for the reset threshold. Their number is the back-off's exponent, and the number of the attempt that
+/// follows.
+#[derive(Debug, Default)]
+pub(crate) struct Streak {
+    failures: u32,
+    /// When the first of them was; without a meaning while there is none.
+    since: Millis,
+    /// Whether an attempt has failed since the last connection.
+    attempt_failed: bool,
+}
+
+impl Streak {
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// The time since the first failure.
+    pub(crate) fn span(&self, now: Millis) -> Millis {
+        now.saturating_sub(self.since)
+    }
 
     /// Counts a failed attempt, or the loss of a connection.
-    pub(crate) fn count_failure(&mut self, was_connected: bool) {
+    pub(crate) fn count_failure(&mut self, was_connected: bool, now: Millis) {
+        if self.failures == 0 {
+            self.since = now;
+        }
         self.failures = self.failures.saturating_add(1);
         self.attempt_failed |= !was_connected;
     }
 
-    /// Takes note of a connection, which may not be the end of the outage. Returns the level to log it
-    /// at: a server that comes back is always logged, one that only closes again not every time.
+    /// Takes note of a connection, which may not be the end of the streak. Returns the level to log it at:
+    /// a server that comes back is always logged, one that only closes again not every time.
     pub(crate) fn note_connection(&mut self) -> Level {
         let is_return = std::mem::take(&mut self.attempt_failed);
         if is_return { Level::Info } else { self.level(Level::Info) }
     }
 
-    /// The level to log news of the outage at: the longer it lasts, the fewer are above DEBUG.
+    /// The level to log its news at: the longer it lasts, the fewer are above DEBUG.
     pub(crate) fn level(&self, level: Level) -> Level {
         if self.failures <= FAILURES_LOGGED_EACH || self.failures.is_power_of_two() {
             level
@@ -96,29 +114,29 @@ mod tests {
 
     #[test]
     fn failures_beyond_the_first_eight_are_logged_at_powers_of_two() {
-        let mut outage = Outage::new(0);
+        let mut streak = Streak::default();
         let mut logged = Vec::new();
         for failure in 1..=40 {
-            outage.count_failure(false);
-            assert_eq!(outage.failures(), failure);
-            if outage.level(Level::Warn) == Level::Warn {
+            streak.count_failure(false, Millis::from(failure) * 100);
+            assert_eq!(streak.failures(), failure);
+            if streak.level(Level::Warn) == Level::Warn {
                 logged.push(failure);
             }
         }
         assert_eq!(logged, [1, 2, 3, 4, 5, 6, 7, 8, 16, 32]);
-        assert_eq!(outage.level(Level::Warn), Level::Debug);
+        assert_eq!((streak.level(Level::Warn), streak.span(4100)), (Level::Debug, 4000));
     }
 
     #[test]
     fn a_return_is_always_logged_and_accepting_and_closing_is_not() {
-        let mut outage = Outage::new(0);
+        let mut streak = Streak::default();
         for _ in 0..9 {
-            outage.count_failure(false);
+            streak.count_failure(false, 0);
         }
-        assert_eq!(outage.note_connection(), Level::Info, "an attempt had failed");
-        outage.count_failure(true);
-        assert_eq!(outage.note_connection(), Level::Debug, "only connections have ended since");
-        outage.count_failure(false);
-        assert_eq!(outage.note_connection(), Level::Info);
+        assert_eq!(streak.note_connection(), Level::Info, "an attempt had failed");
+        streak.count_failure(true, 0);
+        assert_eq!(streak.note_connection(), Level::Debug, "only connections have ended since");
+        streak.count_failure(false, 0);
+        assert_eq!(streak.note_connection(), Level::Info);
     }
 }

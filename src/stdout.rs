@@ -94,7 +94,11 @@ impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut file = &*self.file;
         if self.is_regular {
-            return write_lines(bytes, |bytes| file.write(bytes), |len| take_back(&self.file, len));
+            // Where a file that is appended to goes on, the position tells only after a write.
+            let is_append = fcntl_getfl(file)?.contains(OFlags::APPEND);
+            let start = if is_append { file.metadata()?.len() } else { file.stream_position()? };
+            let take_back = |written, part| take_back(&self.file, start + written, part);
+            return write_lines(bytes, |bytes| file.write(bytes), take_back);
         }
         write_waiting(|| file.write(bytes), || wait_writable(&*self.file)).map_err(without_reset)
     }
@@ -109,7 +113,7 @@ impl Write for Stdout {
 fn write_lines(
     bytes: &[u8],
     mut write: impl FnMut(&[u8]) -> io::Result<usize>,
-    take_back: impl FnOnce(u64) -> io::Result<bool>,
+    take_back: impl FnOnce(u64, u64) -> io::Result<bool>,
 ) -> io::Result<usize> {
     let mut written = 0;
     let error = loop {
@@ -126,18 +130,18 @@ fn write_lines(
     let whole = memchr::memrchr(b'\n', &bytes[..written]).map_or(0, |end| end + 1);
     let part = (written - whole) as u64;
     // If it cannot be taken back, it stays. The error that counts is the first one.
-    if part > 0 && take_back(part).unwrap_or(false) {
+    if part > 0 && take_back(written as u64, part).unwrap_or(false) {
         written = whole;
     }
     // The next write meets the error again.
     if written > 0 { Ok(written) } else { Err(error) }
 }
 
-/// Cuts the last `len` bytes off a file, which have just been written, unless it was written to behind
-/// them. Returns whether it has.
-fn take_back(mut file: &File, len: u64) -> io::Result<bool> {
-    let end = file.stream_position()?;
-    if end != file.metadata()?.len() || end < len {
+/// Cuts the last `len` bytes off a file, which have just been written up to `end`. Leaves them if another
+/// program has written to the file meanwhile, which may share the position with this one. Returns whether it
+/// has cut them off.
+fn take_back(mut file: &File, end: u64, len: u64) -> io::Result<bool> {
+    if file.stream_position()? != end || end != file.metadata()?.len() || end < len {
         return Ok(false);
     }
     file.set_len(end - len)?;
@@ -352,7 +356,7 @@ mod tests {
             disk.extend_from_slice(&bytes[..len]);
             if len == 0 { Err(FULL.into()) } else { Ok(len) }
         };
-        let take_back = |len: u64| {
+        let take_back = |_: u64, len: u64| {
             if may_take_back {
                 let mut disk = disk.borrow_mut();
                 let left = disk.len() - usize::try_from(len).unwrap();
@@ -393,7 +397,7 @@ mod tests {
 
     #[test]
     fn a_write_of_nothing_is_no_error_of_ours() {
-        assert_eq!(write_lines(b"6\n", |_| Ok(0), |_| panic!()).unwrap(), 0);
+        assert_eq!(write_lines(b"6\n", |_| Ok(0), |_, _| panic!()).unwrap(), 0);
     }
 
     #[test]
@@ -404,12 +408,16 @@ mod tests {
             let mut file = options.open(&path).unwrap();
             file.seek(SeekFrom::End(0)).unwrap();
             file.write_all(b"6\n12").unwrap();
-            assert!(take_back(&file, 2).unwrap());
+            assert!(take_back(&file, 6, 2).unwrap());
             file.write_all(b"18\n").unwrap();
-            assert!(!take_back(&file, 8).unwrap(), "more than there is");
+            assert!(!take_back(&file, 7, 8).unwrap(), "more than there is");
+            assert!(
+                !take_back(&file, 6, 1).unwrap(),
+                "another shares the position and has written"
+            );
             let mut other = File::options().append(true).open(&path).unwrap();
             other.write_all(b"24\n").unwrap();
-            assert!(!take_back(&file, 1).unwrap(), "another has written");
+            assert!(!take_back(&file, 7, 1).unwrap(), "another has written");
             let text = fs::read_to_string(&path).unwrap();
             fs::remove_file(&path).unwrap();
             assert_eq!(text, "0\n6\n18\n24\n");

@@ -6,7 +6,7 @@
 //!
 //! - Sockets are opened only when the events of the turn are used up, so that no event is taken for one of a
 //!   socket that was opened since.
-//! - A socket is judged by what it is to its link, never by the event's flags alone.
+//! - The link's state decides what an event means, never the event's flags alone.
 //! - Readiness is edge-triggered: a connection that is not read to its end keeps its place in the fleet's
 //!   queues, and the poll does not sleep. Otherwise no event would mention it again.
 //! - A deadline is final only when the system has nothing more to tell. A timer runs at the last clock
@@ -23,13 +23,14 @@ use crate::clock::Clock;
 use crate::connection_error::ConnectionError;
 use crate::fleet::{Fleet, NextRead, SocketRole};
 use crate::link::{Action, Counters, Event, Millis, Sink, SocketId};
+use crate::log_limit::LogLimit;
 use crate::server::Server;
 
 /// The answers of the resolver that are taken in a turn, so that a name that a thousand servers share
 /// does not keep the connected ones waiting.
 pub const ANSWERS_PER_TURN: usize = 64;
 
-/// A standstill of this length is worth a line in the log.
+/// A standstill of this length is worth a line in the log, within a limit.
 const STANDSTILL_LOGGED: Millis = 1000;
 
 /// What a worker needs of the system.
@@ -117,6 +118,7 @@ pub struct Worker<S> {
     fleet: Fleet,
     sink: S,
     clock: Clock,
+    standstill_log: LogLimit,
     events: Vec<Ready>,
     polls: Polls,
     /// Whether the sink was full when last seen: nothing is read until there is room again.
@@ -132,6 +134,7 @@ impl<S: Sink> Worker<S> {
             fleet,
             sink,
             clock: Clock::new(now),
+            standstill_log: LogLimit::default(),
             events: Vec::new(),
             polls: Polls::default(),
             is_full: false,
@@ -192,7 +195,9 @@ impl<S: Sink> Worker<S> {
 
     fn read_clock(&mut self, io: &mut impl Io) -> Millis {
         let late = self.clock.read(io.now());
-        if let Some(late) = late.filter(|late| *late >= STANDSTILL_LOGGED) {
+        if let Some(late) = late.filter(|late| *late >= STANDSTILL_LOGGED)
+            && self.standstill_log.admit(self.clock.now()).is_some()
+        {
             let index = self.fleet.index();
             let (s, ms) = (late / 1000, late % 1000);
             warn!("Worker {index} stood still for {s}.{ms:03}s; its timeouts go on from here");

@@ -18,9 +18,6 @@ fn rooms() -> Vec<(String, String)> {
                 folders.push(path);
                 continue;
             }
-            if path.ends_with("tests.rs") {
-                continue;
-            }
             let text = fs::read_to_string(&path).unwrap();
             let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
             let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));

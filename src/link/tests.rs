@@ -104,10 +104,9 @@ impl Bench {
         self.link.outage.as_ref().is_some_and(|outage| outage.alarm_at().is_none())
     }
 
-    /// The failures of the present outage, and when it began.
-    fn outage(&self) -> (u32, Millis) {
-        let outage = self.link.outage.as_ref().expect("an outage");
-        (outage.failures(), outage.end_of(0))
+    /// When the present outage began.
+    fn down_since(&self) -> Millis {
+        self.link.outage.as_ref().expect("an outage").end_of(0)
     }
 
     fn resolved(&mut self, addresses: &[&str]) {
@@ -257,21 +256,36 @@ fn accepting_and_closing_at_once_is_an_outage_and_ends_in_giving_up() {
 }
 
 #[test]
-fn a_byte_and_standing_for_the_threshold_each_end_an_outage() {
-    for (bytes, stood, failures) in [(0, 179_999, 3), (1, 0, 1), (0, 180_000, 1)] {
+fn a_byte_and_standing_for_the_threshold_each_end_an_outage_but_only_the_latter_the_streak() {
+    for (bytes, stood, failures, is_same) in
+        [(0, 179_999, 3, true), (1, 0, 3, false), (0, 180_000, 1, false)]
+    {
         let mut bench = Bench::new("127.0.0.1:8001");
         for _ in 0..2 {
             bench.wake();
             bench.refused();
             bench.actions();
         }
-        let (_, since) = bench.outage();
+        let since = bench.down_since();
         bench.connect();
         bench.read(&mut Script::new([Ok(&b"\n"[..bytes])].into_iter().take(bytes)));
         bench.now += stood;
         bench.closed();
-        assert_eq!(bench.outage().0, failures, "{bytes} bytes, {stood} ms");
-        assert_eq!(bench.outage().1 == since, failures == 3);
+        assert_eq!(bench.link.streak.failures(), failures, "{bytes} bytes, {stood} ms");
+        assert_eq!(bench.down_since() == since, is_same, "{bytes} bytes, {stood} ms");
+    }
+}
+
+#[test]
+fn the_number_of_an_attempt_is_that_of_its_delay_though_each_connection_brings_a_byte() {
+    let mut bench = Bench::new("127.0.0.1:8001");
+    for (failures, delay) in (1..).zip([1000, 2000, 4000, 8000]) {
+        bench.connect();
+        bench.read(&mut Script::new([Ok(&b"6\n"[..])]));
+        bench.closed();
+        bench.actions();
+        assert_eq!(bench.wake_at(), Some(bench.now + delay));
+        assert_eq!(bench.link.streak.failures(), failures);
     }
 }
 
@@ -686,29 +700,6 @@ fn a_dropped_tail_is_logged_within_the_same_limit() {
         };
     }
     assert_eq!(bench.link.counters().cut, 2);
-}
-
-#[test]
-fn failures_of_one_outage_are_counted_until_a_byte_comes() {
-    let mut bench = Bench::new("127.0.0.1:8001");
-    for failure in 1..=10 {
-        bench.wake();
-        if bench.link.wake_at(&bench.policy) == Some(bench.now) {
-            bench.wake();
-        }
-        bench.now = bench.now.max(DOWN_ALARM * failure);
-        bench.refused();
-        bench.actions();
-        assert_eq!(bench.outage().0, u32::try_from(failure).unwrap());
-    }
-    bench.connect();
-    bench.closed();
-    bench.actions();
-    assert_eq!(bench.outage().0, 11, "it has sent nothing");
-    bench.connect();
-    bench.read(&mut Script::new([Ok(&b"\n"[..])]));
-    bench.closed();
-    assert_eq!(bench.outage().0, 1);
 }
 
 #[test]

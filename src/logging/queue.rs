@@ -84,7 +84,7 @@ impl Intake {
         if self.sender.send(Entry::Flush(done)).is_err() {
             return false;
         }
-        let mut used = u64::MAX;
+        let mut used = self.load.used();
         for _ in 0..FLUSH_ROUNDS {
             match answer.recv_timeout(patience) {
                 Ok(()) => return true,

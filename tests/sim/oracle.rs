@@ -25,6 +25,9 @@ const ALARM: Millis = 180_000;
 /// What a worker may be late by.
 const STANDSTILL: Millis = 100;
 
+/// How much more time a deadline has that was missed in a standstill.
+const GRACE: Millis = 1000;
+
 /// The policy in milliseconds, but for the back-off's own reckoning, which is in seconds.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
@@ -111,6 +114,7 @@ impl Time {
         } else if self.granted.is_none_or(|granted| granted < back_at) {
             chance.saw(Kind::TimeStoodStill);
             self.granted = Some(back_at);
+            self.now = back_at - GRACE.min(back_at - self.now);
         } else {
             chance.saw(Kind::TimeWentOn);
             self.now += limit;
