@@ -6,11 +6,11 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::common::{Program, Server, Signal};
+use crate::common::{DEADLINE, Program, Server, Signal};
 use crate::failure::{in_namespaces, isolated};
 use crate::{Totals, skip, start, stop, tcpcore};
 
@@ -26,6 +26,8 @@ impl Silent {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&address.into()).ok()?;
         socket.listen(0).unwrap();
+        // So that a test that fails ends.
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let listener = TcpListener::from(socket);
         let queued = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         Some(Silent { listener, _queued: queued })
@@ -46,11 +48,28 @@ impl Silent {
     }
 }
 
+/// Waits until a socket of this machine is being connected to `address`: the log comes before that.
+fn wait_for_first_packet(address: SocketAddr) {
+    let remote = format!("0100007F:{:04X}", address.port());
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        // Columns: number, local and remote address, state, ... State 02 is SYN_SENT.
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        if rows.any(|row| row.len() > 3 && row[2] == remote && row[3] == "02") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "nothing is connected to {address}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// A program that is stopped while it connects, and then its connection, which it has not noticed.
 fn unnoticed(flags: &str) -> (Program, TcpStream) {
     let server = Silent::new();
     let mut program = start(&format!("-p 1 -v {flags}"), [server.address()]);
     program.wait_for_log("Dialing ");
+    wait_for_first_packet(server.address());
     program.signal(Signal::STOP);
     let peer = server.accept();
     peer.set_nodelay(true).unwrap();
@@ -121,9 +140,9 @@ fn a_newline_that_is_sent_as_urgent_data_ends_its_line() {
 
 #[test]
 fn a_connection_that_was_answered_while_the_program_stood_still_has_not_timed_out() {
-    let (mut program, peer) = unnoticed("--connect-timeout 2s");
+    let (mut program, peer) = unnoticed("--connect-timeout 4s");
     // What is tested is that the timeout passes meanwhile.
-    thread::sleep(Duration::from_millis(2100));
+    thread::sleep(Duration::from_millis(4100));
     send(&peer, b"6\n");
     program.signal(Signal::CONT);
     assert_eq!(program.next_line().as_deref(), Some("6"));
@@ -133,8 +152,8 @@ fn a_connection_that_was_answered_while_the_program_stood_still_has_not_timed_ou
 
 #[test]
 fn a_server_is_not_given_up_for_time_in_which_the_program_stood_still() {
-    let (mut program, peer) = unnoticed("--give-up-after 2s");
-    thread::sleep(Duration::from_millis(2100));
+    let (mut program, peer) = unnoticed("--give-up-after 4s");
+    thread::sleep(Duration::from_millis(4100));
     send(&peer, b"6\n");
     program.signal(Signal::CONT);
     assert_eq!(program.next_line().as_deref(), Some("6"));
@@ -144,14 +163,22 @@ fn a_server_is_not_given_up_for_time_in_which_the_program_stood_still() {
 #[test]
 fn a_connection_with_lines_to_read_is_not_idle_after_a_standstill() {
     let server = Server::bind();
-    let mut program = start("-p 1 --idle-timeout 1s", [server.address()]);
+    let mut program = start("-p 1 --idle-timeout 3s", [server.address()]);
     let mut peer = server.accept();
+    // It is never idle, whether the program runs or not, until it is closed.
+    let heartbeats = peer.stream().try_clone().unwrap();
+    thread::spawn(move || {
+        use std::io::Write;
+        while (&heartbeats).write_all(b"\n").is_ok() {
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
     peer.send("6\n");
     assert_eq!(program.next_line().as_deref(), Some("6"));
-    for number in [12, 18, 24] {
+    for number in [12, 18] {
         program.signal(Signal::STOP);
         peer.send(format!("{number}\n"));
-        thread::sleep(Duration::from_millis(1100));
+        thread::sleep(Duration::from_millis(3100));
         program.signal(Signal::CONT);
         assert_eq!(program.next_line(), Some(number.to_string()));
     }
