@@ -256,7 +256,9 @@ fn exactly_the_multiples_of_6_in_order_per_server_at_any_chunking_while_servers_
 #[test]
 fn what_was_read_before_a_reset_is_printed_once_and_its_tail_never() {
     let server = Server::bind();
-    let mut program = start(AT_ONCE, [server.address()]);
+    // With each connection the back-off starts over, so that each loss is logged.
+    let flags = format!("{AT_ONCE} --reset-backoff-threshold 0s");
+    let mut program = start(&flags, [server.address()]);
     for round in 1..=20 {
         let mut peer = server.accept();
         let numbers = [round * 600, round * 600 + 6];
