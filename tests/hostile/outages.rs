@@ -100,7 +100,8 @@ impl Drop for ServerProcess {
 pub(crate) fn killed_server(form: Form) -> Outcome {
     let rounds = form.pick(5, 100);
     let address = Server::bind_at(own_address(0)).close();
-    let backoff = "--initial-backoff 20ms --max-backoff 20ms";
+    // With each connection the back-off starts over, so that each loss is logged.
+    let backoff = "--initial-backoff 20ms --max-backoff 20ms --reset-backoff-threshold 0s";
     let mut subject = Subject::start(backoff, &[address]);
     let records = Records::new(1);
     let mut ledger = Ledger::with_records(&records);
