@@ -38,9 +38,6 @@ pub(crate) fn drain(
 
 /// What the thread needs of the world.
 trait Io {
-    /// The number of rings.
-    fn rings(&self) -> usize;
-
     /// Passes the oldest numbers of a ring to `take`, at most `max`, and returns how many.
     fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(&[i64])) -> usize;
 
@@ -67,7 +64,7 @@ trait Io {
 
 /// Carries out one step after the other, up to the end.
 fn run(io: &mut impl Io) -> Drained {
-    let mut drain = Drain::new(io.rings(), io.now());
+    let mut drain = Drain::new(io.now());
     loop {
         match drain.next_step() {
             Step::Read(ring) => {
@@ -125,10 +122,6 @@ struct Threaded<'a, W, F> {
 }
 
 impl<W: Write, F: FnMut()> Io for Threaded<'_, W, F> {
-    fn rings(&self) -> usize {
-        self.rings.0.len()
-    }
-
     fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(&[i64])) -> usize {
         self.rings.read(ring, max, take)
     }

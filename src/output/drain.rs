@@ -47,17 +47,17 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// The state before the first round over `rings` rings. `now` counts from any origin.
-    pub(super) fn new(rings: usize, now: Duration) -> Drain {
+    /// The state before the number of rings is known. `now` counts from any origin.
+    pub(super) fn new(now: Duration) -> Drain {
         Drain {
             buffer: OutputBuffer::new(),
             pacing: Pacing::new(now),
-            rings,
+            rings: 0,
             has_read: false,
             has_read_since_wait: false,
             is_error_unreported: false,
             is_writing: false,
-            next: if rings > 0 { Step::Read(0) } else { Step::Done },
+            next: Step::DropFinished,
         }
     }
 
