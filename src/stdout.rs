@@ -41,18 +41,17 @@ impl Stdout {
     ///
     /// It is open for reading only, or there is no descriptor left.
     pub fn open() -> io::Result<Self> {
-        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        Self::new(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+    }
+
+    fn new(file: File) -> io::Result<Self> {
         if fcntl_getfl(&file)? & OFlags::RWMODE == OFlags::RDONLY {
             let message = "stdout is open for reading only, \
                 expected a file or a pipe to write to, or /dev/null to discard the numbers";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        Ok(Self::new(file))
-    }
-
-    fn new(file: File) -> Self {
         let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-        Self { file: Arc::new(file), is_regular }
+        Ok(Self { file: Arc::new(file), is_regular })
     }
 
     /// Ends a job as soon as its reader has gone, even while there is nothing to write.
@@ -201,7 +200,7 @@ mod tests {
     use std::{env, fs, process};
 
     fn stdout(writer: impl Into<OwnedFd>) -> Stdout {
-        Stdout::new(File::from(writer.into()))
+        Stdout::new(File::from(writer.into())).unwrap()
     }
 
     fn nonblocking_pair() -> (Stdout, UnixStream) {
@@ -224,6 +223,14 @@ mod tests {
     fn is_closed_soon(stdout: &Stdout) -> bool {
         let minute = Timespec::try_from(Duration::from_secs(60)).unwrap();
         is_closed(&stdout.file, Some(&minute)).unwrap()
+    }
+
+    #[test]
+    fn what_is_open_for_reading_only_is_refused() {
+        for (is_read, is_written) in [(true, false), (false, true), (true, true)] {
+            let file = File::options().read(is_read).write(is_written).open("/dev/null").unwrap();
+            assert_eq!(Stdout::new(file).is_ok(), is_written);
+        }
     }
 
     #[test]
@@ -312,8 +319,11 @@ mod tests {
     fn what_has_no_reader_is_not_watched() {
         let file = |path| File::options().read(true).write(true).open(path).unwrap();
         let (datagram, _peer) = UnixDatagram::pair().unwrap();
-        let executable = File::open(env::current_exe().unwrap()).unwrap();
-        for file in [file("/dev/null"), executable, File::from(OwnedFd::from(datagram))] {
+        let path = env::temp_dir().join(format!("tcpcore-no-reader-{}", process::id()));
+        File::create(&path).unwrap();
+        let regular = file(path.to_str().unwrap());
+        fs::remove_file(&path).unwrap();
+        for file in [file("/dev/null"), regular, File::from(OwnedFd::from(datagram))] {
             assert!(!has_reader(&file), "{file:?}");
             stdout(file).stop_when_closed(StopHandle::new(vec![])).unwrap();
         }
