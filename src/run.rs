@@ -362,8 +362,9 @@ impl std::error::Error for OutputError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use socket2::{Domain, Socket, Type};
     use std::io::ErrorKind::{BrokenPipe, StorageFull, TimedOut};
-    use std::net::TcpListener;
+    use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
     #[test]
     fn totals_count_one_in_the_singular() {
@@ -439,11 +440,18 @@ mod tests {
     #[test]
     fn a_job_whose_servers_have_all_ended_has_finished() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = listener.local_addr().unwrap().to_string().parse().unwrap();
-        let config = Config::builder().servers([server]).once(true).build().unwrap();
+        // A bound port that nothing listens on refuses connections.
+        let down = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        down.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        let down_address = down.local_addr().unwrap().as_socket().unwrap();
+        let addresses = [listener.local_addr().unwrap(), down_address];
+        let servers = addresses.map(|address| address.to_string().parse().unwrap());
+        let config = Config::builder().servers(servers).once(true).build().unwrap();
         let job = Job::start(config, io::sink()).unwrap();
         drop(listener.accept().unwrap());
-        assert_eq!(job.wait().unwrap().ending, Ending::Finished { failed: 0 });
+        let report = job.wait().unwrap();
+        assert_eq!(report.ending, Ending::Finished { failed: 1 });
+        assert!(!report.is_success());
     }
 
     #[test]

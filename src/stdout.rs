@@ -425,6 +425,8 @@ mod tests {
                 !take_back(&file, 6, 1).unwrap(),
                 "another shares the position and has written"
             );
+            assert!(take_back(&file, 7, 7).unwrap(), "all there is");
+            file.write_all(b"0\n6\n18\n").unwrap();
             let mut other = File::options().append(true).open(&path).unwrap();
             other.write_all(b"24\n").unwrap();
             assert!(!take_back(&file, 7, 1).unwrap(), "another has written");
