@@ -165,13 +165,18 @@ impl Desk {
         );
         deliver(waiting, &Err(io::Error::new(error.kind(), text)));
         let threads = self.lookups.threads();
-        // One line for each series of refusals. Without any thread, each error that was delivered is one.
-        if threads > 0 && !std::mem::replace(&mut self.is_refused, true) {
+        if self.is_news(threads) {
             warn!(
                 "The system refuses another thread to look up names beside {threads}, \
                  raise its limit (ulimit -u): {error}"
             );
         }
+    }
+
+    /// Whether a refusal while there are so many `threads` is worth a line in the log: the first of a
+    /// series is. Without any thread, the errors that were delivered tell it.
+    fn is_news(&mut self, threads: usize) -> bool {
+        threads > 0 && !std::mem::replace(&mut self.is_refused, true)
     }
 }
 
@@ -296,6 +301,19 @@ mod tests {
         for _ in 0..2 {
             let error = answers.recv_timeout(DEADLINE).unwrap().1.unwrap_err().to_string();
             assert!(error.starts_with("the system grants no thread to look it up"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_a_series_of_refusals_is_logged_unless_it_is_an_error() {
+        let (inbox, messages) = mpsc::channel();
+        let mut desk = Desk::new(tell_thread, STACK_BYTES, inbox);
+        for _ in 0..2 {
+            let news = [0, 1, 2, 0].map(|threads| desk.is_news(threads));
+            assert_eq!(news, [false, true, false, false]);
+            // With a thread that was granted, the series ends.
+            desk.carry_out(Order::Start { thread: 0, name: "name".into() });
+            messages.recv_timeout(DEADLINE).unwrap();
         }
     }
 
