@@ -77,6 +77,7 @@ fn fmt_all(errors: &[(SocketAddr, ConnectionError)], f: &mut fmt::Formatter<'_>)
     }
     match errors.len().saturating_sub(ADDRESSES_SHOWN) {
         0 => Ok(()),
+        1 => write!(f, "; and 1 more address"),
         more => write!(f, "; and {more} more addresses"),
     }
 }

@@ -59,6 +59,8 @@
 //! | `output::drain` | what that thread does next |
 //! | `output::buffer` | text on its way out, and how much of it was written and lost |
 //! | `output::pacing` | whether the thread sleeps or polls |
+//! | `threads` | starting a thread |
+//! | `wording` | how values look in the log and in other messages |
 //! | [`Job`] | the threads: start, stop, totals |
 #![cfg_attr(feature = "cli", doc = "| [`cli`] | arguments to a `Config`, and the help |")]
 #![cfg_attr(feature = "cli", doc = "| `cli::nearest` | the flags that a mistyped one may mean |")]
@@ -137,7 +139,9 @@ pub mod signals;
 pub mod stdout;
 #[cfg(feature = "cli")]
 mod stopping;
+mod threads;
 pub mod wheel;
+mod wording;
 pub mod worker;
 
 pub use attempt::{CONNECTION_ATTEMPT_DELAY, MAX_OPEN_SOCKETS};

@@ -38,13 +38,11 @@ use crate::log_limit::LogLimit;
 use crate::number::{Divisor, Judge, NumberError, Verdicts};
 use crate::outage::{Outage, Streak};
 use crate::server::{Host, Server};
+use crate::wording::{Shown, Span, count};
 
 /// A moment, or a span, in milliseconds since the owner's epoch. The owner of the clock rounds
 /// moments down and spans up, so that nothing happens before its time.
 pub type Millis = u64;
-
-/// At most so many bytes of a malformed line are shown.
-const MALFORMED_SHOWN: usize = 64;
 
 /// One socket of a worker. The number is small, and is used again after the socket is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +113,11 @@ impl From<&Config> for Policy {
             judge: Judge::new(Divisor::new(config.divisor()), config.max_line().get()),
         }
     }
+}
+
+fn not_resolved_in_time() -> ConnectionError {
+    let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    ConnectionError::NotResolved(late)
 }
 
 /// A span in whole milliseconds, rounded up.
@@ -282,6 +285,8 @@ pub struct Link {
     streak: Streak,
     /// The present outage; `None` before the first attempt, and while the server sends.
     outage: Option<Outage>,
+    /// Why the last attempt failed or the last connection ended; kept while the next attempt is due.
+    last_error: Option<Box<ConnectionError>>,
     malformed_log: LogLimit,
 }
 
@@ -297,6 +302,7 @@ impl Link {
             counters: Counters::default(),
             streak: Streak::default(),
             outage: None,
+            last_error: None,
             malformed_log: LogLimit::default(),
         }
     }
@@ -459,8 +465,7 @@ impl Link {
         match &mut self.state {
             State::Waiting { until } if *until <= now => self.begin_attempt(cx),
             State::Resolving { deadline } if *deadline <= now => {
-                let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-                self.fail(ConnectionError::NotResolved(late), cx);
+                self.fail(not_resolved_in_time(), cx);
             }
             State::Connecting(attempt) if attempt.is_overdue(now) => self.fail_attempt(cx),
             State::Connecting(_) => self.connect_next(cx),
@@ -517,15 +522,15 @@ impl Link {
     fn log_connection(&mut self, now: Millis) {
         let server = &self.server;
         let level = self.streak.note_connection();
-        let (failures, span) = (self.streak.failures(), Span(self.streak.span(now)));
-        if failures == 0 {
+        if self.streak.failures() == 0 {
             info!("Connected successfully to {server}");
             // It was not down.
             self.outage = None;
             return;
         }
-        let s = if failures == 1 { "" } else { "s" };
-        log!(level, "Connected successfully to {server} after {failures} failure{s} in {span}");
+        let failures = count(self.streak.failures(), "failure");
+        let span = Span(self.streak.span(now));
+        log!(level, "Connected successfully to {server} after {failures} in {span}");
     }
 
     fn socket_failed<R: Rng>(
@@ -587,9 +592,10 @@ impl Link {
             self.streak.count_failure(false, cx.now);
             self.counters.failures += 1;
         }
-        let (failures, down) = (self.streak.failures(), Span(outage.span(cx.now)));
-        let s = if failures == 1 { "" } else { "s" };
-        error!("Gave up on {} after {failures} failure{s} and {down}", self.server);
+        let failures = count(self.streak.failures(), "failure");
+        let down = Span(outage.span(cx.now));
+        let error = self.last_error.take().map_or("no answer".into(), |error| error.to_string());
+        error!("Gave up on {} after {failures} and {down}: {error}", self.server);
         self.close_attempt(None, cx);
         self.state = State::Ended { success: false };
     }
@@ -714,6 +720,7 @@ impl Link {
             Span(delay)
         );
         self.state = State::Waiting { until: cx.now.saturating_add(delay) };
+        self.last_error = Some(Box::new(error));
         self.note_outage(cx);
     }
 
@@ -726,8 +733,8 @@ impl Link {
         if success {
             info!("Read {server} to its end");
         } else {
-            let s = if lines == 1 { "" } else { "s" };
-            warn!("Read {server} to its end: it sent {lines} line{s}, and all were malformed");
+            let lines = count(lines, "line");
+            warn!("Read {server} to its end: it sent {lines}, but only malformed or too long ones");
         }
         self.state = State::Ended { success };
     }
@@ -762,20 +769,9 @@ impl<S: Sink> Verdicts for Reader<'_, S> {
     fn too_long(&mut self) {
         self.link.counters.too_long += 1;
         if let Some(skipped) = self.link.malformed_log.admit(self.now) {
-            let (max_line, more) = (self.policy.max_line, Skipped(skipped));
-            warn!("Skipped a line of {} longer than {max_line} bytes{more}", self.link.server);
-        }
-    }
-}
-
-/// A line as the log shows it: printable, and not too much of it.
-struct Shown<'a>(&'a [u8]);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.get(..MALFORMED_SHOWN) {
-            Some(start) if start.len() < self.0.len() => write!(f, "{}...", start.escape_ascii()),
-            _ => write!(f, "{}", self.0.escape_ascii()),
+            let max_line = count(self.policy.max_line as u64, "byte");
+            let (server, more) = (&self.link.server, Skipped(skipped));
+            warn!("Skipped a line of {server} longer than {max_line}{more}");
         }
     }
 }
@@ -806,19 +802,6 @@ impl fmt::Display for Failure<'_> {
             _ if *was_connected => write!(f, "Connection lost to {server}: {error}"),
             ConnectionError::Refused => write!(f, "Connection refused by {server}"),
             _ => write!(f, "Could not connect to {server}: {error}"),
-        }
-    }
-}
-
-/// A span in the log, to three figures or so.
-struct Span(Millis);
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            ms @ ..1000 => write!(f, "{ms}ms"),
-            ms @ ..60_000 => write!(f, "{}.{:02}s", ms / 1000, ms % 1000 / 10),
-            ms => write!(f, "{}m {:02}s", ms / 60_000, ms % 60_000 / 1000),
         }
     }
 }

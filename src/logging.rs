@@ -25,6 +25,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::io::Errno;
 
 use crate::descriptor::wait_writable;
+use crate::threads;
 use filter::Filter;
 use queue::Intake;
 
@@ -77,7 +78,7 @@ pub fn init(options: Options) -> io::Result<FlushOnDrop> {
     let logger = Logger { filter, format, intake, flush_patience: FLUSH_PATIENCE };
     let logger: &'static Logger = Box::leak(Box::new(logger));
     log::set_logger(logger).map_err(|error| io::Error::other(error.to_string()))?;
-    thread::Builder::new().name(THREAD.into()).spawn(move || drain.run())?;
+    threads::spawn(THREAD, move || drain.run())?;
     log::set_max_level(logger.filter.max_level());
     log_panics(logger);
     for complaint in complaints {

@@ -33,10 +33,11 @@ const MANY: usize = 64;
 /// Lookups hang when fewer than one in so many comes back: then their number doubles, beyond `MANY`, too.
 const NEARLY_ALL: usize = 16;
 
-/// The lookups that may be under way when another of a lane starts. The other threads are a reserve for
-/// the earlier lanes, in case that all of these hang. Half of all is enough for 3,000 names that each hang
-/// for 10 s and are asked for again after 60 s.
-const MOST: [usize; LANES] = [1000, 900, 500];
+/// The most lookups that are ever under way.
+const MOST: usize = 1000;
+
+/// With fewer lookups, there would be too few left for the reserves.
+const FEWEST: usize = 16;
 
 /// The time from one step of growth to the next: most lookups return within it.
 const STEP_MS: u64 = 100;
@@ -60,8 +61,17 @@ const REMEMBERED: usize = 65_536;
 
 const LANES: usize = 3;
 
-const _: () = assert!(FEW < MANY && MANY < MOST[2] && MOST[2] < MOST[1] && MOST[1] < MOST[0]);
-const _: () = assert!(MOST[0] - MOST[1] >= FEW, "a reserve is as wide as what starts at once");
+const _: () = assert!(FEW < MANY && MANY < bounds(MOST)[2]);
+const _: () = assert!(FEW < bounds(FEWEST)[2] && bounds(FEWEST)[2] < bounds(FEWEST)[1]);
+
+/// By lane, the lookups that may be under way when another of the lane starts, of at most `most`. The other
+/// threads are a reserve for the earlier lanes, in case that all of these hang: as wide as what starts at
+/// once, at least. Half of 1,000 is enough for 3,000 names that each hang for 10 s and are asked for again
+/// after 60 s.
+const fn bounds(most: usize) -> [usize; LANES] {
+    let reserve = if most / 10 > FEW { most / 10 } else { FEW };
+    [most, most - reserve, most / 2]
+}
 
 /// Where a name waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +111,9 @@ pub(crate) struct Lookups<W> {
     threads: Slab<Option<Running>>,
     /// The idle threads, the one that has been idle for longest first.
     idle: VecDeque<Idle>,
-    /// By lane, the lookups under way. Invariant: the sum is at most `MOST[0]`.
+    /// By lane, the lookups that may be under way when another starts.
+    bounds: [usize; LANES],
+    /// By lane, the lookups under way. Invariant: the sum is at most `bounds[0]`.
     running: [usize; LANES],
     /// Present only while a name waits because no idle thread is free for it.
     growth: Option<Growth>,
@@ -141,8 +153,10 @@ struct Growth {
 }
 
 impl<W> Lookups<W> {
-    pub(crate) fn new() -> Lookups<W> {
+    /// No names. At most `most` lookups will be under way, in the bounds of [`FEWEST`] and [`MOST`].
+    pub(crate) fn new(most: usize) -> Lookups<W> {
         Lookups {
+            bounds: bounds(most.clamp(FEWEST, MOST)),
             waiting: HashMap::new(),
             queues: Default::default(),
             threads: Slab::new(),
@@ -232,11 +246,11 @@ impl<W> Lookups<W> {
     fn next_lane(&self) -> Option<Lane> {
         let lanes = [Lane::Prompt, Lane::New, Lane::Slow];
         let lane = lanes.into_iter().find(|&lane| !self.queues[lane as usize].is_empty())?;
-        (self.running.iter().sum::<usize>() < MOST[lane as usize]).then_some(lane)
+        (self.running.iter().sum::<usize>() < self.bounds[lane as usize]).then_some(lane)
     }
 
     /// The idle threads that a name of `lane` leaves to others. They are the reserve where the system refuses
-    /// threads long before there are `MOST` of them.
+    /// threads long before there are `bounds` of them.
     fn spare(&self, lane: Lane) -> usize {
         match lane {
             Lane::Prompt | Lane::New => 0,
@@ -410,7 +424,7 @@ mod tests {
     impl Bench {
         fn new(kind: impl Fn(&str, u64) -> Kind + 'static) -> Bench {
             Bench {
-                lookups: Lookups::new(),
+                lookups: Lookups::new(MOST),
                 now_ms: 0,
                 threads: BTreeMap::new(),
                 most: 0,
@@ -462,7 +476,7 @@ mod tests {
             assert_eq!(self.lookups.running.iter().sum::<usize>(), self.busy());
             assert_eq!(self.lookups.idle.len(), self.threads.len() - self.busy());
             self.most = self.most.max(self.threads.len());
-            assert!(self.most <= MOST[0]);
+            assert!(self.most <= self.lookups.bounds[0]);
             if let Some(deadline_ms) = self.lookups.next_deadline() {
                 assert!(deadline_ms > self.now_ms, "a deadline that has passed is a busy loop");
             }
@@ -634,15 +648,37 @@ mod tests {
         assert_eq!(bench.answers.len(), 3001);
         bench.ask_all(numbered("hung", 3000));
         bench.run_until(61_000);
-        assert_eq!(bench.busy(), MOST[Lane::Slow as usize], "known to hang, they take no more");
+        assert_eq!(
+            bench.busy(),
+            bounds(MOST)[Lane::Slow as usize],
+            "known to hang, they take no more"
+        );
         bench.ask("good");
         assert_eq!(bench.started_ms("good"), Some(61_000));
         // As many again, known to be prompt or new, have their place beside those.
-        bench.ask_all(numbered("never", MOST[1] - MOST[2]));
+        let bounds = bounds(MOST);
+        bench.ask_all(numbered("never", bounds[1] - bounds[2]));
         bench.run_until(63_000);
-        assert_eq!(bench.busy(), MOST[Lane::New as usize]);
+        assert_eq!(bench.busy(), bounds[Lane::New as usize]);
         bench.ask("good");
         assert_eq!(bench.started_ms("good"), Some(63_000));
+    }
+
+    #[test]
+    fn the_bounds_of_lanes_have_reserves_however_few_lookups_there_may_be() {
+        let bounds_of = |most| Lookups::<()>::new(most).bounds;
+        assert_eq!([0, 15, 16].map(bounds_of), [[16, 12, 8]; 3]);
+        assert_eq!([49, 50].map(bounds_of), [[49, 45, 24], [50, 45, 25]]);
+        assert_eq!([1000, 1001, usize::MAX].map(bounds_of), [[1000, 900, 500]; 3]);
+        let mut bench = Bench::new(by_prefix);
+        bench.lookups = Lookups::new(20);
+        bench.ask_all(["good1", "good2"]);
+        bench.run_until(1000);
+        bench.ask_all(numbered("never", 300));
+        bench.run_until(60_000);
+        assert_eq!(bench.busy(), 16);
+        bench.ask_all(["good1", "good2"]);
+        assert_eq!(bench.busy(), 18, "there are threads in reserve");
     }
 
     #[test]
@@ -654,7 +690,7 @@ mod tests {
         bench.kind = Box::new(|_, _| Kind::Never);
         bench.ask_all(numbered("name", 2000));
         bench.run_until(120_000);
-        assert_eq!(bench.busy(), MOST[0]);
+        assert_eq!(bench.busy(), MOST);
         assert_eq!(bench.lookups.next_deadline(), None);
     }
 
@@ -974,7 +1010,7 @@ mod tests {
                 assert!(at_ms - free_ms <= START_BOUND_MS, "{name} has waited since {free_ms}");
             }
             if self.bench.refused_ms.is_some_and(|refused_ms| now_ms <= refused_ms + REFUSED_MS)
-                || self.bench.busy() >= MOST[Lane::New as usize]
+                || self.bench.busy() >= self.bench.lookups.bounds[Lane::New as usize]
             {
                 self.hindered_ms = Some(now_ms);
             }
@@ -995,7 +1031,7 @@ mod tests {
             assert!(self.bench.threads.len() - self.bench.busy() <= FEW, "idle threads are left");
             for (name, is_answered) in &self.asked {
                 let is_hanging = self.bench.looked_up.contains(&name.to_string());
-                let is_behind = self.bench.busy() >= MOST[Lane::Slow as usize];
+                let is_behind = self.bench.busy() >= self.bench.lookups.bounds[Lane::Slow as usize];
                 assert!(*is_answered || is_hanging || is_behind, "{name} has no answer");
             }
         }

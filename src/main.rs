@@ -63,6 +63,8 @@ fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
     stdout.stop_when_closed(job.stop_handle())?;
     let result = job.wait();
     signals.wait_logged();
+    // A full queue would drop the totals.
+    log::logger().flush();
     let report = result.inspect_err(|error| info!("Totals: {}", error.totals()))?;
     match report.ending {
         Ending::OutputClosed => info!("stdout was closed by its reader"),

@@ -267,7 +267,7 @@ fn nonblocking_socket(domain: Domain) -> io::Result<Socket> {
 
 fn is_in_progress(error: &io::Error) -> bool {
     #[cfg(unix)]
-    return error.raw_os_error() == Some(libc::EINPROGRESS);
+    return error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error());
     #[cfg(not(unix))]
     return error.kind() == io::ErrorKind::WouldBlock;
 }

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use crate::lookups::{Lookups, Order};
+use crate::threads;
 
 /// The stack of a thread that looks names up.
 ///
@@ -24,6 +25,10 @@ use crate::lookups::{Lookups, Order};
 /// stack at a time, and at most 64 KiB, before it turns to the heap; in 256 KiB that is the same as in the
 /// usual 8 MiB. Only pages that are used take memory, but all count where overcommitting is off.
 const STACK_BYTES: usize = 256 * 1024;
+
+/// At most one in so many of the descriptors that the process may have is a lookup's. Each lookup holds one,
+/// of a socket or a file, and names that hang must leave enough to the connections.
+const DESCRIPTORS_PER_LOOKUP: u64 = 4;
 
 /// What a lookup yields: addresses with port 0, in the resolver's order, each once.
 type Answer = io::Result<Vec<SocketAddr>>;
@@ -46,7 +51,7 @@ impl Resolver {
     fn with_lookup(lookup: fn(&str) -> Answer, stack_bytes: usize) -> io::Result<Resolver> {
         let (inbox, messages) = mpsc::channel();
         let desk = Desk::new(lookup, stack_bytes, inbox.clone());
-        thread::Builder::new().name("resolver".into()).spawn(move || desk.serve(&messages))?;
+        threads::spawn("resolver", move || desk.serve(&messages))?;
         Ok(Resolver { inbox })
     }
 
@@ -89,7 +94,7 @@ impl Desk {
             lookup,
             stack_bytes,
             inbox,
-            lookups: Lookups::new(),
+            lookups: Lookups::new(most_lookups()),
             threads: HashMap::new(),
             is_refused: false,
             epoch: Instant::now(),
@@ -188,6 +193,17 @@ fn deliver(waiting: Vec<Deliver>, answer: &Answer) {
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         });
     }
+}
+
+/// How many lookups may be under way, by the limit of open files.
+fn most_lookups() -> usize {
+    #[cfg(unix)]
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    #[cfg(not(unix))]
+    let descriptors = None;
+    descriptors.map_or(usize::MAX, |descriptors| {
+        usize::try_from(descriptors / DESCRIPTORS_PER_LOOKUP).unwrap_or(usize::MAX)
+    })
 }
 
 fn system_lookup(name: &str) -> Answer {

@@ -22,6 +22,8 @@ use crate::partition;
 use crate::resolver::Resolver;
 use crate::ring::{Doorbell, ring};
 use crate::server::{self, Host, Server};
+use crate::threads::spawn;
+use crate::wording::count;
 use crate::worker::Worker;
 
 /// The most numbers that may wait for the output, per worker: half a megabyte.
@@ -58,7 +60,9 @@ impl Job {
         if let Some(warning) = repeated_warning(config.servers()) {
             warn!("{warning}");
         }
-        let pollers = (0..workers).map(|_| Poller::new()).collect::<io::Result<Vec<_>>>()?;
+        let pollers = (0..workers)
+            .map(|index| Poller::new().map_err(|error| no_descriptors(index, &error)))
+            .collect::<io::Result<Vec<_>>>()?;
         let stop = StopHandle::new(pollers.iter().map(Poller::waker).collect());
         // What has been started until then ends.
         Job::launch(&config, pollers, stop.clone(), output).inspect_err(|_| stop.halt())
@@ -91,14 +95,14 @@ impl Job {
             }
             let worker = Worker::new(fleet, numbers, 0);
             let (resolver, stop) = (resolver.clone(), stop.clone());
-            workers.push(spawn(format!("worker-{index}"), move || {
+            workers.push(spawn(&format!("worker-{index}"), move || {
                 let _guard = StopOnPanic(stop.clone());
                 worker.run(&mut Net::new(poller, resolver, stop))
             })?);
         }
         let on_error = stop.clone();
         let guard = StopOnPanic(stop.clone());
-        let output = spawn("output".into(), move || {
+        let output = spawn("output", move || {
             let _guard = guard;
             output::drain(rings, &mut bell, output, || on_error.halt())
         })?;
@@ -161,11 +165,10 @@ fn repeated_warning(servers: &[Server]) -> Option<String> {
     Some(format!("Listed more than once, and read as often: {}{more}", named.join(", ")))
 }
 
-fn spawn<T: Send + 'static>(
-    name: String,
-    body: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<JoinHandle<T>> {
-    thread::Builder::new().name(name).spawn(body)
+/// The system refused the descriptors that the worker `index` waits with.
+fn no_descriptors(index: usize, error: &io::Error) -> io::Error {
+    let remedy = "raise the limit of open files (ulimit -n) or lower the parallelism (-p)";
+    io::Error::new(error.kind(), format!("no descriptors for worker-{index}, {remedy}: {error}"))
 }
 
 fn join<T>(thread: JoinHandle<T>) -> T {
@@ -312,12 +315,6 @@ impl fmt::Display for Totals {
     }
 }
 
-/// A number of things, with their name in the singular or the plural.
-fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
-    let s = if number == N::from(1) { "" } else { "s" };
-    format!("{number} {thing}{s}")
-}
-
 /// The output failed, and with it the job.
 #[derive(Debug)]
 pub struct OutputError {
@@ -365,6 +362,15 @@ mod tests {
     use socket2::{Domain, Socket, Type};
     use std::io::ErrorKind::{BrokenPipe, StorageFull, TimedOut};
     use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+    #[test]
+    fn refused_descriptors_are_named_with_the_remedy() {
+        assert_eq!(
+            no_descriptors(3, &io::Error::other("try again")).to_string(),
+            "no descriptors for worker-3, \
+             raise the limit of open files (ulimit -n) or lower the parallelism (-p): try again"
+        );
+    }
 
     #[test]
     fn totals_count_one_in_the_singular() {

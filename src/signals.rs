@@ -16,6 +16,7 @@ use signal_hook::low_level;
 
 use crate::run::StopHandle;
 use crate::stopping::{CAUGHT, Decision, REPEAT_WINDOW, Stopping};
+use crate::threads;
 
 /// Makes a write beyond the limit of file sizes (`ulimit -f`) fail like any other write, instead of
 /// ending the process by SIGXFSZ with no error named.
@@ -67,7 +68,7 @@ impl CaughtSignals {
         let caught = Self(Arc::clone(&shared));
         // From the start, so that a signal has the time at which it came, and a second one ends the
         // process even while the job is being started.
-        thread::Builder::new().name("signals".into()).spawn(move || watch(signals, &shared))?;
+        threads::spawn("signals", move || watch(signals, &shared))?;
         Ok(caught)
     }
 
@@ -103,7 +104,7 @@ impl Shared {
         };
         // On a thread of its own, since a logger may block, and the second signal must be seen. If the
         // system grants no thread, the line is missing, and the job stops all the same.
-        _ = thread::Builder::new().name("signals-log".into()).spawn(log);
+        _ = threads::spawn("signals-log", log);
     }
 
     /// Called once when the job is known and once when the signal is; the later call stops the job.

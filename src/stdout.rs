@@ -17,6 +17,7 @@ use socket2::{SockRef, Type};
 use crate::descriptor::wait_writable;
 use crate::output::write_waiting;
 use crate::run::StopHandle;
+use crate::threads;
 
 /// The delay from the end of the reader to that of the job. Ctrl-C reaches every program of a pipeline, and
 /// the job must then end as stopped, with its totals. The signal has this long to be handled.
@@ -67,15 +68,13 @@ impl Stdout {
         if !has_reader(&self.file) {
             return Ok(());
         }
-        thread::Builder::new().name("stdout".into()).spawn(move || {
-            match wait_closed(&self.file) {
-                Ok(error) => {
-                    thread::sleep(GRACE);
-                    stop.output_failed(error);
-                }
-                Err(error) => {
-                    warn!("A reader of stdout that leaves is noticed late: poll: {error}")
-                }
+        threads::spawn("stdout", move || match wait_closed(&self.file) {
+            Ok(error) => {
+                thread::sleep(GRACE);
+                stop.output_failed(error);
+            }
+            Err(error) => {
+                warn!("A reader of stdout that leaves is noticed late: poll: {error}")
             }
         })?;
         Ok(())

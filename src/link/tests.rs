@@ -816,17 +816,3 @@ fn failures_say_what_happened() {
     assert_eq!(text(refused, false), "Connection refused by 127.0.0.1:8001");
     assert_eq!(text(&reset(), false), "Could not connect to 127.0.0.1:8001: connection reset");
 }
-
-#[test]
-fn of_a_long_line_its_beginning_is_shown() {
-    assert_eq!(Shown(b"a\0\x1b[2J").to_string(), "a\\x00\\x1b[2J");
-    let text = "x".repeat(MALFORMED_SHOWN);
-    assert_eq!(Shown(text.as_bytes()).to_string(), text);
-    assert_eq!(Shown(format!("{text}y").as_bytes()).to_string(), format!("{text}..."));
-}
-
-#[test]
-fn spans_read_like_spans() {
-    let texts = [0, 999, 1000, 1999, 59_999, 60_000, 3_723_000].map(|ms| Span(ms).to_string());
-    assert_eq!(texts, ["0ms", "999ms", "1.00s", "1.99s", "59.99s", "1m 00s", "62m 03s"]);
-}

@@ -187,6 +187,7 @@ fn giving_up_after_is_one_server_s_and_ends_the_program_with_status_1_after_the_
     let mut peer = server.accept();
     let line = program.wait_for_log("Gave up on");
     assert!(line.contains(" ERROR") && line.contains(&down.to_string()), "{line}");
+    assert!(line.ends_with(": connection refused"), "{line}");
     // It is not dialed again, even when it is up.
     let late = down.up();
     peer.send("6\n");

@@ -1,5 +1,6 @@
 //! The log: it never holds up the data, and its lines arrive or are counted.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
@@ -27,6 +28,22 @@ impl Unread {
     fn signal(&mut self, signal: Signal) {
         assert!(matches!(self.child.try_wait(), Ok(None)), "it ended before the signal");
         rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until the program has no thread of this name.
+    fn wait_for_the_end_of(&self, thread: &str) {
+        let has_thread = || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+            // A thread that ends meanwhile has no name.
+            let names =
+                tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+            names.into_iter().any(|name| name.trim_end() == thread)
+        };
+        let deadline = Instant::now() + DEADLINE;
+        while has_thread() {
+            assert!(Instant::now() < deadline, "{thread} goes on");
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Waits for the program to end by itself.
@@ -66,6 +83,8 @@ fn pipe(is_blocking: bool) -> (PipeReader, PipeWriter) {
 enum Reading {
     FromTheStart,
     AfterTheNumbers,
+    /// Once all servers are read to their ends, and the totals are next.
+    BeforeTheTotals,
 }
 
 /// What a job with this many short connections logs at `-vv`. Each makes the same number of lines.
@@ -80,7 +99,7 @@ fn flood(connections: usize, is_blocking: bool, reading: Reading) -> Vec<String>
     let mut program = Unread::spawn(tcpcore("-vv -p 1 --once", dialled), writer);
     let read_log = match reading {
         Reading::FromTheStart => Ok(read_lines(reader)),
-        Reading::AfterTheNumbers => Err(reader),
+        Reading::AfterTheNumbers | Reading::BeforeTheTotals => Err(reader),
     };
 
     let mut steady_peer = steady.accept();
@@ -92,10 +111,20 @@ fn flood(connections: usize, is_blocking: bool, reading: Reading) -> Vec<String>
     for _ in 0..connections {
         assert_eq!(program.stdout.next().as_deref(), Some("6"));
     }
-    let log = read_log.unwrap_or_else(read_lines);
     steady_peer.send("12\n");
     assert_eq!(program.stdout.next().as_deref(), Some("12"));
-    steady_peer.close();
+    let log = match reading {
+        Reading::BeforeTheTotals => {
+            steady_peer.close();
+            program.wait_for_the_end_of("worker-0");
+            read_log.unwrap_or_else(read_lines)
+        }
+        _ => {
+            let log = read_log.unwrap_or_else(read_lines);
+            steady_peer.close();
+            log
+        }
+    };
     assert_eq!(program.wait_exit().code(), Some(0));
     let log = log.join().unwrap();
     for line in &log {
@@ -136,6 +165,13 @@ fn assert_complete(is_blocking: bool) {
 #[test]
 fn a_log_that_is_not_read_holds_up_no_number_and_its_lines_arrive_or_are_counted() {
     assert_complete(true);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_totals_are_logged_though_the_log_was_full() {
+    let log = flood(10 * SOME, true, Reading::BeforeTheTotals);
+    assert!(log.iter().any(|line| dropped(line).is_some()), "it was not full");
 }
 
 #[test]

@@ -12,8 +12,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
-use crate::common::{DEADLINE, Program, Server};
-use crate::{skip, start};
+use crate::common::{DEADLINE, Peer, Program, Server, Signal};
+use crate::{by_shell, skip, start, tcpcore};
 
 /// Set for a test that runs in its own network.
 const INSIDE: &str = "TCPCORE_TEST_INSIDE";
@@ -21,13 +21,16 @@ const INSIDE: &str = "TCPCORE_TEST_INSIDE";
 /// Where the name server listens. Port 53 is free in a network of one's own.
 const NAME_SERVER: &str = "127.0.0.53";
 
+/// A name server that is down: nothing of it comes back, not even a refusal.
+const DEAD_NAME_SERVER: &str = "127.0.0.54";
+
 /// Runs `body`, which is the whole of this module's test `name`, in a network of its own, where the
-/// system's resolver has these `options`.
-fn isolated(name: &str, options: &str, body: impl FnOnce()) {
+/// system's resolver asks these name `servers` with these `options`.
+fn isolated(name: &str, servers: &[&str], options: &str, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         return body();
     }
-    let etc = Etc::new(name, options);
+    let etc = Etc::new(name, servers, options);
     if !etc.shell(":").output().is_ok_and(|output| output.status.success()) {
         return skip("no network and files of its own to be had");
     }
@@ -45,11 +48,13 @@ fn isolated(name: &str, options: &str, body: impl FnOnce()) {
 struct Etc(PathBuf);
 
 impl Etc {
-    fn new(name: &str, options: &str) -> Etc {
+    fn new(name: &str, servers: &[&str], options: &str) -> Etc {
         let folder = format!("etc-{}-{name}", process::id());
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
         fs::create_dir(&folder).unwrap();
-        let resolv = format!("nameserver {NAME_SERVER}\n{options}\n");
+        let servers: String =
+            servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+        let resolv = format!("{servers}options {options}\n");
         fs::write(folder.join("resolv.conf"), resolv).unwrap();
         fs::write(folder.join("nsswitch.conf"), "hosts: files dns\n").unwrap();
         fs::write(folder.join("hosts"), "127.0.0.1 localhost good1 good2 good3 good4\n").unwrap();
@@ -167,7 +172,7 @@ fn hung_servers(count: usize) -> impl Iterator<Item = String> {
 #[test]
 fn names_that_hang_do_not_hold_up_those_after_them() {
     let name = "names_that_hang_do_not_hold_up_those_after_them";
-    isolated(name, "options timeout:30", || {
+    isolated(name, &[NAME_SERVER], "timeout:30", || {
         let _name_server = NameServer::start();
         let server = Server::bind();
         let good = ["good1", "good2", "good3", "good4", "feed.test"];
@@ -190,7 +195,7 @@ fn a_lost_server_is_looked_up_at_once_beside_all_names_that_hang() {
     const AT_ONCE: usize = 500;
     let name = "a_lost_server_is_looked_up_at_once_beside_all_names_that_hang";
     // It asks again after 5 s, should a query be lost.
-    isolated(name, "options timeout:5 attempts:5", || {
+    isolated(name, &[NAME_SERVER], "timeout:5 attempts:5", || {
         let name_server = NameServer::start();
         let server = Server::bind();
         let good = format!("feed.test:{}", server.port());
@@ -210,6 +215,49 @@ fn a_lost_server_is_looked_up_at_once_beside_all_names_that_hang() {
         program.wait_for_log(&format!("Connected successfully to {good}"));
         let mut others = name_server.hung.try_iter().filter(|hung| !again.contains(&hung.name));
         assert!(others.next().is_none(), "more names are looked up at once than there should be");
+    });
+}
+
+#[test]
+fn an_answer_that_comes_after_its_attempt_has_failed_serves_the_next_one() {
+    let name = "an_answer_that_comes_after_its_attempt_has_failed_serves_the_next_one";
+    // Each lookup takes a second, and each attempt may take less.
+    isolated(name, &[DEAD_NAME_SERVER, NAME_SERVER], "timeout:1", || {
+        let _dead = UdpSocket::bind((DEAD_NAME_SERVER, 53)).unwrap();
+        let _name_server = NameServer::start();
+        let server = Server::bind();
+        let feed = format!("feed.test:{}", server.port());
+        let mut program = start("--connect-timeout 500ms --initial-backoff 2s", [&feed]);
+        program.wait_for_log("name not resolved: no answer in time");
+        program.wait_for_log(&format!("Connected successfully to {feed} after 1 failure"));
+    });
+}
+
+#[test]
+fn lookups_that_hang_leave_descriptors_to_the_connections() {
+    let name = "lookups_that_hang_leave_descriptors_to_the_connections";
+    isolated(name, &[NAME_SERVER], "timeout:30", || {
+        let name_server = NameServer::start();
+        let servers: Vec<Server> = (0..20).map(|_| Server::bind()).collect();
+        let addresses = servers.iter().map(|server| server.address().to_string());
+        let flags = "-p 2 --connect-timeout 1h --initial-backoff 10ms --max-backoff 10ms";
+        let program = tcpcore(flags, hung_servers(300).chain(addresses));
+        // A quarter of these may be lookups, and three quarters of that names never seen before.
+        let mut program = Program::spawn(&mut by_shell("ulimit -n 128;", &program));
+        let peers: Vec<_> = servers.iter().map(Server::accept).collect();
+        let deadline = Instant::now() + DEADLINE;
+        let mut hung = HashSet::new();
+        while hung.len() < 28 {
+            hung.insert(name_server.next_hung(deadline).name);
+        }
+        peers.into_iter().for_each(Peer::close);
+        let peers: Vec<_> = servers.iter().map(Server::accept).collect();
+        let names = name_server.hung.try_iter().map(|hung| hung.name).collect::<HashSet<_>>();
+        assert!(names.is_subset(&hung), "more names are looked up at once than there should be");
+        program.signal(Signal::TERM);
+        program.wait_exit();
+        drop(peers);
+        assert!(!program.log().iter().any(|line| line.contains("Too many open files")));
     });
 }
 
