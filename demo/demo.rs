@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use feed::{Feed, Misbehaviour, Settings};
 use log::{error, info};
-use tcpcore::logging::{self, Options};
-use tcpcore::signals::CaughtSignals;
-use tcpcore::stdout::Stdout;
+use tcpcore::internals::logging::{self, Options};
+use tcpcore::internals::output::stdout::Stdout;
+use tcpcore::internals::signals::CaughtSignals;
 use tcpcore::{Config, Job, Server};
 
 const SERVERS: u64 = 4;

@@ -13,7 +13,7 @@ use feed::{Feed, Misbehaviour, Settings};
 use log::info;
 use rand::TryRng;
 use rand::rngs::SysRng;
-use tcpcore::logging;
+use tcpcore::internals::logging;
 
 const HELP: &str = "\
 Listens on each PORT and sends every client a random number from 1 to 666 each second.
@@ -114,7 +114,9 @@ impl Wish {
                 Long("interval") => {
                     arguments.interval =
                         value(&mut parser, "--interval", INTERVAL_TAKES, |text| {
-                            tcpcore::cli::parse_duration(text).ok().filter(|d| *d <= INTERVAL_MAX)
+                            tcpcore::internals::cli::parse_duration(text)
+                                .ok()
+                                .filter(|d| *d <= INTERVAL_MAX)
                         })?;
                 }
                 Long("count") => {

@@ -30,123 +30,147 @@
 //! # }
 //! ```
 //!
-//! # The map
+//! # Map
+//!
+//! | module | its one job | imports |
+//! |---|---|---|
+//! | `address` | servers as a user writes them | `text` |
+//! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `text` |
+//! | `codec` | bytes to records | |
+//! | `config` | settings, their defaults and bounds | `address`, `proto`, `text` |
+//! | `descriptor` | waiting for a descriptor that may not block | |
+//! | `job` | the threads: start, stop, report | `address`, `codec`, `config`, `net`, `output`, `partition`, `proto`, `report`, `ring`, `stop`, `threads` |
+//! | `logging` | log records to stderr, without holding up a caller | `descriptor`, `threads` |
+//! | `net` | sockets, readiness, the clock, lookups: all that uses mio | `address`, `proto`, `ring`, `stop`, `threads` |
+//! | `output` | the records of all workers to one output, as text | `descriptor`, `ring`, `stop`, `threads` |
+//! | `partition` | which worker dials which servers | |
+//! | `proto` | the core: all decisions of a worker | `address`, `codec`, `text` |
+//! | `report` | how a job ended, and what it did | `proto` |
+//! | `ring` | records from a worker to the output, without locks, and the doorbell | |
+//! | `signals` | what SIGINT, SIGTERM and SIGHUP do | `proto`, `stop`, `threads` |
+//! | `stop` | stopping a job, from any thread | |
+//! | `text` | durations and quotations, as a user reads and writes them | |
+//! | `threads` | starting a thread | |
+//!
+//! The program is `main` over `cli`, `logging`, `signals` and [`Job`].
+//!
+//! Within `proto`:
 //!
 //! | module | its one job |
 //! |---|---|
-//! | [`Config`], [`Server`] | what is to be done; one that exists is valid |
-//! | `echo` | what a user typed, as messages show it |
-//! | [`partition`] | which worker dials which servers |
-//! | [`duration`] | durations as users type them, read and shown |
-//! | [`line`](mod@line) | chunks to whole lines, across reads, in bounded memory |
-//! | [`number`] | lines to numbers, and what is wrong with a line that is none |
-//! | [`backoff`] | how long to wait before the next attempt |
-//! | [`wheel`] | timers, in O(1) |
-//! | [`clock`] | a worker's time, which leaves out that in which the process did not run |
-//! | [`ConnectionError`] | why an attempt failed or a connection ended |
-//! | `attempt` | which address of a server is tried when |
+//! | `worker` | one worker's whole turn, over the `Io` that it needs of the system |
+//! | `fleet` | one worker's links, timers and sockets, and which connection is read next |
+//! | `link` | one server: its state, its unfinished line, its counters |
+//! | `attempt` | which address of a server is tried when (RFC 8305) |
+//! | `backoff` | the delay before the next attempt |
 //! | `outage` | how long a server is down, and how often in a row it has failed |
-//! | `log_limit` | how often what may repeat without end is logged |
-//! | [`link`] | one server: its state, its unfinished line, its counters |
-//! | [`fleet`] | one worker's links, timers and sockets, and which is read next |
-//! | [`worker`] | one worker's whole turn, over the [`Io`](worker::Io) that it needs |
-//! | [`ring`] | numbers from a worker to the output, without locks, and the doorbell |
-//! | `net` | the `Io` of a worker: sockets, readiness, the clock |
+//! | `connection_error` | why an attempt failed or a connection ended |
+//! | `wheel` | timers, in O(1) |
+//! | `clock` | a worker's time, without that in which the process did not run |
+//! | `log_limit` | how often a line that may repeat without end is logged |
 //! | `lookups` | which name is looked up next, and by how many threads |
-//! | `resolver` | names to addresses, off the loop: the threads |
-//! | [`format`](mod@format) | numbers to lines of text |
-//! | `output` | N rings to one output: the thread |
-//! | `output::drain` | what that thread does next |
-//! | `output::buffer` | text on its way out, and how much of it was written and lost |
-//! | `output::pacing` | whether the thread sleeps or polls |
-//! | `threads` | starting a thread |
-//! | `wording` | how values look in the log and in other messages |
-//! | [`Job`] | the threads: start, stop, totals |
-#![cfg_attr(feature = "cli", doc = "| [`cli`] | arguments to a `Config`, and the help |")]
-#![cfg_attr(feature = "cli", doc = "| `cli::nearest` | the flags that a mistyped one may mean |")]
-#![cfg_attr(
-    feature = "cli",
-    doc = "| [`logging`] | log records to stderr, never holding up a caller |"
-)]
-#![cfg_attr(feature = "cli", doc = "| `logging::filter` | which records are logged |")]
-#![cfg_attr(
-    feature = "cli",
-    doc = "| `logging::queue` | lines from all threads to the writing one |"
-)]
-#![cfg_attr(feature = "cli", doc = "| `stopping` | what a signal means, given its time |")]
-#![cfg_attr(feature = "cli", doc = "| [`signals`] | SIGINT, SIGTERM and SIGHUP to a stop |")]
-#![cfg_attr(
-    feature = "cli",
-    doc = "| `descriptor` | waiting for a descriptor that may not block |"
-)]
-#![cfg_attr(feature = "cli", doc = "| [`stdout`] | standard output, watched for its reader |")]
-#![cfg_attr(
-    feature = "cli",
-    doc = "| `startup` | in the program: whether stdout was closed at its start |"
-)]
+//! | `stopping` | what a signal means, given its time |
 //!
-//! A byte's way: `net` reports readiness, `worker` asks `fleet` which connection is read next, `link` reads,
-//! `line` finds whole lines, `number` decodes them, `ring` carries numbers, `output` writes. A failure's way:
-//! `net` reports, `worker` passes on, `link` decides, `backoff` says when, `wheel` wakes, and `worker` dials
-//! again.
+//! The way of a byte: `net` reports readiness, `worker` asks `fleet` which connection is read next, `link`
+//! reads, `codec` finds whole lines and decodes them, `ring` carries records, `output` encodes and writes
+//! them. The way of a failure: `net` reports it, `worker` passes it on, `link` decides, `backoff` says
+//! when, `wheel` wakes, and `worker` connects again.
 //!
 //! # What is absent
 //!
-//! `tests/absences.rs` holds the code to these:
+//! The compiler and `tests/architecture.rs` hold the code to these:
 //!
-//! - `unsafe` stands in `ring`, in `number::vector`, the decoder for processors that have AVX-512, and in one
-//!   attribute of the program's `startup`.
-//! - mio is named in `net` alone. Threads alone read the clock: those of `net`, `output`, `resolver` and
-//!   `signals`; `logging` alone reads the wall clock.
-//! - The modules from `partition` to `worker`, `lookups`, `format`, `stopping` and those within `output` do no
-//!   I/O of their own: they see bytes as slices or through [`Read`](std::io::Read) and [`Io`](worker::Io),
-//!   time as a number and randomness as an argument, so that a simulator and a fuzzer drive the code that
-//!   runs.
-//! - There is no async runtime anywhere, and no lock of ours: a worker waits for its poll alone. What it logs
-//!   goes to the logger of the process; that of `logging` never waits for a reader.
+//! - A module imports what the map says. There is no circle.
+//! - `unsafe` is in `ring`, in `codec::number::vector`, and in one attribute of the program.
+//! - mio is named in `net` alone. Only threads read the clock: those of `net`, `output` and `signals`.
+//! - `codec`, `partition`, `proto` and `text` do no I/O of their own. They see bytes as slices or through
+//!   [`Read`](std::io::Read) and `Io`, time as a number and randomness as an argument. A simulator and a
+//!   fuzzer drive the code that runs.
+//! - There is no async runtime, and no lock of our own: a worker waits for its poll alone.
+//!
+//! # Glossary
+//!
+//! | word | meaning |
+//! |---|---|
+//! | server | what is dialed: a host and a port |
+//! | link | the state of one server in a worker |
+//! | fleet | all links of a worker |
+//! | attempt | one try to connect to a server, at all its addresses |
+//! | outage | the period in which a server is down |
+//! | backlog | what a connection still has to read when its share of a turn is used up |
+//! | turn | one round of a worker's loop |
+//! | region | one or more whole lines, the last byte a line feed |
+//! | record | what a line becomes: a number, or what a decoder of the user's makes of it |
+//! | decoder, encoder | bytes to records, records to text |
+//! | fallback | the path of a decoder for any processor |
+//! | malformed, oversized, truncated | a line that does not decode, that is over the limit, that the end of its connection cut off |
+//! | sink | where a worker puts records: the producing end of a ring |
+//! | room | free space in a ring |
+//! | doorbell | what wakes the thread of the output |
+//! | burst | wake-ups in quick succession, in which the output polls instead of sleeping |
 
-mod attempt;
-pub mod backoff;
+mod address;
 #[cfg(feature = "cli")]
-pub mod cli;
-pub mod clock;
+mod cli;
+mod codec;
 mod config;
-mod connection_error;
 #[cfg(feature = "cli")]
 mod descriptor;
-pub mod duration;
-mod echo;
-pub mod fleet;
-pub mod format;
-pub mod line;
-pub mod link;
-mod log_limit;
+mod job;
 #[cfg(feature = "cli")]
-pub mod logging;
-mod lookups;
+mod logging;
 mod net;
-pub mod number;
-mod outage;
 mod output;
-pub mod partition;
-mod resolver;
-pub mod ring;
-mod run;
-mod server;
+mod partition;
+mod proto;
+mod report;
+mod ring;
 #[cfg(feature = "cli")]
-pub mod signals;
-#[cfg(feature = "cli")]
-pub mod stdout;
-#[cfg(feature = "cli")]
-mod stopping;
+mod signals;
+mod stop;
+mod text;
 mod threads;
-pub mod wheel;
-mod wording;
-pub mod worker;
 
-pub use attempt::{CONNECTION_ATTEMPT_DELAY, MAX_OPEN_SOCKETS};
+pub use address::{Host, Server, ServerError, ServerErrorKind};
+pub use codec::number::{Divisor, NumberDecoder, NumberError};
+pub use codec::{ByLine, Decoder, Handler, LineDecoder, Lines};
 pub use config::{Config, ConfigBuilder, ConfigError};
-pub use connection_error::ConnectionError;
-pub use outage::DOWN_ALARM;
-pub use run::{Ending, Job, OutputError, Report, StopHandle, Totals};
-pub use server::{Host, Server, ServerError, ServerErrorKind};
+pub use job::Job;
+pub use output::encode::{ENCODE_SLACK, Encoder, Plain};
+pub use proto::attempt::{CONNECTION_ATTEMPT_DELAY, MAX_OPEN_SOCKETS};
+pub use proto::backoff::Backoff;
+pub use proto::connection_error::ConnectionError;
+pub use proto::counters::Counters;
+pub use proto::outage::DOWN_ALARM;
+pub use report::{ExitReason, OutputError, Report, Totals};
+pub use stop::StopHandle;
+
+/// The parts within, for the program, tests, fuzz targets and benchmarks of this project.
+///
+/// They are exempt from semantic versioning: any release may change or remove them.
+#[doc(hidden)]
+pub mod internals {
+    macro_rules! reexport {
+        ($($(#[$attribute:meta])* $module:ident),+ $(,)?) => {$(
+            $(#[$attribute])*
+            pub mod $module {
+                pub use crate::$module::*;
+            }
+        )+};
+    }
+
+    reexport! {
+        #[cfg(feature = "cli")]
+        cli,
+        codec,
+        #[cfg(feature = "cli")]
+        logging,
+        output,
+        partition,
+        proto,
+        ring,
+        #[cfg(feature = "cli")]
+        signals,
+        text,
+    }
+}

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 
 use log::{debug, error, info};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tcpcore::cli::{self, Command};
-use tcpcore::logging::{self, Options};
-use tcpcore::signals::{self, CaughtSignals};
-use tcpcore::stdout::Stdout;
-use tcpcore::{Config, Ending, Job};
+use tcpcore::internals::cli::{self, Command};
+use tcpcore::internals::logging::{self, Options};
+use tcpcore::internals::output::stdout::Stdout;
+use tcpcore::internals::signals::{self, CaughtSignals};
+use tcpcore::{Config, ExitReason, Job};
 
 /// The exit status of bad usage, as of most programs.
 const USAGE: u8 = 2;
@@ -66,8 +66,8 @@ fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
     // A full queue would drop the totals.
     log::logger().flush();
     let report = result.inspect_err(|error| info!("Totals: {}", error.totals()))?;
-    match report.ending {
-        Ending::OutputClosed => info!("stdout was closed by its reader"),
+    match report.reason {
+        ExitReason::OutputClosed => info!("stdout was closed by its reader"),
         _ => info!("Totals: {}", report.totals),
     }
     Ok(report.is_success())

@@ -13,7 +13,7 @@ use std::ops::Range;
 /// by `ceil(servers / workers)` instead would leave the last of 4 workers without any of 5 servers.)
 ///
 /// ```
-/// use tcpcore::partition::slice;
+/// use tcpcore::internals::partition::slice;
 ///
 /// let cut: Vec<_> = (0..4).map(|index| slice(5, 4, index)).collect();
 /// assert_eq!(cut, [0..2, 2..3, 3..4, 4..5]);

@@ -14,8 +14,8 @@ use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
-use crate::run::StopHandle;
-use crate::stopping::{CAUGHT, Decision, REPEAT_WINDOW, Stopping};
+use crate::proto::stopping::{CAUGHT, Decision, REPEAT_WINDOW, Stopping};
+use crate::stop::StopHandle;
 use crate::threads;
 
 /// Makes a write beyond the limit of file sizes (`ulimit -f`) fail like any other write, instead of

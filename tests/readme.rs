@@ -3,8 +3,8 @@
 
 use std::ffi::OsString;
 
-use tcpcore::cli::{self, Command};
-use tcpcore::number::parse;
+use tcpcore::internals::cli::{self, Command};
+use tcpcore::internals::codec::number::parse;
 
 const README: &str = include_str!("../README.md");
 

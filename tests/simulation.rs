@@ -15,8 +15,9 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 use sim::{Coverage, Kind, Outcome};
-use tcpcore::fleet::{Fleet, TIMERS_PER_TURN};
-use tcpcore::link::Policy;
+use tcpcore::internals::codec::number::{Divisor, NumberDecoder};
+use tcpcore::internals::proto::fleet::{Fleet, TIMERS_PER_TURN};
+use tcpcore::internals::proto::policy::Policy;
 use tcpcore::{Config, Server};
 
 /// The seeds of a plain `cargo test`.
@@ -142,7 +143,8 @@ fn a_world_without_entropy_has_no_faults_and_recovers() {
 fn a_crowd_that_is_due_at_once_is_dialled_in_turns_within_the_bound() {
     let server: Server = "192.0.2.1:9000".parse().unwrap();
     let config = Config::builder().servers([server.clone()]).build().unwrap();
-    let mut fleet = Fleet::new(0, Policy::from(&config), 0, 0);
+    let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.max_line().get());
+    let mut fleet = Fleet::new(0, Policy::from(&config), decoder, 0, 0);
     for _ in 0..2 * TIMERS_PER_TURN + 1 {
         fleet.add(server.clone(), 0);
     }

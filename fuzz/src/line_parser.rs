@@ -2,8 +2,9 @@
 
 use std::num::NonZeroU64;
 
-use tcpcore::line::{Framed, Framer};
-use tcpcore::number::{Divisor, Judge, NumberError, Verdicts, parse};
+use tcpcore::internals::codec::framer::{Framed, Framer};
+use tcpcore::internals::codec::number::{Divisor, NumberDecoder, NumberError, parse};
+use tcpcore::internals::codec::{Decoder, Handler};
 
 /// The default; the least; the 18 digits that always fit, from which on vectors may be used; the
 /// longest i64; and a vector's 64 bytes.
@@ -29,8 +30,10 @@ pub fn check(input: &[u8]) {
     let mut framer = Framer::default();
     // Twice, as two connections of one server: the second must not meet the first one's tail.
     let divisor = Divisor::new(divisor);
-    for judge in [Judge::new(divisor, max_line), Judge::portable(divisor, max_line)] {
-        assert_eq!(read(&mut framer, bytes, sizes, max_line, judge), expected, "{judge:?}");
+    for decoder in
+        [NumberDecoder::new(divisor, max_line), NumberDecoder::fallback(divisor, max_line)]
+    {
+        assert_eq!(read(&mut framer, bytes, sizes, max_line, decoder), expected, "{decoder:?}");
     }
 }
 
@@ -39,13 +42,13 @@ pub fn check(input: &[u8]) {
 struct Seen {
     matched: Vec<i64>,
     malformed: Vec<(Vec<u8>, NumberError)>,
-    too_long: u64,
+    oversized: u64,
     lines: u64,
-    cut: bool,
+    truncated: bool,
 }
 
-impl Verdicts for Seen {
-    fn matched(&mut self, numbers: &[i64]) {
+impl Handler<NumberDecoder> for Seen {
+    fn records(&mut self, numbers: &[i64]) {
         self.matched.extend_from_slice(numbers);
     }
 
@@ -53,28 +56,34 @@ impl Verdicts for Seen {
         self.malformed.push((line.to_vec(), error));
     }
 
-    fn too_long(&mut self) {
-        self.too_long += 1;
+    fn oversized(&mut self) {
+        self.oversized += 1;
     }
 }
 
 /// The way of the program: one connection, from its first read to its end.
-fn read(framer: &mut Framer, bytes: &[u8], sizes: &[u8], max_line: usize, judge: Judge) -> Seen {
+fn read(
+    framer: &mut Framer,
+    bytes: &[u8],
+    sizes: &[u8],
+    max_line: usize,
+    decoder: NumberDecoder,
+) -> Seen {
     let mut seen = Seen::default();
     for chunk in chunks(bytes, sizes) {
         framer.feed(chunk, max_line, |framed| match framed {
             Framed::Lines(region) => {
                 assert_eq!(region.last(), Some(&b'\n'), "a region ends in a newline");
-                seen.lines += judge.judge(region, &mut seen);
+                seen.lines += decoder.decode(region, &mut seen);
             }
-            Framed::TooLong => {
+            Framed::Oversized => {
                 seen.lines += 1;
-                seen.too_long();
+                seen.oversized();
             }
         });
         assert!(framer.held() <= max_line, "{} bytes held of {max_line}", framer.held());
     }
-    seen.cut = !framer.finish().is_empty();
+    seen.truncated = !framer.finish().is_empty();
     seen
 }
 
@@ -108,17 +117,17 @@ fn naive(bytes: &[u8], max_line: usize, divisor: NonZeroU64) -> Seen {
     if tail.len() > max_line {
         lines.push(tail); // It counts as soon as it is too long, whether it ends or not.
     } else {
-        seen.cut = !tail.is_empty();
+        seen.truncated = !tail.is_empty();
     }
     for line in lines {
         seen.lines += 1;
         if line.len() > max_line {
-            seen.too_long += 1;
+            seen.oversized += 1;
             continue;
         }
-        let verdict = naive_parse(line);
-        assert_eq!(parse(line), verdict, "{}", line.escape_ascii());
-        match verdict {
+        let kind = naive_parse(line);
+        assert_eq!(parse(line), kind, "{}", line.escape_ascii());
+        match kind {
             Ok(Some(number)) if number.unsigned_abs() % divisor == 0 => seen.matched.push(number),
             Ok(_) => {}
             Err(error) => seen.malformed.push((line.to_vec(), error)),

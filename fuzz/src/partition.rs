@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use tcpcore::partition::slice;
+use tcpcore::internals::partition::slice;
 
 /// Reads `input` as a number of servers, one of workers and the index of one, and panics unless the
 /// cut is right: from end to end where that is affordable, and round the index at any size.

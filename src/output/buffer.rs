@@ -2,7 +2,9 @@
 
 use std::io;
 
-use crate::format::{Formatter, LINE_MAX, ROOM};
+use std::marker::PhantomData;
+
+use crate::output::encode::{ENCODE_SLACK, Encoder};
 
 /// A buffer is written out when it holds so many bytes: few system calls, and text that a core's
 /// second cache still holds.
@@ -13,8 +15,9 @@ pub(super) const ADD_MAX: usize = 2048;
 
 /// Whole lines that wait for the output, and the counts of numbers written and lost.
 #[derive(Debug)]
-pub(super) struct OutputBuffer {
-    formatter: Formatter,
+pub(super) struct OutputBuffer<T, E> {
+    encoder: E,
+    records: PhantomData<fn(T)>,
     /// The first `len` bytes are whole lines. While `len` is below [`WRITE_SIZE`], [`ADD_MAX`] more
     /// lines fit.
     text: Box<[u8]>,
@@ -37,11 +40,12 @@ pub(crate) struct Drained {
     pub(crate) error: Option<io::Error>,
 }
 
-impl OutputBuffer {
-    pub(super) fn new() -> OutputBuffer {
+impl<T, E: Encoder<T>> OutputBuffer<T, E> {
+    pub(super) fn new(encoder: E) -> OutputBuffer<T, E> {
         OutputBuffer {
-            formatter: Formatter::default(),
-            text: vec![0; WRITE_SIZE + ADD_MAX * LINE_MAX + ROOM].into(),
+            encoder,
+            records: PhantomData,
+            text: vec![0; WRITE_SIZE + ADD_MAX * E::MAX_LEN + ENCODE_SLACK].into(),
             len: 0,
             lines: 0,
             taken: 0,
@@ -49,23 +53,18 @@ impl OutputBuffer {
         }
     }
 
-    /// Adds a line for each number. After an error it only counts them.
+    /// Adds a line for each record. After an error it only counts them.
     ///
     /// # Panics
     /// If there are more than [`ADD_MAX`], or the buffer [is full](Self::is_full).
-    pub(super) fn add(&mut self, numbers: &[i64]) {
-        debug_assert!(self.taken == 0 && !self.is_full() && numbers.len() <= ADD_MAX);
-        let count = numbers.len() as u64;
+    pub(super) fn add(&mut self, records: &[T]) {
+        debug_assert!(self.taken == 0 && !self.is_full() && records.len() <= ADD_MAX);
+        let count = records.len() as u64;
         if self.result.error.is_some() {
             self.result.lost += count;
             return;
         }
-        // In a variable of its own it stays in a register.
-        let mut len = self.len;
-        for &number in numbers {
-            len += self.formatter.write(number, &mut self.text[len..]);
-        }
-        self.len = len;
+        self.len += self.encoder.encode(records, &mut self.text[self.len..]);
         self.lines += count;
     }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::time::Duration;
 
 use super::buffer::{Drained, OutputBuffer};
+use super::encode::Encoder;
 use super::pacing::Pacing;
 
 /// What to do next.
@@ -32,8 +33,8 @@ pub(super) enum Step {
 
 /// The state of the output's thread, without the rings and the output.
 #[derive(Debug)]
-pub(super) struct Drain {
-    buffer: OutputBuffer,
+pub(super) struct Drain<T, E> {
+    buffer: OutputBuffer<T, E>,
     pacing: Pacing,
     rings: usize,
     /// Whether this round has found a record so far.
@@ -46,11 +47,11 @@ pub(super) struct Drain {
     next: Step,
 }
 
-impl Drain {
+impl<T, E: Encoder<T>> Drain<T, E> {
     /// The state before the number of rings is known. `now` counts from any origin.
-    pub(super) fn new(now: Duration) -> Drain {
+    pub(super) fn new(encoder: E, now: Duration) -> Drain<T, E> {
         Drain {
-            buffer: OutputBuffer::new(),
+            buffer: OutputBuffer::new(encoder),
             pacing: Pacing::new(now),
             rings: 0,
             has_read: false,
@@ -73,9 +74,9 @@ impl Drain {
         }
     }
 
-    /// Takes the numbers of a ring, at most [`ADD_MAX`](super::buffer::ADD_MAX).
-    pub(super) fn add(&mut self, numbers: &[i64]) {
-        self.buffer.add(numbers);
+    /// Takes the records of a ring, at most [`ADD_MAX`](super::buffer::ADD_MAX).
+    pub(super) fn add(&mut self, records: &[T]) {
+        self.buffer.add(records);
     }
 
     /// Goes on to the next ring. After the last one, another round follows if this one has found

@@ -4,7 +4,7 @@ mod simulation;
 
 use super::buffer::WRITE_SIZE;
 use super::*;
-use crate::format::LINE_MAX;
+use crate::output::encode::{NUMBER_MAX_LEN, Plain};
 use crate::ring::{Producer, ring};
 use std::sync::mpsc;
 
@@ -21,7 +21,7 @@ fn drain_all(
     let (producers, consumers) = (0..rings).map(|_| ring(1 << 16, &bell, || ())).unzip();
     thread::scope(|scope| {
         scope.spawn(move || feed(producers));
-        drain(consumers, &mut bell, output, on_error)
+        drain(consumers, &mut bell, Plain::default(), output, on_error)
     })
 }
 
@@ -119,7 +119,7 @@ fn every_write_is_of_whole_lines_and_bounded() {
     impl Write for Whole {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
             assert_eq!(buf.last(), Some(&b'\n'));
-            assert!(buf.len() < WRITE_SIZE + ADD_MAX * LINE_MAX);
+            assert!(buf.len() < WRITE_SIZE + ADD_MAX * NUMBER_MAX_LEN);
             self.lines += memchr::memchr_iter(b'\n', buf).count() as u64;
             self.writes += 1;
             Ok(buf.len())
@@ -138,7 +138,7 @@ fn every_write_is_of_whole_lines_and_bounded() {
         let lines = 60_000 * rings as u64;
         assert_eq!(output.lines, lines);
         // A ring gives its numbers all at once, and only the last of them may make a smaller write.
-        let large = lines * LINE_MAX as u64 / WRITE_SIZE as u64;
+        let large = lines * NUMBER_MAX_LEN as u64 / WRITE_SIZE as u64;
         assert!(output.writes <= large + rings as u64, "{} of {rings}", output.writes);
     }
 }
@@ -225,7 +225,8 @@ fn the_clock_runs_and_a_pause_takes_its_time() {
     let start = Instant::now();
     let mut bell = Doorbell::new();
     let (output, on_error) = (io::sink(), || ());
-    let mut io = Threaded { rings: Rings(Vec::new()), bell: &mut bell, output, on_error, start };
+    let mut io =
+        Threaded { rings: Rings::<i64>(Vec::new()), bell: &mut bell, output, on_error, start };
     io.pause(Duration::from_millis(2));
     let elapsed = io.now();
     assert!(elapsed >= Duration::from_millis(2) && elapsed <= start.elapsed(), "{elapsed:?}");

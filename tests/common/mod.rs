@@ -19,7 +19,7 @@ pub(crate) use rustix::process::{Pid, Signal};
 /// For anything that a test waits for. Long, since it is met only by a test that fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How many there were of `what`, say `connects` or `too long`, by a line of totals. Of one thing the line
+/// How many there were of `what`, say `connects` or `oversized`, by a line of totals. Of one thing the line
 /// has the singular.
 pub(crate) fn total(line: &str, what: &str) -> Option<u64> {
     let (_, totals) = line.split_once("Totals: ")?;

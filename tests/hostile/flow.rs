@@ -34,7 +34,7 @@ pub(crate) fn endless_line(form: Form) -> Outcome {
     let ended = subject.stop(|line| ledger.enter(line));
     let most_kib = ended.peak_kib;
     assert!(most_kib < before_kib + 2048, "{before_kib} KiB became {most_kib} KiB");
-    assert_eq!((ended.total("too long"), ended.total("lines")), (1, 3));
+    assert_eq!((ended.total("oversized"), ended.total("lines")), (1, 3));
     let figures =
         format!("{chunks} MiB in one line, skipped in {took:.1?}, with {before_kib} KiB before it");
     Outcome::Seen(figures, ended.tally())

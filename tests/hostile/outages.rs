@@ -127,7 +127,7 @@ pub(crate) fn killed_server(form: Form) -> Outcome {
     }
     let ended = subject.stop(|line| ledger.enter(line));
     ledger.settle_all();
-    let totals = ["connects", "bytes", "lines", "cut"].map(|words| ended.total(words));
+    let totals = ["connects", "bytes", "lines", "truncated"].map(|words| ended.total(words));
     assert_eq!(totals, [rounds, bytes, lines, cut], "connects, bytes, lines and cut lines");
     let (median, p99) = percentiles(returns);
     let figures = format!(
@@ -199,8 +199,10 @@ pub(crate) fn reset_in_mid_line(form: Form) -> Outcome {
     let ended = subject.stop(|line| ledger.enter(line));
     let lines = connections * LINES;
     assert_eq!((ended.total("lines"), ledger.lines), (lines, lines), "read, and printed");
-    let figures =
-        format!("{connections} resets, {} half lines read and none printed", ended.total("cut"),);
+    let figures = format!(
+        "{connections} resets, {} half lines read and none printed",
+        ended.total("truncated"),
+    );
     Outcome::Seen(figures, ended.tally())
 }
 

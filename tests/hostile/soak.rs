@@ -40,7 +40,7 @@ pub(crate) fn soak(form: Form) -> Outcome {
     let (servers, addresses) = open_servers(form.seed, &world);
     let mut command = Subject::command(FLAGS, &addresses);
     // A line for each failure would be a million of them in an hour.
-    command.env("RUST_LOG", "error,tcpcore=info,tcpcore::link=off");
+    command.env("RUST_LOG", "error,tcpcore=info,tcpcore::proto::link=off");
     let mut subject = Subject::spawn(&mut command);
     let mut ledger = Ledger::with_records(&world.records);
     let mut memory = Memory::default();
@@ -81,14 +81,14 @@ pub(crate) fn soak(form: Form) -> Outcome {
     assert!(late_kib <= early_kib + early_kib / 4 + 2048, "{early_kib} KiB became {late_kib} KiB");
     let figures = format!(
         "seed {}, {stormed:.0?} of storm, {storm_lines} lines ({:.0} a second), {} resets, {} \
-         malformed, {} too long, {} cut; {} numbers printed, each exactly once; all back \
+         malformed, {} oversized, {} truncated; {} numbers printed, each exactly once; all back \
          {calmed:.1?} after the storm; {early_kib} KiB in its first third, {late_kib} KiB in its last",
         form.seed,
         storm_lines as f64 / stormed.as_secs_f64(),
         world.resets.load(Relaxed),
         ended.total("malformed"),
-        ended.total("too long"),
-        ended.total("cut"),
+        ended.total("oversized"),
+        ended.total("truncated"),
         ended.total("numbers printed"),
     );
     Outcome::Seen(figures, ended.tally())

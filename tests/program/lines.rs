@@ -25,7 +25,7 @@ fn feed(flags: &str, send: impl FnOnce(&mut Peer)) -> Outcome {
     let printed = program.remaining_lines();
     let status = program.wait_exit().code();
     let totals = Totals::of(&program);
-    let (lines, bad) = (totals.get("lines"), totals.get("malformed") + totals.get("too long"));
+    let (lines, bad) = (totals.get("lines"), totals.get("malformed") + totals.get("oversized"));
     // Nothing in a line is fatal, but a feed of nothing else did not go well.
     assert_eq!(status, Some(i32::from(lines > 0 && lines == bad)), "{lines} lines, {bad} bad");
     Outcome { printed, totals, log: program.log().to_vec() }
@@ -129,7 +129,7 @@ fn malformed_lines_are_logged_within_a_limit() {
 #[test]
 fn too_long_lines_are_logged_within_a_limit() {
     let outcome = feed("--max-line 4", |peer| peer.send("99999\n".repeat(1000)));
-    assert_eq!(outcome.totals.get("too long"), 1000);
+    assert_eq!(outcome.totals.get("oversized"), 1000);
     let logged = outcome.log.iter().filter(|line| line.contains("longer than 4 bytes")).count();
     assert!((1..6).contains(&logged), "{logged} lines");
 }
@@ -140,7 +140,7 @@ fn a_line_at_the_limit_is_read_and_one_byte_more_is_not() {
     let (at, beyond) = ("0".repeat(4095), "0".repeat(4096));
     let outcome = feed("", |peer| peer.send(format!("{at}6\n{beyond}6\n12\n")));
     assert_eq!(outcome.printed, ["6", "12"]);
-    assert_eq!((outcome.totals.get("too long"), outcome.totals.get("malformed")), (1, 0));
+    assert_eq!((outcome.totals.get("oversized"), outcome.totals.get("malformed")), (1, 0));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn an_endless_line_is_skipped_in_flat_memory_counted_once_and_the_connection_sta
         assert!(peak.saturating_sub(before) < 4 << 10, "from {before} KiB to {peak} KiB");
     }
     let totals = stop(&mut program);
-    assert_eq!((totals.get("too long"), totals.get("lines")), (1, 3));
+    assert_eq!((totals.get("oversized"), totals.get("lines")), (1, 3));
     assert_eq!((totals.get("connects"), totals.get("failures")), (1, 0));
 }
 
@@ -172,8 +172,8 @@ fn an_endless_line_is_skipped_in_flat_memory_counted_once_and_the_connection_sta
 fn a_tail_without_its_newline_is_not_a_number_and_is_counted() {
     let outcome = feed("", |peer| peer.send("6\n126"));
     assert_eq!(outcome.printed, ["6"], "1266 was sent, and cut");
-    assert_eq!((outcome.totals.get("cut"), outcome.totals.get("lines")), (1, 1));
-    assert_eq!(feed("", |peer| peer.send("6\n")).totals.get("cut"), 0);
+    assert_eq!((outcome.totals.get("truncated"), outcome.totals.get("lines")), (1, 1));
+    assert_eq!(feed("", |peer| peer.send("6\n")).totals.get("truncated"), 0);
 }
 
 #[test]
@@ -193,7 +193,10 @@ fn nothing_of_one_connection_joins_the_next() {
     server.accept().send("18\n");
     assert_eq!(program.next_line().as_deref(), Some("18"));
     let totals = stop(&mut program);
-    assert_eq!((totals.get("cut"), totals.get("too long"), totals.get("malformed")), (1, 1, 0));
+    assert_eq!(
+        (totals.get("truncated"), totals.get("oversized"), totals.get("malformed")),
+        (1, 1, 0)
+    );
 }
 
 /// A server's numbers are shifted by so much times its index, which 6 divides, so that the output

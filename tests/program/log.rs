@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tcpcore::logging::{self, Options};
+use tcpcore::internals::logging::{self, Options};
 
 use crate::common::{DEADLINE, Pid, Program, Server, Signal};
 use crate::{Down, addresses, lines_of, tcpcore};

@@ -1,4 +1,4 @@
-//! Ending by signals, and other signals that must not end it.
+//! ExitReason by signals, and other signals that must not end it.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -33,7 +33,7 @@ fn assert_ends_well(signal: Signal) {
     let totals = Totals::of(&program);
     assert_eq!((totals.get("servers"), totals.get("connects")), (3, 2));
     assert_eq!((totals.get("lines"), totals.get("bytes")), (6, 16));
-    assert_eq!((totals.get("cut"), totals.get("numbers printed")), (2, 4));
+    assert_eq!((totals.get("truncated"), totals.get("numbers printed")), (2, 4));
     for peer in peers {
         peer.wait_closed();
     }

@@ -309,7 +309,7 @@ fn once_on_nothing_but_malformed_lines_ends_with_status_1() {
     let mut program = Program::spawn(&mut tcpcore("--once", crate::addresses(&servers)));
     servers[0].accept().send("6\n");
     servers[1].accept().send("temp=23.5\n6.0\n");
-    let line = program.wait_for_log("but only malformed or too long ones");
+    let line = program.wait_for_log("but only malformed or oversized ones");
     assert!(line.contains(&servers[1].address().to_string()), "{line}");
     assert_eq!(program.wait_exit().code(), Some(1));
     assert_eq!(program.remaining_lines(), ["6"]);

@@ -221,7 +221,7 @@ fn totals_have_the_singular_of_one() {
     server.accept().send("7\n");
     assert_eq!(program.wait_exit().code(), Some(0), "{:?}", program.log());
     let totals = "Totals: 1 server, 1 connect, 0 failures, 2 bytes, 1 line, 0 malformed, \
-                  0 too long, 0 cut, 1 number printed";
+                  0 oversized, 0 truncated, 1 number printed";
     assert!(program.log().iter().any(|line| line.ends_with(totals)), "{:?}", program.log());
 }
 

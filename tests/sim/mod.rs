@@ -1,7 +1,7 @@
 //! One worker's world in one thread: a worker, whole turns of which run over an [`Io`] of the
 //! simulation's own, with servers that misbehave, and an oracle that knows what the worker must do.
 //!
-//! [`Io`]: tcpcore::worker::Io
+//! [`Io`]: tcpcore::internals::proto::worker::Io
 //!
 //! All chance comes from a finite slice of bytes, so a seed, proptest (which shrinks the bytes) and
 //! libFuzzer drive the same [`run`]. When the bytes are used up, every choice is the first and

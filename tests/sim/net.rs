@@ -8,11 +8,11 @@ use super::chance::{Chance, Kind};
 
 /// What a line is, to whoever reads it whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum LineKind {
     Number(i64),
     Heartbeat,
     Malformed,
-    TooLong,
+    Oversized,
 }
 
 /// How far a socket has come.
@@ -64,7 +64,7 @@ pub(super) struct Socket {
     /// The last urgent byte: a read stops before it.
     urgent_at: Option<usize>,
     /// Whole lines in order, with the offset behind each one's newline.
-    lines: VecDeque<(usize, Verdict)>,
+    lines: VecDeque<(usize, LineKind)>,
     /// The line that the server has begun and not ended.
     open_line: Option<OpenLine>,
     /// Where the line that is being read began.
@@ -80,7 +80,7 @@ struct OpenLine {
     /// Without its newline.
     sent: usize,
     rest: Vec<u8>,
-    verdict: Verdict,
+    kind: LineKind,
 }
 
 /// What a socket's lines were found to be.
@@ -88,7 +88,7 @@ struct OpenLine {
 pub(super) struct Lines {
     pub(super) lines: u64,
     pub(super) malformed: u64,
-    pub(super) too_long: u64,
+    pub(super) oversized: u64,
 }
 
 impl Socket {
@@ -156,7 +156,7 @@ impl Socket {
 
     /// The server ends a line, an empty one if it has begun none, with a newline that is urgent data.
     pub(super) fn send_urgent(&mut self, max_line: usize) {
-        let empty = OpenLine { sent: 0, rest: Vec::new(), verdict: Verdict::Heartbeat };
+        let empty = OpenLine { sent: 0, rest: Vec::new(), kind: LineKind::Heartbeat };
         let at = self.inbox.len() + self.open_line.get_or_insert(empty).rest.len();
         self.end_line(max_line);
         self.urgent_at = Some(at);
@@ -178,7 +178,7 @@ impl Socket {
         for _ in 0..len.div_ceil(digits + 1) {
             let number = self.next_number(max_line);
             writeln!(self.inbox, "{number:0digits$}").expect("a vector takes all");
-            self.lines.push_back((self.inbox.len(), Verdict::Number(number)));
+            self.lines.push_back((self.inbox.len(), LineKind::Number(number)));
         }
         self.wake();
     }
@@ -188,21 +188,21 @@ impl Socket {
         if self.open_line.is_some() {
             return;
         }
-        let (mut text, verdict) = line(self.next_number(max_line), max_line, chance);
+        let (mut text, kind) = line(self.next_number(max_line), max_line, chance);
         let rest = text.split_off(limit.min(text.len()));
-        self.open_line = Some(OpenLine { sent: text.len(), rest, verdict });
+        self.open_line = Some(OpenLine { sent: text.len(), rest, kind });
         self.arrive(&text);
     }
 
     /// The server goes on with a line that has no end in sight.
     pub(super) fn send_endless(&mut self, len: usize, max_line: usize) {
-        if self.open_line.as_ref().is_some_and(|line| line.verdict != Verdict::Malformed) {
+        if self.open_line.as_ref().is_some_and(|line| line.kind != LineKind::Malformed) {
             self.end_line(max_line);
         }
         let line = self.open_line.get_or_insert(OpenLine {
             sent: 0,
             rest: b"x".to_vec(),
-            verdict: Verdict::Malformed,
+            kind: LineKind::Malformed,
         });
         line.sent += len;
         self.arrive(&vec![b'x'; len]);
@@ -214,8 +214,8 @@ impl Socket {
         let is_too_long = line.sent + line.rest.len() > max_line;
         line.rest.push(b'\n');
         self.arrive(&line.rest);
-        let verdict = if is_too_long { Verdict::TooLong } else { line.verdict };
-        self.lines.push_back((self.inbox.len(), verdict));
+        let kind = if is_too_long { LineKind::Oversized } else { line.kind };
+        self.lines.push_back((self.inbox.len(), kind));
     }
 
     /// A number that says whose it is: in its digits are the server, the connection and the line, as
@@ -247,7 +247,7 @@ impl Socket {
         chance: &mut Chance<'_>,
     ) -> Lines {
         let mut found = Lines::default();
-        while let Some(&(end, verdict)) = self.lines.front().filter(|line| line.0 <= self.read_at) {
+        while let Some(&(end, kind)) = self.lines.front().filter(|line| line.0 <= self.read_at) {
             self.lines.pop_front();
             let len = end - 1 - self.line_start;
             self.line_start = end;
@@ -255,16 +255,16 @@ impl Socket {
                 continue;
             }
             found.lines += 1;
-            match verdict {
-                Verdict::Number(number) => numbers.push(number),
-                Verdict::Heartbeat => chance.saw(Kind::Heartbeat),
-                Verdict::Malformed => {
+            match kind {
+                LineKind::Number(number) => numbers.push(number),
+                LineKind::Heartbeat => chance.saw(Kind::Heartbeat),
+                LineKind::Malformed => {
                     found.malformed += 1;
                     chance.saw(Kind::Malformed);
                 }
-                Verdict::TooLong => found.too_long += 1,
+                LineKind::Oversized => found.oversized += 1,
             }
-            if len == max_line && verdict != Verdict::Malformed {
+            if len == max_line && kind != LineKind::Malformed {
                 chance.saw(Kind::LineAtTheLimit);
             } else if len == max_line + 1 {
                 chance.saw(Kind::LineOneOverTheLimit);
@@ -273,7 +273,7 @@ impl Socket {
         if self.read_at - self.line_start > max_line && !self.is_skipping {
             self.is_skipping = true;
             found.lines += 1;
-            found.too_long += 1;
+            found.oversized += 1;
             chance.saw(Kind::EndlessLineSkipped);
         }
         found
@@ -286,8 +286,8 @@ impl Socket {
 }
 
 /// A line without its newline, and what it is if it is not too long.
-fn line(number: i64, max_line: usize, chance: &mut Chance<'_>) -> (Vec<u8>, Verdict) {
-    let valid = |text: String, number| (text.into_bytes(), Verdict::Number(number));
+fn line(number: i64, max_line: usize, chance: &mut Chance<'_>) -> (Vec<u8>, LineKind) {
+    let valid = |text: String, number| (text.into_bytes(), LineKind::Number(number));
     match chance.below(24) {
         1 => valid(format!("-{number}"), -number),
         2 => valid(format!("+{number}"), number),
@@ -297,10 +297,10 @@ fn line(number: i64, max_line: usize, chance: &mut Chance<'_>) -> (Vec<u8>, Verd
         6 => valid(format!("{number:0>max_line$} "), number),
         7 => valid(i64::MIN.to_string(), i64::MIN),
         8 => valid(i64::MAX.to_string(), i64::MAX),
-        9 => (Vec::new(), Verdict::Heartbeat),
-        10 => (b"\r".to_vec(), Verdict::Heartbeat),
+        9 => (Vec::new(), LineKind::Heartbeat),
+        10 => (b"\r".to_vec(), LineKind::Heartbeat),
         11..16 if chance.fault(Kind::Junk, 2) => {
-            (junk(number, max_line, chance), Verdict::Malformed)
+            (junk(number, max_line, chance), LineKind::Malformed)
         }
         _ => valid(number.to_string(), number),
     }

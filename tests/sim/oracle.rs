@@ -10,10 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tcpcore::fleet::{Fleet, READ_BUDGET, READ_COST, READ_SIZE, TURN_BUDGET};
-use tcpcore::link::{Counters, MIN_ROOM, Millis, SocketId};
-use tcpcore::worker::Polled;
-use tcpcore::{Config, Host, Server};
+use tcpcore::internals::codec::number::NumberDecoder;
+use tcpcore::internals::proto::fleet::{Fleet, READ_BUDGET, READ_COST, READ_SIZE, TURN_BUDGET};
+use tcpcore::internals::proto::link::MIN_ROOM;
+use tcpcore::internals::proto::socket_id::SocketId;
+use tcpcore::internals::proto::time::Millis;
+use tcpcore::internals::proto::worker::Polled;
+use tcpcore::{Config, Counters, Host, Server};
 
 use super::chance::{Chance, Kind};
 use super::net::{self, Lines};
@@ -614,11 +617,11 @@ impl Oracle {
         self.counters.bytes += bytes as u64;
         self.counters.lines += lines.lines;
         self.counters.malformed += lines.malformed;
-        self.counters.too_long += lines.too_long;
+        self.counters.oversized += lines.oversized;
         let peer = &mut self.peers[turn.id];
         peer.lines.lines += lines.lines;
         peer.lines.malformed += lines.malformed;
-        peer.lines.too_long += lines.too_long;
+        peer.lines.oversized += lines.oversized;
         (peer.down, peer.has_failed) = (None, false);
         if let State::Connected { heard, .. } = &mut peer.state {
             *heard = self.time.now;
@@ -999,13 +1002,13 @@ impl Oracle {
             (peer.retries, peer.down, peer.has_failed) = (0, None, false);
         }
         if has_tail {
-            self.counters.cut += 1;
+            self.counters.truncated += 1;
             chance.saw(Kind::Cut);
         }
         self.owed_closes.insert(socket);
         if self.rules.once && is_closed {
-            let Lines { lines, malformed, too_long } = peer.lines;
-            let is_well = lines == 0 || lines > malformed + too_long;
+            let Lines { lines, malformed, oversized } = peer.lines;
+            let is_well = lines == 0 || lines > malformed + oversized;
             chance.saw(if is_well { Kind::OnceEndedWell } else { Kind::OnceOnlyMalformed });
             self.failed += usize::from(!is_well);
             peer.state = State::Ended;
@@ -1049,7 +1052,11 @@ impl Oracle {
     }
 
     /// After a turn: each server has the timer that it needs, and the worker's own view is the same.
-    pub(super) fn check_turn(&mut self, fleet: &Fleet, chance: &mut Chance<'_>) -> Checked {
+    pub(super) fn check_turn(
+        &mut self,
+        fleet: &Fleet<NumberDecoder>,
+        chance: &mut Chance<'_>,
+    ) -> Checked {
         self.end_turn(chance)?;
         self.check_owed("ends its turn")?;
         let mut first = None;
@@ -1085,7 +1092,7 @@ impl Oracle {
     }
 
     /// Takes the moment of the next attempt from the worker, if it is within its bounds.
-    fn learn(&mut self, id: usize, fleet: &Fleet) -> Checked {
+    fn learn(&mut self, id: usize, fleet: &Fleet<NumberDecoder>) -> Checked {
         let chosen = fleet.next_attempt_at(id);
         match &mut self.peers[id].state {
             State::Waiting { since, low, high, until } => {
@@ -1135,7 +1142,7 @@ impl Oracle {
     /// The worker has been shut down; these links held a tail.
     pub(super) fn on_shut_down(&mut self, tails: &[bool]) {
         for (id, has_tail) in tails.iter().enumerate() {
-            self.counters.cut += u64::from(self.is_connected(id) && *has_tail);
+            self.counters.truncated += u64::from(self.is_connected(id) && *has_tail);
             self.peers[id].state = State::Ended;
         }
     }

@@ -13,9 +13,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tcpcore::fleet::{Fleet, READ_BUDGET};
-use tcpcore::link::{MIN_ROOM, Millis, Policy, Sink, SocketId};
-use tcpcore::worker::{Handshake, Io, Polled, Ready, Worker};
+use tcpcore::internals::codec::number::{Divisor, NumberDecoder};
+use tcpcore::internals::proto::fleet::{Fleet, READ_BUDGET};
+use tcpcore::internals::proto::link::{MIN_ROOM, Sink};
+use tcpcore::internals::proto::policy::Policy;
+use tcpcore::internals::proto::socket_id::SocketId;
+use tcpcore::internals::proto::time::Millis;
+use tcpcore::internals::proto::worker::{Handshake, Io, Polled, Ready, Worker};
 use tcpcore::{Config, ConnectionError, Host, Server};
 
 use super::chance::{Chance, Kind};
@@ -106,7 +110,7 @@ impl Numbers {
 #[derive(Debug)]
 struct Ring(Rc<RefCell<Numbers>>);
 
-impl Sink for Ring {
+impl Sink<i64> for Ring {
     fn room(&mut self, want: usize) -> usize {
         let numbers = self.0.borrow();
         if numbers.is_exact { numbers.free() } else { numbers.free().min(want) }
@@ -142,7 +146,7 @@ pub(super) fn run(entropy: &[u8], trace: &mut Trace) -> Result<Outcome, Violatio
 }
 
 fn live<const D: bool>(
-    (mut world, fleet): (World<'_, '_, D>, Fleet),
+    (mut world, fleet): (World<'_, '_, D>, Fleet<NumberDecoder>),
 ) -> Result<Outcome, Violation> {
     let mut worker = Worker::new(fleet, Ring(Rc::clone(&world.numbers)), world.now);
     let stops_early = world.chance.one_in(8);
@@ -164,11 +168,16 @@ fn live<const D: bool>(
 }
 
 impl<'a, 'b, const D: bool> World<'a, 'b, D> {
-    fn new(mut chance: Chance<'a>, trace: &'b mut Trace) -> (World<'a, 'b, D>, Fleet) {
+    fn new(
+        mut chance: Chance<'a>,
+        trace: &'b mut Trace,
+    ) -> (World<'a, 'b, D>, Fleet<NumberDecoder>) {
         let config = config(&mut chance);
         let now = chance.pick(&[0, 1, 63, 4095, 1 << 40]);
         let rules = Rules::from(&config);
-        let mut fleet = Fleet::new(0, Policy::from(&config), u64::from(chance.below(256)), now);
+        let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.max_line().get());
+        let seed = u64::from(chance.below(256));
+        let mut fleet = Fleet::new(0, Policy::from(&config), decoder, seed, now);
         let is_small = chance.fault(Kind::PrinterStalls, 2);
         let capacity = if is_small { MIN_ROOM + chance.index(64) } else { LARGE_SINK };
         let is_exact = chance.one_in(2);
@@ -216,7 +225,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         (world, fleet)
     }
 
-    fn add(&mut self, id: usize, fleet: &mut Fleet) {
+    fn add(&mut self, id: usize, fleet: &mut Fleet<NumberDecoder>) {
         let name = match self.chance.below(2) {
             0 => format!("s{id}.test:9000"),
             _ => net::address(id, 0).to_string(),
@@ -228,7 +237,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         self.lookups.push(false);
     }
 
-    fn turn(&mut self, worker: &mut Worker<Ring>) -> Result<(), Violation> {
+    fn turn(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
         self.turns += 1;
         self.trace.step(Step::Turn { now: self.now, time: self.oracle.time() });
         ensure!(self.turns < TURNS_MAX, "the loop does not come to rest");
@@ -281,7 +290,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
     }
 
     /// Waits for as long as recovering may take, and looks whether all have recovered.
-    fn recover(&mut self, worker: &mut Worker<Ring>) -> Result<(), Violation> {
+    fn recover(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
         while !self.has_recovered(worker) {
             self.turn(worker)?;
         }
@@ -313,13 +322,13 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
     }
 
     /// Whether the time is over, and what came last has been dealt with.
-    fn has_recovered(&self, worker: &Worker<Ring>) -> bool {
+    fn has_recovered(&self, worker: &Worker<NumberDecoder, Ring>) -> bool {
         let is_over = self.calm_until.is_some_and(|until| until <= self.now);
         worker.fleet().is_finished() || (is_over && self.is_at_rest(worker.fleet()))
     }
 
     /// Whether nothing will happen before time passes.
-    fn is_at_rest(&self, fleet: &Fleet) -> bool {
+    fn is_at_rest(&self, fleet: &Fleet<NumberDecoder>) -> bool {
         let has_events = self.sockets.iter().any(|socket| socket.edge != Edge::None);
         let has_due = self.due.peek().is_some_and(|Reverse((at, ..))| *at <= self.now);
         let is_due = fleet.next_deadline().is_some_and(|at| at <= self.oracle.time());
@@ -328,7 +337,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
     }
 
     /// As the worker does after its loop, which ends when it is told to or when no server is left.
-    fn stop(&mut self, worker: &mut Worker<Ring>) -> Result<(), Violation> {
+    fn stop(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
         self.trace.step(Step::Stop);
         if worker.fleet().is_finished() {
             self.chance.saw(Kind::Finished);

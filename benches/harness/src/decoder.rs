@@ -4,7 +4,8 @@ use std::hint::black_box;
 use std::num::NonZeroU64;
 
 use memchr::memchr_iter;
-use tcpcore::number::{Divisor, Judge, NumberError, Verdicts};
+use tcpcore::internals::codec::number::{Divisor, NumberDecoder, NumberError};
+use tcpcore::internals::codec::{Decoder, Handler};
 
 use crate::payload::{Payload, Sum};
 use crate::programs::Programs;
@@ -17,17 +18,18 @@ const REGION_SIZE: usize = 1024 * 1024;
 
 pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
     let divisor = Divisor::new(NonZeroU64::new(6).expect("it is 6"));
-    let (judge, portable) = (Judge::new(divisor, 4096), Judge::portable(divisor, 4096));
+    let (decoder, fallback) =
+        (NumberDecoder::new(divisor, 4096), NumberDecoder::fallback(divisor, 4096));
     let repeats = if options.quick { 1 } else { 32 };
     let mut figures = Vec::new();
     for payload in Payload::ALL {
         let lines = payload.lines(REGION_SIZE);
         let text = &lines.text[..];
         let mut sum = Sum::default();
-        let mut judged = Matched::default();
-        judge.judge(text, &mut judged);
+        let mut decoded = Matched::default();
+        decoder.decode(text, &mut decoded);
         plain_loop(text, |number| sum.add(number));
-        if (judged.0, sum) != (lines.sum, lines.sum) {
+        if (decoded.0, sum) != (lines.sum, lines.sum) {
             return Err(format!("the decoders disagree on {payload}").into());
         }
 
@@ -37,12 +39,12 @@ pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
             [
                 &mut || {
                     for _ in 0..repeats {
-                        black_box(judge.judge(black_box(text), &mut Sink));
+                        black_box(decoder.decode(black_box(text), &mut Sink));
                     }
                 },
                 &mut || {
                     for _ in 0..repeats {
-                        black_box(portable.judge(black_box(text), &mut Sink));
+                        black_box(fallback.decode(black_box(text), &mut Sink));
                     }
                 },
                 &mut || {
@@ -64,16 +66,16 @@ pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
             ],
         );
         let count = lines.count as f64 * f64::from(repeats);
-        let [judge, portable, plain, found] = times.map(|time| count / time / 1e6);
+        let [decoder, fallback, plain, found] = times.map(|time| count / time / 1e6);
         if payload == Payload::Short {
             report.rows.push(Row {
                 what: format!("decoder alone, {payload}, one core"),
-                measured: judge / plain,
+                measured: decoder / plain,
                 goal: Goal::AtLeast(1.8),
                 unit: "x a plain byte loop",
                 detail: format!(
                     "{} M lines/s, the plain loop {}, finding the newlines alone {}",
-                    figure(judge),
+                    figure(decoder),
                     figure(plain),
                     figure(found)
                 ),
@@ -81,17 +83,20 @@ pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
         }
         figures.push(
             std::iter::once(payload.to_string())
-                .chain([judge, portable, plain, judge / plain, judge / portable, found].map(figure))
+                .chain(
+                    [decoder, fallback, plain, decoder / plain, decoder / fallback, found]
+                        .map(figure),
+                )
                 .collect(),
         );
     }
     let head = [
         "decoder, M lines/s",
-        "judge",
+        "decoder",
         "without vectors",
         "plain loop",
-        "judge / plain",
-        "judge / without vectors",
+        "decoder / plain",
+        "decoder / without vectors",
         "newlines alone (memchr)",
     ];
     report.add_table(&head, &figures);
@@ -120,27 +125,27 @@ fn plain_loop(text: &[u8], mut matched: impl FnMut(u64)) -> u64 {
 /// Takes the batches and does nothing with them: the ring has its own benchmark.
 struct Sink;
 
-impl Verdicts for Sink {
-    fn matched(&mut self, numbers: &[i64]) {
+impl Handler<NumberDecoder> for Sink {
+    fn records(&mut self, numbers: &[i64]) {
         black_box(numbers);
     }
     fn malformed(&mut self, line: &[u8], _: NumberError) {
         black_box(line);
     }
-    fn too_long(&mut self) {}
+    fn oversized(&mut self) {}
 }
 
 #[derive(Default)]
 struct Matched(Sum);
 
-impl Verdicts for Matched {
-    fn matched(&mut self, numbers: &[i64]) {
+impl Handler<NumberDecoder> for Matched {
+    fn records(&mut self, numbers: &[i64]) {
         numbers.iter().for_each(|number| self.0.add(number.unsigned_abs()));
     }
     fn malformed(&mut self, line: &[u8], error: NumberError) {
         panic!("{}: {error}", line.escape_ascii());
     }
-    fn too_long(&mut self) {
+    fn oversized(&mut self) {
         panic!("no line is too long");
     }
 }

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::io::Write;
 
-use tcpcore::format::{Formatter, LINE_MAX, ROOM};
+use tcpcore::internals::output::encode::{ENCODE_SLACK, NUMBER_MAX_LEN, Plain};
 
 use crate::payload::Payload;
 use crate::programs::Programs;
@@ -22,12 +22,12 @@ pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
             .numbers()
             .map(|number| i64::try_from(number).expect("18 digits fit"))
             .filter(|number| number % 6 == 0)
-            .take(PAGE / LINE_MAX)
+            .take(PAGE / NUMBER_MAX_LEN)
             .collect();
-        let formatter = Formatter::default();
+        let formatter = Plain::default();
         let mut texts: [Vec<u8>; 4] = [const { Vec::new() }; 4];
         let [a, b, c, d] = &mut texts;
-        let mut page = vec![0; PAGE + ROOM];
+        let mut page = vec![0; PAGE + ENCODE_SLACK];
         let mut its_page = page.clone();
         let times = race(
             Clock::Thread,
@@ -88,7 +88,7 @@ fn with_itoa_in_page(numbers: &[i64], page: &mut [u8], text: &mut Vec<u8>) {
 }
 
 /// As the program does it.
-fn with_format(formatter: &Formatter, numbers: &[i64], page: &mut [u8], text: &mut Vec<u8>) {
+fn with_format(formatter: &Plain, numbers: &[i64], page: &mut [u8], text: &mut Vec<u8>) {
     let mut len = 0;
     for number in numbers {
         len += formatter.write(*number, &mut page[len..]);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, fence};
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use tcpcore::ring::{Doorbell, ring};
+use tcpcore::internals::ring::{Doorbell, ring};
 
 use crate::programs::Programs;
 use crate::stats::{Clock, race};

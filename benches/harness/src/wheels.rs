@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hint::black_box;
 
-use tcpcore::wheel::Wheel;
+use tcpcore::internals::proto::wheel::Wheel;
 
 use crate::payload::Random;
 use crate::programs::Programs;

@@ -15,8 +15,8 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::format::LINE_MAX;
 use crate::output::buffer::{ADD_MAX, Drained, WRITE_SIZE};
+use crate::output::encode::{NUMBER_MAX_LEN, Plain};
 use crate::output::pacing::POLL_INTERVAL;
 use crate::output::{Io, Rings, run, write_waiting};
 use crate::ring::{Doorbell, Producer, Wait, ring};
@@ -129,7 +129,7 @@ struct World<'a> {
     failure: Failure,
 
     sources: Vec<Source>,
-    rings: Rings,
+    rings: Rings<i64>,
     /// By place in `rings`: the index of its source.
     ids: Vec<usize>,
 
@@ -154,7 +154,7 @@ impl World<'_> {
         let _guard = SeedOnPanic(seed);
         let mut world = World::new(seed, coverage);
         let total = world.sources.iter().map(|source| source.left as u64).sum();
-        let drained = run(&mut world);
+        let drained = run(Plain::default(), &mut world);
         world.check_end(&drained, total);
     }
 
@@ -301,7 +301,7 @@ impl World<'_> {
         assert!(!self.has_failed, "a write after an error");
         assert!(!text.is_empty(), "a write of nothing");
         assert!(text == &self.expected[self.accepted..], "not what was read last");
-        assert!(text.len() < WRITE_SIZE + ADD_MAX * LINE_MAX, "{} bytes", text.len());
+        assert!(text.len() < WRITE_SIZE + ADD_MAX * NUMBER_MAX_LEN, "{} bytes", text.len());
         // A write of a new buffer, and not of the rest of one.
         if self.flushed == self.accepted {
             if text.len() >= WRITE_SIZE {
@@ -367,7 +367,7 @@ impl World<'_> {
     }
 }
 
-impl Io for World<'_> {
+impl Io<i64> for World<'_> {
     fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(&[i64])) -> usize {
         self.between_calls();
         let unread = &mut self.sources[self.ids[ring]].unread;

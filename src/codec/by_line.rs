@@ -1,0 +1,100 @@
+//! A decoder of the user's, line by line.
+
+use std::error::Error;
+use std::fmt::Debug;
+
+use memchr::memchr_iter;
+
+use super::{Decoder, Handler};
+
+/// Decodes one line at a time: what a user writes. [`ByLine`] makes a [`Decoder`] of it.
+pub trait LineDecoder: Clone + Debug + Send + 'static {
+    /// What a slot of a ring holds: small, and copied as bytes.
+    type Record: Copy + Debug + Send + 'static;
+
+    /// Why a line is malformed. The log shows it.
+    type Error: Error;
+
+    /// Decodes a line, given without its line feed and without one carriage return before that.
+    /// `Ok(None)` skips the line.
+    ///
+    /// # Errors
+    /// If the line is malformed. It is counted and, within a limit, logged.
+    fn decode_line(&self, line: &[u8]) -> Result<Option<Self::Record>, Self::Error>;
+}
+
+/// A [`Decoder`] that hands on each line to a [`LineDecoder`].
+#[derive(Clone, Copy, Debug)]
+pub struct ByLine<L> {
+    decoder: L,
+    max_line: usize,
+}
+
+impl<L: LineDecoder> ByLine<L> {
+    /// A decoder for lines of at most `max_line` bytes, without their line feed.
+    pub fn new(decoder: L, max_line: usize) -> ByLine<L> {
+        ByLine { decoder, max_line }
+    }
+}
+
+impl<L: LineDecoder> Decoder for ByLine<L> {
+    type Record = L::Record;
+    type Error = L::Error;
+
+    fn decode(&self, lines: &[u8], handler: &mut impl Handler<Self>) -> u64 {
+        let (mut count, mut start) = (0, 0);
+        for end in memchr_iter(b'\n', lines) {
+            let line = &lines[start..end];
+            (count, start) = (count + 1, end + 1);
+            if line.len() > self.max_line {
+                handler.oversized();
+                continue;
+            }
+            match self.decoder.decode_line(line.strip_suffix(b"\r").unwrap_or(line)) {
+                Ok(Some(record)) => handler.records(&[record]),
+                Ok(None) => {}
+                Err(error) => handler.malformed(line, error),
+            }
+        }
+        count
+    }
+
+    // Each line feed may end a line with a record, even an empty one.
+    fn max_records(_held: usize, bytes: usize) -> usize {
+        bytes
+    }
+
+    fn max_bytes(_held: usize, room: usize) -> usize {
+        room
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::tests::decode_all;
+    use std::num::ParseIntError;
+
+    /// Hexadecimal bytes; `-` is skipped.
+    #[derive(Clone, Debug)]
+    struct Hex;
+
+    impl LineDecoder for Hex {
+        type Record = u8;
+        type Error = ParseIntError;
+
+        fn decode_line(&self, line: &[u8]) -> Result<Option<u8>, ParseIntError> {
+            let text = String::from_utf8_lossy(line);
+            if text == "-" { Ok(None) } else { u8::from_str_radix(&text, 16).map(Some) }
+        }
+    }
+
+    #[test]
+    fn each_line_is_a_record_or_skipped_or_malformed_or_oversized() {
+        let (found, count) = decode_all(&ByLine::new(Hex, 3), b"ff\r\n-\nzz\r\n0ab\n0abc\n\n");
+        assert_eq!(count, 6);
+        assert_eq!(found.records, [0xff, 0xab]);
+        assert_eq!(found.malformed, [b"zz\r".to_vec(), vec![]], "as they came");
+        assert_eq!(found.oversized, 1);
+    }
+}

@@ -1,0 +1,72 @@
+//! Whole lines, byte for byte.
+
+use std::convert::Infallible;
+
+use memchr::memchr_iter;
+
+use super::{Decoder, Handler};
+
+/// Hands on each line as its bytes with the line feed, empty ones too. A line over the limit is dropped.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines {
+    max_line: usize,
+}
+
+impl Lines {
+    /// A decoder for lines of at most `max_line` bytes, without their line feed.
+    pub fn new(max_line: usize) -> Lines {
+        Lines { max_line }
+    }
+}
+
+impl Decoder for Lines {
+    type Record = u8;
+    type Error = Infallible;
+
+    fn decode(&self, lines: &[u8], handler: &mut impl Handler<Self>) -> u64 {
+        let (mut count, mut start, mut kept) = (0, 0, 0);
+        for end in memchr_iter(b'\n', lines) {
+            if end - start > self.max_line {
+                handler.records(&lines[kept..start]);
+                handler.oversized();
+                kept = end + 1;
+            }
+            (count, start) = (count + 1, end + 1);
+        }
+        handler.records(&lines[kept..]);
+        count
+    }
+
+    fn max_records(held: usize, bytes: usize) -> usize {
+        held.saturating_add(bytes)
+    }
+
+    fn max_bytes(held: usize, room: usize) -> usize {
+        room.saturating_sub(held)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::tests::{Found, decode_all};
+
+    #[test]
+    fn lines_come_byte_for_byte_and_empty_ones_too() {
+        let text = b"temp=23.5\r\n\n\xff\0\n";
+        let (found, count) = decode_all(&Lines::new(9 + 1), text);
+        assert_eq!((found.records.as_slice(), count), (&text[..], 3));
+    }
+
+    #[test]
+    fn a_line_of_the_limit_is_kept_and_one_byte_more_is_dropped() {
+        for (text, kept) in
+            [("1234\n12345\n\n12345\n", "1234\n\n"), ("12345\n1234\n", "1234\n"), ("12345\n", "")]
+        {
+            let (found, count) = decode_all(&Lines::new(4), text.as_bytes());
+            let oversized = text.matches("12345\n").count();
+            assert_eq!(found, Found { records: kept.into(), malformed: vec![], oversized });
+            assert_eq!(count, text.matches('\n').count() as u64);
+        }
+    }
+}

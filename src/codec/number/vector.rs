@@ -1,0 +1,562 @@
+//! The decoder for processors with 64-byte vectors: AVX-512 with VBMI2, which Intel has had since Ice
+//! Lake and AMD since Zen 4.
+//!
+//! A region is taken in blocks of 64 bytes. A few comparisons find the newlines of a block and whether
+//! it is all digits beside them. Then the lines that end in it are decoded
+//!
+//! - all at once, if none has more than four digits,
+//! - eight at a time, once there are enough of them, if they are longer,
+//! - byte by byte, if one of them has any other byte.
+//!
+//! Masks have a bit for each byte of a block, the first byte's lowest.
+
+#![expect(
+    unsafe_code,
+    reason = "vector loads and stores, and calls that need a processor's features"
+)]
+
+use std::arch::x86_64::*;
+
+use super::{Batch, Divisor, Handler, NumberDecoder, SAFE_DIGITS};
+
+/// The bytes of a vector, and of a block.
+const BLOCK: usize = 64;
+
+/// The bytes before the end of a line that are looked at. Blocks begin as far behind the beginning of
+/// a region, so that they are there.
+pub(super) const LOOK_BACK: usize = 32;
+
+/// The longest region that this room takes: positions have 32 bits.
+pub(super) const MAX_REGION: usize = u32::MAX as usize;
+
+/// The most lines with a digit that can end in a block.
+const LINES: usize = BLOCK / 2;
+
+/// The proof that the processor has what this room needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Vector(());
+
+impl Vector {
+    /// Looks whether the processor is fit. The answer is remembered by the standard library.
+    pub(super) fn detect() -> Option<Vector> {
+        let features = [
+            is_x86_feature_detected!("avx512bw"),
+            is_x86_feature_detected!("avx512dq"),
+            is_x86_feature_detected!("avx512vl"),
+            is_x86_feature_detected!("avx512vbmi2"),
+            is_x86_feature_detected!("bmi1"),
+            is_x86_feature_detected!("bmi2"),
+            is_x86_feature_detected!("lzcnt"),
+            is_x86_feature_detected!("popcnt"),
+        ];
+        features.into_iter().all(|has_it| has_it).then_some(Vector(()))
+    }
+
+    /// Judges the lines of `region` from the one at `start`, which is not before [`LOOK_BACK`], as far
+    /// as whole blocks reach. Returns how many lines that were, and where the next one begins.
+    pub(super) fn decode<V: Handler<NumberDecoder>>(
+        self,
+        decoder: &NumberDecoder,
+        region: &[u8],
+        start: usize,
+        batch: &mut Batch<'_, V>,
+    ) -> (u64, usize) {
+        assert!(start >= LOOK_BACK && region.len() <= MAX_REGION);
+        if region.len() < start + BLOCK {
+            return (0, start);
+        }
+        // SAFETY: a `Vector` exists only where `detect` has found the features.
+        unsafe { decode_blocks(decoder, region, start, batch) }
+    }
+}
+
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+fn decode_blocks<V: Handler<NumberDecoder>>(
+    decoder: &NumberDecoder,
+    region: &[u8],
+    start: usize,
+    batch: &mut Batch<'_, V>,
+) -> (u64, usize) {
+    let short_divisor = ShortDivisor::new(decoder.divisor);
+    let mut long_lines = LongLines::new(decoder, region, start);
+    let mut lines = 0;
+    // Whether the line that has not ended is all digits so far.
+    let mut is_plain = true;
+    // The newlines of the block before; the first block has one right before it.
+    let mut before = 1 << (BLOCK - 1);
+    let mut at = start;
+    while at + BLOCK <= region.len() {
+        let bytes = load(region, at);
+        let newlines = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(0x0a));
+        let digits = _mm512_sub_epi8(bytes, _mm512_set1_epi8(0x30));
+        let others = _mm512_cmpgt_epu8_mask(digits, _mm512_set1_epi8(9)) & !newlines;
+        let count = newlines.count_ones();
+        lines += u64::from(count);
+        if is_plain && others == 0 {
+            let runs = Runs::new(newlines, before);
+            if count >= FEWEST_SHORT && newlines & runs.five == 0 {
+                goes(Path::AtOnce);
+                long_lines.decode_waiting(batch);
+                decode_short(region, at, newlines, &runs, &short_divisor, batch);
+                long_lines.skip_to(last(newlines, at));
+            } else {
+                goes(Path::InEights);
+                long_lines.push(newlines, at, batch);
+            }
+        } else {
+            goes(Path::ByteByByte);
+            long_lines.decode_waiting(batch);
+            if newlines != 0 {
+                let end = last(newlines, at);
+                decoder.decode_fallback(&region[long_lines.start()..=end], batch);
+                long_lines.skip_to(end);
+            }
+            // What stands behind the last newline belongs to the next line.
+            let tail = newlines.leading_zeros();
+            is_plain |= newlines != 0;
+            is_plain &= tail == 0 || others >> (u64::BITS - tail) == 0;
+        }
+        before = newlines;
+        at += BLOCK;
+    }
+    long_lines.decode_waiting(batch);
+    (lines, long_lines.start())
+}
+
+/// The way that a block goes, and on from there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    AtOnce,
+    InEights,
+    ByteByByte,
+    /// Eight lines of a block that went [`InEights`](Path::InEights), one of them too long for that.
+    NotInEights,
+}
+
+/// Tells the tests, which cannot see it by the handler.
+#[inline]
+fn goes(path: Path) {
+    #[cfg(test)]
+    tests::PATHS.with_borrow_mut(|paths| paths.push(path));
+    _ = path;
+}
+
+/// The position of the last newline of the block at `at`, which has one.
+#[inline]
+fn last(newlines: u64, at: usize) -> usize {
+    at + BLOCK - 1 - newlines.leading_zeros() as usize
+}
+
+/// A block with fewer newlines has a line of more than four bytes.
+const FEWEST_SHORT: u32 = 12;
+
+/// Which bytes of a block have at least so many bytes of their line before them.
+struct Runs {
+    one: u64,
+    two: u64,
+    three: u64,
+    four: u64,
+    five: u64,
+}
+
+impl Runs {
+    #[inline]
+    fn new(newlines: u64, before: u64) -> Runs {
+        let no_newline = |back: u32| !(newlines << back | before >> (u64::BITS - back));
+        let one = no_newline(1);
+        let two = one & no_newline(2);
+        let three = two & no_newline(3);
+        let four = three & no_newline(4);
+        let five = four & no_newline(5);
+        Runs { one, two, three, four, five }
+    }
+}
+
+/// Judges all lines that end in the block at `at`, none of which has more than four bytes, all digits.
+#[inline]
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+fn decode_short<V: Handler<NumberDecoder>>(
+    region: &[u8],
+    at: usize,
+    newlines: u64,
+    runs: &Runs,
+    divisor: &ShortDivisor,
+    batch: &mut Batch<'_, V>,
+) {
+    // An empty line is a heartbeat.
+    let ends = newlines & runs.one;
+    let zero = _mm512_set1_epi8(0x30);
+    let tens = _mm512_broadcast_i32x4(_mm_setr_epi8(
+        0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 0, 0, 0, 0, 0, 0,
+    ));
+    // At each end of a line: its last digit, the one before that, and so on, 0 where there is none.
+    let ones_digit = _mm512_sub_epi8(load(region, at - 1), zero);
+    let tens_digit = _mm512_maskz_sub_epi8(runs.two, load(region, at - 2), zero);
+    let hundreds_digit = _mm512_maskz_sub_epi8(runs.three, load(region, at - 3), zero);
+    let thousands_digit = _mm512_maskz_sub_epi8(runs.four, load(region, at - 4), zero);
+    let low = _mm512_add_epi8(ones_digit, _mm512_shuffle_epi8(tens, tens_digit));
+    let high = _mm512_add_epi8(hundreds_digit, _mm512_shuffle_epi8(tens, thousands_digit));
+    // Only the ends, one beside the other: at most `LINES` of them, so half a vector holds all.
+    let low = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(ends, low));
+    let high = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(ends, high));
+    let values = _mm512_add_epi16(
+        _mm512_cvtepu8_epi16(low),
+        _mm512_mullo_epi16(_mm512_cvtepu8_epi16(high), _mm512_set1_epi16(100)),
+    );
+    let hits = divisor.divides(values) & _bzhi_u32(u32::MAX, ends.count_ones());
+    let values = _mm512_maskz_compress_epi16(hits, values);
+
+    let spare = batch.spare::<LINES>();
+    let count = hits.count_ones() as usize;
+    store_widened(&mut spare[..8], _mm512_castsi512_si128(values));
+    if count > 8 {
+        store_widened(&mut spare[8..16], _mm512_extracti32x4_epi32::<1>(values));
+        store_widened(&mut spare[16..24], _mm512_extracti32x4_epi32::<2>(values));
+        store_widened(&mut spare[24..], _mm512_extracti32x4_epi32::<3>(values));
+    }
+    batch.keep(count);
+}
+
+/// Lines that are all digits, and wait until there are as many as fit a vector.
+struct LongLines<'a> {
+    decoder: &'a NumberDecoder,
+    divisor: LongDivisor,
+    region: &'a [u8],
+    /// In `1..=count`, where the lines that wait end, and before that, where the line before them
+    /// does: positions of newlines. Behind that, whatever was there before.
+    ///
+    /// Invariant: each is at least `LOOK_BACK - 1` and less than the length of the region; from 1 on,
+    /// at least `LOOK_BACK`.
+    ends: [u32; 1 + WAITING + BLOCK],
+    /// Less than `WAITING` between two calls.
+    count: usize,
+}
+
+/// As many numbers of 64 bits fit a vector.
+const LONG: usize = BLOCK / 8;
+
+/// When so many lines wait, they are decoded. Many more than fit a vector, since a processor stalls on
+/// what it has just stored in other pieces than it loads it.
+const WAITING: usize = 256;
+
+impl<'a> LongLines<'a> {
+    /// No lines yet, in front of the one that begins at `start`.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+    fn new(decoder: &'a NumberDecoder, region: &'a [u8], start: usize) -> LongLines<'a> {
+        let before = u32::try_from(start - 1).expect("the region is shorter");
+        let divisor = LongDivisor::new(decoder.divisor);
+        // Until one is stored, where the first block begins stands for an end.
+        let mut ends = [before + 1; 1 + WAITING + BLOCK];
+        ends[0] = before;
+        LongLines { decoder, divisor, region, ends, count: 0 }
+    }
+
+    /// Where the first line that waits begins, or else the one that has not ended.
+    #[inline]
+    fn start(&self) -> usize {
+        self.ends[0] as usize + 1
+    }
+
+    /// While no line waits: the next one begins behind the newline at `end`.
+    #[inline]
+    fn skip_to(&mut self, end: usize) {
+        debug_assert!(self.count == 0 && (LOOK_BACK - 1..self.region.len()).contains(&end));
+        self.ends[0] = u32::try_from(end).expect("the region is shorter");
+    }
+
+    /// Adds the lines that end at the newlines of the block at `at`.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,popcnt")]
+    fn push<V: Handler<NumberDecoder>>(
+        &mut self,
+        newlines: u64,
+        at: usize,
+        batch: &mut Batch<'_, V>,
+    ) {
+        let places = _mm512_maskz_compress_epi8(newlines, load(&INDICES, 0));
+        let block =
+            _mm512_set1_epi32(u32::try_from(at).expect("the region is shorter").cast_signed());
+        let to = &mut self.ends[1 + self.count..][..BLOCK];
+        let count = newlines.count_ones() as usize;
+        for (number, to) in to.chunks_exact_mut(16).enumerate().take(count.div_ceil(16)) {
+            let places = match number {
+                0 => _mm512_castsi512_si128(places),
+                1 => _mm512_extracti32x4_epi32::<1>(places),
+                2 => _mm512_extracti32x4_epi32::<2>(places),
+                _ => _mm512_extracti32x4_epi32::<3>(places),
+            };
+            // What is stored behind the last newline is the beginning of the block.
+            let ends = _mm512_add_epi32(_mm512_cvtepu8_epi32(places), block);
+            // SAFETY: `to` is 16 numbers of four bytes, and they need no alignment.
+            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), ends) };
+        }
+        self.count += count;
+        if self.count >= WAITING {
+            self.decode_waiting(batch);
+        }
+    }
+
+    /// Judges all lines that wait.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
+    fn decode_waiting<V: Handler<NumberDecoder>>(&mut self, batch: &mut Batch<'_, V>) {
+        if self.count > 0 {
+            self.decode_groups(batch);
+        }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
+    fn decode_groups<V: Handler<NumberDecoder>>(&mut self, batch: &mut Batch<'_, V>) {
+        let mut first = 0;
+        while first < self.count {
+            let count = LONG.min(self.count - first);
+            self.decode(first, count, batch);
+            first += count;
+        }
+        self.ends[0] = self.ends[self.count];
+        self.count = 0;
+    }
+
+    /// Judges `count` lines, at most [`LONG`], from the `first` one on.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
+    fn decode<V: Handler<NumberDecoder>>(
+        &self,
+        first: usize,
+        count: usize,
+        batch: &mut Batch<'_, V>,
+    ) {
+        let before: &[u32; LONG] = self.ends[first..].first_chunk().expect("there is room");
+        let ends: &[u32; LONG] = self.ends[first + 1..].first_chunk().expect("there is room");
+        // SAFETY: it is eight numbers of four bytes each that are read, and they need no alignment.
+        let (before, ends_v) = unsafe {
+            (_mm256_loadu_si256(before.as_ptr().cast()), _mm256_loadu_si256(ends.as_ptr().cast()))
+        };
+        let lens = _mm256_sub_epi32(_mm256_sub_epi32(ends_v, before), _mm256_set1_epi32(1));
+        let wanted = u8::MAX >> (LONG - count);
+        let safe = i32::try_from(SAFE_DIGITS).expect("a small constant");
+        let oversized = _mm256_cmpgt_epu32_mask(lens, _mm256_set1_epi32(safe));
+        if oversized & wanted != 0 {
+            goes(Path::NotInEights);
+            let start = self.ends[first] as usize + 1;
+            let end = self.ends[first + count] as usize + 1;
+            self.decoder.decode_fallback(&self.region[start..end], batch);
+            return;
+        }
+        // An empty line is a heartbeat.
+        let wanted = wanted & _mm256_test_epi32_mask(lens, lens);
+        let values = self.values(ends, lens);
+        let hits = self.divisor.divides(values) & wanted;
+        let spare = batch.spare::<LONG>();
+        // SAFETY: it is eight numbers of eight bytes that are written, and they need no alignment.
+        unsafe {
+            let kept = _mm512_maskz_compress_epi64(hits, values);
+            _mm512_storeu_si512(spare.as_mut_ptr().cast(), kept);
+        }
+        batch.keep(hits.count_ones() as usize);
+    }
+
+    /// The numbers of the lines that end at `ends` and have `lens` digits, at most [`SAFE_DIGITS`].
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+    fn values(&self, ends: &[u32; LONG], lens: __m256i) -> __m512i {
+        // The length of a line in each byte of its lane.
+        let lens = _mm256_mullo_epi32(lens, _mm256_set1_epi32(0x0101_0101));
+        // Of the last sixteen bytes, those of the even lines, and of the odd ones. A byte counts if
+        // it is no farther from the end than the line is long. Pairs of digits become numbers below
+        // 100, pairs of those numbers below 10^4, and then 10^8.
+        let from_end = _mm512_broadcast_i32x4(_mm_setr_epi8(
+            15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
+        ));
+        let fours = |lines: [usize; 4], of_line| {
+            let bytes = self.load_lasts(lines.map(|line| ends[line]));
+            let lens = _mm512_permutexvar_epi32(of_line, _mm512_castsi256_si512(lens));
+            let is_digit = _mm512_cmplt_epu8_mask(from_end, lens);
+            let ones = _mm512_maskz_sub_epi8(is_digit, bytes, _mm512_set1_epi8(0x30));
+            let pairs = _mm512_maddubs_epi16(ones, _mm512_set1_epi16(0x010a));
+            _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x0001_0064))
+        };
+        let even = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
+        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        let fours = _mm512_packus_epi32(fours([0, 2, 4, 6], even), fours([1, 3, 5, 7], odd));
+        // The packing has brought the lines into order: for each, two numbers below 10^8.
+        let eights = _mm512_madd_epi16(fours, _mm512_set1_epi32(0x0001_2710));
+        let upper = _mm512_mul_epu32(eights, _mm512_set1_epi64(100_000_000));
+        let lower = _mm512_srli_epi64::<32>(eights);
+        // The four bytes in front of those, in the same way.
+        let [a, b, c, d, e, f, g, h] = ends.map(|end| self.load_front(end));
+        let bytes = _mm256_setr_epi32(a, b, c, d, e, f, g, h);
+        let is_digit = _mm256_cmplt_epu8_mask(_mm256_set1_epi32(0x1011_1213), lens);
+        let ones = _mm256_maskz_sub_epi8(is_digit, bytes, _mm256_set1_epi8(0x30));
+        let pairs = _mm256_maddubs_epi16(ones, _mm256_set1_epi16(0x010a));
+        let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_0064));
+        let fronts = _mm512_cvtepu32_epi64(fours);
+        let front = _mm512_mullo_epi64(fronts, _mm512_set1_epi64(10_000_000_000_000_000));
+        _mm512_add_epi64(front, _mm512_add_epi64(upper, lower))
+    }
+
+    /// The sixteen bytes in front of each of these ends.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+    fn load_lasts(&self, ends: [u32; 4]) -> __m512i {
+        let [a, b, c, d] = ends.map(|end| {
+            debug_assert!((LOOK_BACK..self.region.len()).contains(&(end as usize)));
+            // SAFETY: the invariant of `ends`, and that `LOOK_BACK` is more than sixteen.
+            unsafe { _mm_loadu_si128(self.region.as_ptr().add(end as usize - 16).cast()) }
+        });
+        let ab = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
+        let cd = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd)
+    }
+
+    /// The four bytes in front of those.
+    #[inline]
+    fn load_front(&self, end: u32) -> i32 {
+        debug_assert!((LOOK_BACK..self.region.len()).contains(&(end as usize)));
+        // SAFETY: the invariant of `ends`, and that `LOOK_BACK` is more than twenty.
+        unsafe { self.region.as_ptr().add(end as usize - 20).cast::<i32>().read_unaligned() }
+    }
+}
+
+/// The index of each byte of a vector.
+static INDICES: [u8; BLOCK] = {
+    let mut indices = [0; BLOCK];
+    let mut index: u8 = 0;
+    while (index as usize) < BLOCK {
+        indices[index as usize] = index;
+        index += 1;
+    }
+    indices
+};
+
+/// A [`Divisor`] for numbers of 64 bits, eight of them at once.
+struct LongDivisor {
+    inverse: __m512i,
+    shift: __m512i,
+    limit: __m512i,
+}
+
+impl LongDivisor {
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+    fn new(divisor: Divisor) -> LongDivisor {
+        LongDivisor {
+            inverse: _mm512_set1_epi64(divisor.inverse.cast_signed()),
+            shift: _mm512_set1_epi64(i64::from(divisor.shift)),
+            limit: _mm512_set1_epi64(divisor.limit.cast_signed()),
+        }
+    }
+
+    /// Which of the numbers, none of them negative, the divisor divides.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
+    fn divides(&self, numbers: __m512i) -> u8 {
+        let product = _mm512_mullo_epi64(numbers, self.inverse);
+        _mm512_cmple_epu64_mask(_mm512_rorv_epi64(product, self.shift), self.limit)
+    }
+}
+
+/// A [`Divisor`] for numbers of 16 bits, 32 of them at once.
+struct ShortDivisor {
+    inverse: __m512i,
+    shift: __m512i,
+    limit: __m512i,
+}
+
+impl ShortDivisor {
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512vbmi2")]
+    fn new(divisor: Divisor) -> ShortDivisor {
+        let (inverse, shift, limit) = divisor.short();
+        ShortDivisor {
+            inverse: _mm512_set1_epi16(inverse.cast_signed()),
+            shift: _mm512_set1_epi16(shift.cast_signed()),
+            limit: _mm512_set1_epi16(limit.cast_signed()),
+        }
+    }
+
+    /// Which of the numbers the divisor divides.
+    #[inline]
+    #[target_feature(enable = "avx512bw,avx512vbmi2")]
+    fn divides(&self, numbers: __m512i) -> u32 {
+        let product = _mm512_mullo_epi16(numbers, self.inverse);
+        let rotated = _mm512_shrdv_epi16(product, product, self.shift);
+        _mm512_cmple_epu16_mask(rotated, self.limit)
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512bw")]
+fn load(region: &[u8], at: usize) -> __m512i {
+    let bytes: &[u8; BLOCK] = region[at..].first_chunk().expect("whole blocks only");
+    // SAFETY: it is 64 bytes that are read, and they need no alignment.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+/// Stores eight numbers of 16 bits as eight of 64.
+#[inline]
+#[target_feature(enable = "avx512bw")]
+fn store_widened(numbers: &mut [i64], values: __m128i) {
+    let numbers: &mut [i64; 8] = numbers.try_into().expect("eight numbers");
+    // SAFETY: it is eight numbers of eight bytes that are written, and they need no alignment.
+    unsafe { _mm512_storeu_si512(numbers.as_mut_ptr().cast(), _mm512_cvtepu16_epi64(values)) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{decode, naive};
+    use super::*;
+    use std::cell::RefCell;
+
+    thread_local! {
+        pub(super) static PATHS: RefCell<Vec<Path>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// The ways of the blocks of a region without empty lines, decoded as by the line-by-line rule.
+    fn ways(lines: &[String]) -> Vec<Path> {
+        let region = lines.concat();
+        PATHS.take();
+        let (seen, decoded) = decode(region.as_bytes(), 1, 4096);
+        assert_eq!(decoded, lines.len() as u64);
+        assert_eq!(seen.matched.len() + seen.malformed.len(), lines.len());
+        assert_eq!((seen, decoded), naive(region.as_bytes(), 1, 4096));
+        let mut ways = PATHS.take();
+        let safe = lines.iter().all(|line| line.len() <= SAFE_DIGITS + 1);
+        assert!(!safe || !ways.contains(&Path::NotInEights));
+        ways.retain(|&way| way != Path::NotInEights);
+        // All whole blocks from the first line on that begins far enough behind the beginning.
+        let start = LOOK_BACK + region[LOOK_BACK - 1..].find('\n').unwrap();
+        let whole = (region.len() - start) / BLOCK;
+        assert_eq!(ways.len(), if Vector::detect().is_some() { whole } else { 0 });
+        ways
+    }
+
+    #[test]
+    fn short_lines_go_at_once_and_long_ones_in_eights() {
+        let has_vectors = std::arch::is_x86_feature_detected!("avx512vbmi2");
+        assert_eq!(Vector::detect().is_some(), has_vectors);
+        for digits in 1..=18 {
+            let line = format!("{}\n", "6".repeat(digits));
+            // Also where there is less than a block, and just one.
+            for count in [40, 48, 70, 700] {
+                let way = if digits <= 4 { Path::AtOnce } else { Path::InEights };
+                assert!(ways(&vec![line.clone(); count]).iter().all(|&its| its == way), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_blocks_of_another_line_go_byte_by_byte() {
+        for digits in [1, 3, 18] {
+            for other in ["x\n", "-6\n", "x\nx\n", "6xx\n"] {
+                for place in 100..200 {
+                    let mut lines = vec![format!("{}\n", "6".repeat(digits)); 300];
+                    lines.splice(place..place, other.split_inclusive('\n').map(str::to_owned));
+                    let slow = ways(&lines).iter().filter(|&&way| way == Path::ByteByByte).count();
+                    assert!(slow <= 2, "{slow} blocks for {other:?} at {place}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The part of a configuration that the links need, in their units.
+
+use crate::config::Config;
+use crate::proto::policy::Policy;
+use crate::proto::time::millis;
+
+impl From<&Config> for Policy {
+    fn from(config: &Config) -> Policy {
+        Policy {
+            backoff: *config.backoff(),
+            reset_backoff_threshold: millis(config.reset_backoff_threshold()),
+            give_up_after: config.give_up_after().map(millis),
+            connect_timeout: millis(config.connect_timeout()),
+            idle_timeout: config.idle_timeout().map(millis),
+            max_line: config.max_line().get(),
+            once: config.once(),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Numbers as lines of text.
+//!
+//! [`Plain::write`] puts lines into a buffer of the caller's, by stores of fixed size: a copy of as
+//! many bytes as a number has digits would be a call, and take longer than to find the digits. Those
+//! are looked up, four at a time.
+
+use super::{ENCODE_SLACK, Encoder};
+
+/// The longest line of a number in bytes: a sign, 19 digits and a line feed.
+pub const NUMBER_MAX_LEN: usize = "-9223372036854775808\n".len();
+
+// What is stored at once, wherever it begins, fits.
+const _: () = assert!(NUMBER_MAX_LEN + size_of::<u64>() <= ENCODE_SLACK);
+
+/// Writes numbers as lines: decimal digits, a `-` before a negative one, a newline.
+#[derive(Debug)]
+pub struct Plain {
+    /// The numbers of up to four digits, each as a line, with its length in the last byte.
+    lines: Box<[[u8; 8]]>,
+    /// The same numbers, with zeros in front.
+    fours: Box<[[u8; 4]]>,
+}
+
+/// Four digits make numbers below this.
+const FOUR_DIGITS: u64 = 10_000;
+
+/// Eight digits make numbers below this.
+const EIGHT_DIGITS: u64 = FOUR_DIGITS * FOUR_DIGITS;
+
+impl Default for Plain {
+    fn default() -> Plain {
+        let digits = || b'0'..=b'9';
+        let pairs = || digits().flat_map(move |a| digits().map(move |b| (a, b)));
+        let fours = || pairs().flat_map(move |(a, b)| pairs().map(move |(c, d)| [a, b, c, d]));
+        let line = |[a, b, c, d]: [u8; 4]| match [a, b, c] {
+            [b'0', b'0', b'0'] => [d, b'\n', 0, 0, 0, 0, 0, 2],
+            [b'0', b'0', _] => [c, d, b'\n', 0, 0, 0, 0, 3],
+            [b'0', _, _] => [b, c, d, b'\n', 0, 0, 0, 4],
+            _ => [a, b, c, d, b'\n', 0, 0, 5],
+        };
+        Plain { lines: fours().map(line).collect(), fours: fours().collect() }
+    }
+}
+
+impl Encoder<i64> for Plain {
+    const MAX_LEN: usize = NUMBER_MAX_LEN;
+
+    fn encode(&mut self, numbers: &[i64], to: &mut [u8]) -> usize {
+        let mut len = 0;
+        for &number in numbers {
+            len += self.write(number, &mut to[len..]);
+        }
+        len
+    }
+}
+
+impl Plain {
+    /// Writes the line of `number` to the start of `to` and returns its length, at most [`NUMBER_MAX_LEN`].
+    /// What stands behind it, up to [`ENCODE_SLACK`], is overwritten.
+    ///
+    /// # Panics
+    /// If `to` has fewer than [`ENCODE_SLACK`] bytes.
+    #[inline]
+    pub fn write(&self, number: i64, to: &mut [u8]) -> usize {
+        let to: &mut [u8; ENCODE_SLACK] =
+            to.first_chunk_mut().expect("the caller provides the room");
+        to[0] = b'-';
+        let mut len = usize::from(number < 0);
+        let number = number.unsigned_abs();
+        if number < FOUR_DIGITS {
+            return len + self.write_line(number, &mut to[len..]);
+        }
+        // The first digits, one to eight of them, and behind them eights with all their zeros.
+        let (front, low) = (number / EIGHT_DIGITS, number % EIGHT_DIGITS);
+        if front == 0 {
+            len += self.write_first(low, &mut to[len..]);
+        } else {
+            let (high, middle) = (front / EIGHT_DIGITS, front % EIGHT_DIGITS);
+            if high == 0 {
+                len += self.write_first(middle, &mut to[len..]);
+            } else {
+                len += self.write_first(high, &mut to[len..]);
+                len += self.write_eight(middle, &mut to[len..]);
+            }
+            len += self.write_eight(low, &mut to[len..]);
+        }
+        to[len] = b'\n';
+        len + 1
+    }
+
+    /// Writes a number below 10^8 without zeros in front, and returns how many digits it has.
+    #[inline]
+    fn write_first(&self, number: u64, to: &mut [u8]) -> usize {
+        let to: &mut [u8; 8] = to.first_chunk_mut().expect("room for eight bytes");
+        let (first, last) = (number / FOUR_DIGITS, number % FOUR_DIGITS);
+        if first == 0 {
+            return self.write_line(last, to) - 1;
+        }
+        // Over the newline.
+        let len = self.write_line(first, to) - 1;
+        to[len..][..4].copy_from_slice(self.four(last));
+        len + 4
+    }
+
+    /// Writes the line of a number below 10^4, and returns its length.
+    #[inline]
+    fn write_line(&self, number: u64, to: &mut [u8]) -> usize {
+        let line = &self.lines[index(number)];
+        to[..8].copy_from_slice(line);
+        usize::from(line[7])
+    }
+
+    /// Writes all eight digits of a number below 10^8.
+    #[inline]
+    fn write_eight(&self, number: u64, to: &mut [u8]) -> usize {
+        let to: &mut [u8; 8] = to.first_chunk_mut().expect("room for eight bytes");
+        to[..4].copy_from_slice(self.four(number / FOUR_DIGITS));
+        to[4..].copy_from_slice(self.four(number % FOUR_DIGITS));
+        to.len()
+    }
+
+    #[inline]
+    fn four(&self, number: u64) -> &[u8; 4] {
+        &self.fours[index(number)]
+    }
+}
+
+#[inline]
+fn index(number: u64) -> usize {
+    usize::try_from(number).expect("a number of four digits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    fn line(number: i64) -> String {
+        static FORMATTER: LazyLock<Plain> = LazyLock::new(Plain::default);
+        let mut to = [b'x'; ENCODE_SLACK];
+        let len = FORMATTER.write(number, &mut to);
+        assert!(len <= NUMBER_MAX_LEN);
+        String::from_utf8(to[..len].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn every_number_of_digits_and_each_side_of_its_bounds() {
+        let bounds = (0..19).map(|digits| 10_i64.pow(digits));
+        for bound in bounds.chain([i64::MAX - 1]) {
+            for number in
+                [bound - 1, bound, bound + 1, -bound - 1, -bound, 1 - bound, 9 * (bound / 10)]
+            {
+                assert_eq!(line(number), format!("{number}\n"));
+            }
+        }
+        assert_eq!(line(i64::MIN), "-9223372036854775808\n");
+    }
+
+    #[test]
+    fn every_four_digits_in_every_place() {
+        for four in 0..10_000 {
+            for unit in [1, 10_000, 100_000_000, 1_000_000_000_000] {
+                for number in [four * unit, 1_000_000_000_000_000_000 + four * unit] {
+                    assert_eq!(line(number), format!("{number}\n"));
+                }
+            }
+        }
+        for high in 1..=922 {
+            let number = high * 10_000_000_000_000_000;
+            assert_eq!(line(number), format!("{number}\n"));
+        }
+    }
+
+    #[test]
+    #[should_panic = "the room"]
+    fn less_room_than_asked_for_is_a_bug() {
+        Plain::default().write(1, &mut [0; ENCODE_SLACK - 1]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_number_is_written_as_std_does(number: i64, shift in 0_u32..64) {
+            prop_assert_eq!(line(number >> shift), format!("{}\n", number >> shift));
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! The servers of one worker: its links, their timers and sockets, and which of them is read next.
+//!
+//! A [`Fleet`] does no I/O: it has no socket, no clock and no thread. Its driver, a
+//! [`Worker`](crate::proto::worker::Worker),
+//!
+//! 1. reports readiness with [`on_ready`](Fleet::on_ready) and everything else with
+//!    [`handle`](Fleet::handle),
+//! 2. reports the time with [`on_time`](Fleet::on_time),
+//! 3. carries out all that [`next_action`](Fleet::next_action) yields, before the next event,
+//! 4. begins a turn of reading with [`begin_reads`](Fleet::begin_reads) and reads with
+//!    [`next_read`](Fleet::next_read) and [`read`](Fleet::read), and
+//! 5. sleeps until [`next_deadline`](Fleet::next_deadline), or not at all while a connection
+//!    [waits to be read](Fleet::has_ready).
+//!
+//! Calls that come too often, too late, or for a server that is in another state by now are no-ops.
+//!
+//! # Which connection is read next
+//!
+//! A turn reads a bounded number of bytes, however many connections have something to read. Those that
+//! had run dry before go first, each with one read. Those with a backlog come after them, in rotation, so
+//! that a quiet connection never waits for a busy one. (fq_codel, RFC 8290, treats new and old flows alike.)
+//! At least one connection with a backlog is read in each turn, so that none of them starves either.
+
+use std::collections::VecDeque;
+use std::io::Read;
+
+use log::info;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use slab::Slab;
+
+use crate::address::Server;
+use crate::codec::Decoder;
+use crate::proto::counters::Counters;
+use crate::proto::link::{Action, Context, Event, Link, Progress, ReadContext, Sink};
+use crate::proto::policy::Policy;
+use crate::proto::socket_id::SocketId;
+use crate::proto::time::Millis;
+use crate::proto::wheel::Wheel;
+
+/// The bytes that are taken from the system at once: the first read of a connection that had run dry.
+pub const READ_SIZE: usize = 64 * 1024;
+
+/// The bytes that one connection with a backlog may be read in a turn.
+pub const READ_BUDGET: usize = 256 * 1024;
+
+/// The bytes that all connections together may be read in a turn, so that a turn takes a millisecond or
+/// two and timers, attempts and quiet connections wait no longer than that.
+pub const TURN_BUDGET: usize = 1024 * 1024;
+
+/// The bytes that one connection's turn costs in addition to those that it reads: about what a system
+/// call costs. It bounds the number of connections that are read in a turn.
+pub const READ_COST: usize = 2048;
+
+// A turn is a number of whole reads, each of whole pages.
+const _: () = assert!(READ_BUDGET.is_multiple_of(READ_SIZE) && READ_SIZE.is_power_of_two());
+const _: () = assert!(TURN_BUDGET >= READ_BUDGET && READ_COST < READ_SIZE);
+
+/// The timers that may expire in a turn, so that ten thousand servers to be dialed at once do not keep
+/// the connected ones waiting.
+pub const TIMERS_PER_TURN: usize = 64;
+
+/// The links of one worker.
+#[derive(Debug)]
+pub struct Fleet<D> {
+    /// The worker's number, for the log.
+    index: usize,
+    policy: Policy,
+    decoder: D,
+    links: Slab<Member>,
+    /// The sockets in use, each with its link's id. One that is to be closed stays until that is done,
+    /// so that its number is not used again while events of it may come.
+    sockets: Slab<usize>,
+    /// One timer a link at most, at the link's `wake_at` or, for a connected one that has received
+    /// bytes since, earlier.
+    wheel: Wheel,
+    rng: SmallRng,
+    /// The connections that had run dry and may have something to read now, each once.
+    fresh: VecDeque<usize>,
+    /// The connections that had more to read when their last turn ended, each once, in rotation.
+    backlog: VecDeque<usize>,
+    turn: Turn,
+    actions: VecDeque<(usize, Action)>,
+    /// Where all links read to: what they keep of it is theirs.
+    scratch: Box<[u8]>,
+    /// How many links have never been connected.
+    unconnected: usize,
+    /// How many links have not ended.
+    alive: usize,
+}
+
+#[derive(Debug)]
+struct Member {
+    link: Link,
+    queue: Queue,
+}
+
+/// Where a link waits to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    None,
+    Fresh,
+    Backlog,
+}
+
+/// How much more may be read in this turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    /// The connections of each queue that were in it when the turn began and were not read since.
+    fresh: usize,
+    backlog: usize,
+    /// The bytes left, those of [`READ_COST`] among them.
+    budget: usize,
+    /// Whether a connection with a backlog was read.
+    has_read_backlog: bool,
+}
+
+/// A connection that is to be read now.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NextRead {
+    /// The link's id.
+    pub id: usize,
+    /// The connection's socket.
+    pub socket: SocketId,
+    is_fresh: bool,
+}
+
+/// What a socket is to its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketRole {
+    /// It is being connected.
+    Connecting {
+        /// The link's id.
+        id: usize,
+    },
+    /// It is the connection.
+    Connected {
+        /// The link's id.
+        id: usize,
+    },
+    /// It is to be closed, or it is not known.
+    None,
+}
+
+impl<D: Decoder> Fleet<D> {
+    /// An empty fleet. `index` is the worker's number in the log, `seed` decides the jitter.
+    pub fn new(index: usize, policy: Policy, decoder: D, seed: u64, now: Millis) -> Fleet<D> {
+        Fleet {
+            index,
+            policy,
+            decoder,
+            links: Slab::new(),
+            sockets: Slab::new(),
+            wheel: Wheel::new(now),
+            rng: SmallRng::seed_from_u64(seed),
+            fresh: VecDeque::new(),
+            backlog: VecDeque::new(),
+            turn: Turn::default(),
+            actions: VecDeque::new(),
+            scratch: vec![0; READ_SIZE].into(),
+            unconnected: 0,
+            alive: 0,
+        }
+    }
+
+    /// The worker's number.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Adds a server, which is dialed at the next [`on_time`](Fleet::on_time), and returns its id:
+    /// small, dense, and the same until the fleet is dropped.
+    pub fn add(&mut self, server: Server, now: Millis) -> usize {
+        let entry = self.links.vacant_entry();
+        let id = entry.key();
+        entry.insert(Member { link: Link::new(id, server, now), queue: Queue::None });
+        self.unconnected += 1;
+        self.alive += 1;
+        self.arm(id);
+        id
+    }
+
+    /// The server with this id.
+    ///
+    /// # Panics
+    /// If no such id was handed out.
+    pub fn server(&self, id: usize) -> &Server {
+        self.links[id].link.server()
+    }
+
+    /// Whether the server with this id is connected.
+    pub fn is_connected(&self, id: usize) -> bool {
+        self.links.get(id).is_some_and(|member| member.link.is_connected())
+    }
+
+    /// The bytes that are held of the unfinished line of the server with this id.
+    pub fn held(&self, id: usize) -> usize {
+        self.links.get(id).map_or(0, |member| member.link.held())
+    }
+
+    /// When the timer of the server with this id is due, or `None` if it has none. One that waits or
+    /// connects has one. A connected one has one only with an idle timeout, and it may be early by the
+    /// time that the connection has received bytes since it was set.
+    pub fn deadline(&self, id: usize) -> Option<Millis> {
+        self.wheel.deadline(id)
+    }
+
+    /// When the next attempt to connect to the server with this id begins; `None` if it is not waiting for
+    /// one.
+    pub fn next_attempt_at(&self, id: usize) -> Option<Millis> {
+        self.links.get(id)?.link.next_attempt_at()
+    }
+
+    /// What a socket is to its link now.
+    pub fn role(&self, socket: SocketId) -> SocketRole {
+        let Some(&id) = self.sockets.get(socket.0) else { return SocketRole::None };
+        let link = &self.links[id].link;
+        if link.connection() == Some(socket) {
+            SocketRole::Connected { id }
+        } else if link.is_connecting(socket) {
+            SocketRole::Connecting { id }
+        } else {
+            SocketRole::None
+        }
+    }
+
+    /// The sockets in use, those that are still to be closed among them.
+    pub fn sockets_len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// Reports what happened to a link. After [`Event::Connected`], [`on_ready`](Fleet::on_ready) is
+    /// due: the event of the first bytes may have been the same.
+    pub fn handle(&mut self, id: usize, event: Event, now: Millis) {
+        let Some(member) = self.links.get_mut(id) else { return };
+        let link = &mut member.link;
+        if member.queue != Queue::None {
+            // It has bytes that wait to be read, so it is not idle.
+            link.not_idle(now);
+        }
+        let (was_connected, had_ended) = (link.is_connected(), link.ended().is_some());
+        let mut cx = Context {
+            now,
+            policy: &self.policy,
+            rng: &mut self.rng,
+            actions: &mut self.actions,
+            sockets: &mut self.sockets,
+        };
+        link.handle(event, &mut cx);
+        if link.ended().is_some() && !had_ended {
+            self.alive -= 1;
+        }
+        if link.is_connected() && !was_connected && link.counters().connects == 1 {
+            self.unconnected -= 1;
+            if self.unconnected == 0 {
+                info!("Initialized sockets and readers for task index {}", self.index);
+            }
+        }
+        self.arm(id);
+    }
+
+    /// Reports that a link's connection may have something to read. `read_on` says that a short read does
+    /// not mean that it is drained: see [`Link::read_on`].
+    pub fn on_ready(&mut self, id: usize, read_on: bool) {
+        let Some(member) = self.links.get_mut(id) else { return };
+        if !member.link.is_connected() {
+            return;
+        }
+        if read_on {
+            member.link.read_on();
+        }
+        if member.queue == Queue::None {
+            member.queue = Queue::Fresh;
+            self.fresh.push_back(id);
+        }
+    }
+
+    /// Whether a connection waits to be read.
+    pub fn has_ready(&self) -> bool {
+        !self.fresh.is_empty() || !self.backlog.is_empty()
+    }
+
+    /// Begins a turn of reading.
+    pub fn begin_reads(&mut self) {
+        self.turn = Turn {
+            fresh: self.fresh.len(),
+            backlog: self.backlog.len(),
+            budget: TURN_BUDGET,
+            has_read_backlog: false,
+        };
+    }
+
+    /// Takes the connection that is to be [read](Fleet::read) next; `None` ends the turn.
+    pub fn next_read(&mut self) -> Option<NextRead> {
+        while self.turn.fresh > 0 && self.turn.budget > 0 {
+            self.turn.fresh -= 1;
+            let id = self.fresh.pop_front()?;
+            if let Some(next) = self.take_turn(id, true) {
+                return Some(next);
+            }
+        }
+        while self.turn.backlog > 0 && (self.turn.budget > 0 || !self.turn.has_read_backlog) {
+            self.turn.backlog -= 1;
+            let id = self.backlog.pop_front()?;
+            if let Some(next) = self.take_turn(id, false) {
+                self.turn.has_read_backlog = true;
+                return Some(next);
+            }
+        }
+        None
+    }
+
+    /// The turn of a link that was taken out of its queue, unless it has lost its connection meanwhile.
+    fn take_turn(&mut self, id: usize, is_fresh: bool) -> Option<NextRead> {
+        let member = &mut self.links[id];
+        member.queue = Queue::None;
+        let socket = member.link.connection()?;
+        Some(NextRead { id, socket, is_fresh })
+    }
+
+    /// Reads a connection for its share of the turn; if it has more, it waits in the rotation of those with
+    /// a backlog.
+    ///
+    /// `io` must be nonblocking. `short_read_means_drained` says whether a read that returns less than it
+    /// was asked for means that nothing is left, as long as `on_ready` has not said otherwise. Returns
+    /// whether the sink still has room; if not, nothing was read that it could not take, and the
+    /// connection keeps its turn.
+    pub fn read(
+        &mut self,
+        next: NextRead,
+        io: &mut impl Read,
+        short_read_means_drained: bool,
+        sink: &mut impl Sink<D::Record>,
+        now: Millis,
+    ) -> bool {
+        let NextRead { id, socket, is_fresh } = next;
+        let member = &mut self.links[id];
+        let bytes_before = member.link.counters().bytes;
+        let mut cx = ReadContext {
+            decoder: &self.decoder,
+            now,
+            policy: &self.policy,
+            scratch: &mut self.scratch,
+            budget: if is_fresh { READ_SIZE } else { READ_BUDGET },
+            short_read_means_drained,
+        };
+        let progress = member.link.read(io, sink, &mut cx);
+        let bytes = usize::try_from(member.link.counters().bytes - bytes_before);
+        let cost = bytes.unwrap_or(usize::MAX).saturating_add(READ_COST);
+        self.turn.budget = self.turn.budget.saturating_sub(cost);
+        match progress {
+            Progress::Drained => {}
+            Progress::More => {
+                member.queue = Queue::Backlog;
+                self.backlog.push_back(id);
+            }
+            Progress::SinkFull => {
+                let (queue, ids) = match is_fresh {
+                    true => (Queue::Fresh, &mut self.fresh),
+                    false => (Queue::Backlog, &mut self.backlog),
+                };
+                member.queue = queue;
+                ids.push_front(id);
+                return false;
+            }
+            Progress::Failed(error) => self.handle(id, Event::Failed { socket, error }, now),
+        }
+        true
+    }
+
+    /// Wakes the links whose time has come, a bounded number of them: if
+    /// [`next_deadline`](Fleet::next_deadline) is past after this, there are more.
+    pub fn on_time(&mut self, now: Millis) {
+        for _ in 0..TIMERS_PER_TURN {
+            let Some(id) = self.wheel.expire(now) else { break };
+            self.handle(id, Event::Wake, now);
+        }
+    }
+
+    /// When to call [`on_time`](Fleet::on_time) next; `None` if nothing is due, ever.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.wheel.next_deadline()
+    }
+
+    /// What is to be done next, and for which link. The number of a socket to be closed may be used again
+    /// from now on.
+    pub fn next_action(&mut self) -> Option<(usize, Action)> {
+        let (id, action) = self.actions.pop_front()?;
+        if let Action::Close(socket) = action {
+            self.sockets.remove(socket.0);
+        }
+        Some((id, action))
+    }
+
+    /// Whether all links have ended.
+    pub fn is_finished(&self) -> bool {
+        self.alive == 0
+    }
+
+    /// Ends all links for good; their sockets may be closed without being asked for.
+    pub fn shut_down(&mut self) {
+        for (_, member) in &mut self.links {
+            member.link.shut_down();
+            member.queue = Queue::None;
+        }
+        self.alive = 0;
+        self.fresh.clear();
+        self.backlog.clear();
+        self.actions.clear();
+        self.sockets.clear();
+    }
+
+    /// What all links have done so far, and how many of them have ended badly.
+    pub fn totals(&self) -> (Counters, usize) {
+        let mut counters = Counters::default();
+        let mut failed = 0;
+        for (_, member) in &self.links {
+            counters += member.link.counters();
+            failed += usize::from(member.link.ended() == Some(false));
+        }
+        (counters, failed)
+    }
+
+    /// Sets the link's timer to when it wants to be woken.
+    fn arm(&mut self, id: usize) {
+        match self.links[id].link.wake_at(&self.policy) {
+            Some(deadline) => self.wheel.arm(id, deadline),
+            None => _ = self.wheel.cancel(id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

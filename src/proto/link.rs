@@ -1,0 +1,743 @@
+//! One server: its state, its unfinished line, its counters.
+//!
+//! A [`Link`] knows no socket, no clock and no timer. It is told what happened ([`Event`]) and when,
+//! and answers with what is to be done ([`Action`]); [`Link::wake_at`] says when it wants to be woken.
+//! An event that does not fit the state is a no-op: late answers, events of sockets that are to be closed
+//! and spurious wake-ups do no harm.
+//!
+//! ```text
+//!            wake             resolved           connected
+//!  Waiting ───────► Resolving ────────► Connecting ───────► Connected
+//!     ▲   ╲            │      (an address     │                │
+//!     │    ╲           │      needs no        │                │
+//!     │     ╲          │      resolving)      │                │
+//!     └──────┴─────────┴──────────────────────┴────────────────┘
+//!                         failed, or lost                ──────► Ended
+//! ```
+//!
+//! An attempt has [`Policy`]'s connect timeout for the lookup, and the same time again for connecting: a
+//! lookup that takes almost as long as the timeout still leaves time to connect. An answer that comes
+//! after its attempt has failed serves the next attempt, which then needs no lookup.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+
+use log::{Level, debug, error, info, log, warn};
+use rand::Rng;
+use slab::Slab;
+
+use crate::address::{Host, Server};
+use crate::codec::framer::{Framed, Framer};
+use crate::codec::{Decoder, Handler};
+use crate::proto::attempt::Attempt;
+use crate::proto::connection_error::ConnectionError;
+use crate::proto::counters::Counters;
+use crate::proto::log_limit::LogLimit;
+use crate::proto::outage::{Outage, Streak};
+use crate::proto::policy::Policy;
+use crate::proto::socket_id::SocketId;
+use crate::proto::time::{Millis, millis};
+use crate::proto::wording::{Shown, Span, count};
+
+/// What happened to a link.
+#[derive(Debug)]
+pub enum Event {
+    /// The time of [`Link::wake_at`] has come, or may have.
+    Wake,
+    /// The answer to [`Action::Resolve`]: the addresses, with the server's port.
+    Resolved(io::Result<Vec<SocketAddr>>),
+    /// The socket of an [`Action::Connect`] is connected.
+    Connected {
+        /// Which socket.
+        socket: SocketId,
+        /// The error that has ended the connection since. What came before can still be read.
+        error: Option<ConnectionError>,
+    },
+    /// The socket of an [`Action::Connect`] could not be opened or connected, or the connection ended.
+    Failed {
+        /// Which socket.
+        socket: SocketId,
+        /// Why.
+        error: ConnectionError,
+    },
+}
+
+/// What is to be done for a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Look the server's name up and answer once with [`Event::Resolved`], however late.
+    Resolve,
+    /// Open a socket to this address and answer with [`Event::Connected`] or [`Event::Failed`].
+    Connect {
+        /// The number of the socket.
+        socket: SocketId,
+        /// Where to.
+        address: SocketAddr,
+    },
+    /// Close the socket, if it is open.
+    Close(SocketId),
+}
+
+fn not_resolved_in_time() -> ConnectionError {
+    let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+    ConnectionError::NotResolved(late)
+}
+
+/// Where the records of a worker go.
+pub trait Sink<T> {
+    /// How many more records may be pushed now. It need not look further than `want`.
+    fn room(&mut self, want: usize) -> usize;
+    /// Takes records; never more than there is room for.
+    fn push(&mut self, records: &[T]);
+    /// Hands on all that was pushed.
+    fn publish(&mut self);
+    /// Asks for a wake-up when there is room again. Returns false, and asks for nothing, if there is
+    /// room already.
+    fn wait_for_room(&mut self) -> bool;
+}
+
+/// How a turn of reading ended.
+#[derive(Debug)]
+pub enum Progress {
+    /// All there was has been read: an event will tell of more.
+    Drained,
+    /// The budget is used up and there may be more.
+    More,
+    /// The sink has no room; nothing was read that it could not take.
+    SinkFull,
+    /// The connection has ended.
+    Failed(ConnectionError),
+}
+
+/// A link reads only while the sink has room for so many records, so that a nearly full sink does
+/// not make for reads of a few bytes.
+pub const MIN_ROOM: usize = 1024;
+
+/// The time and the means of one call.
+#[derive(Debug)]
+pub struct Context<'a, R> {
+    /// The present moment.
+    pub now: Millis,
+    /// How the link behaves.
+    pub policy: &'a Policy,
+    /// The source of jitter.
+    pub rng: &'a mut R,
+    /// Where actions go, with the link's id.
+    pub actions: &'a mut VecDeque<(usize, Action)>,
+    /// The sockets in use, each with its link's id. The number of one that is to be closed is free
+    /// again when that action is carried out.
+    pub sockets: &'a mut Slab<usize>,
+}
+
+/// The means of one turn of reading.
+#[derive(Debug)]
+pub struct ReadContext<'a, D> {
+    /// The present moment.
+    pub now: Millis,
+    /// How the link behaves.
+    pub policy: &'a Policy,
+    /// What decodes the lines.
+    pub decoder: &'a D,
+    /// Where to read to: what the link keeps of it is the link's.
+    pub scratch: &'a mut [u8],
+    /// The most bytes to read.
+    pub budget: usize,
+    /// Whether a read that returns less than it was asked for means that nothing is left, as long as the
+    /// poll has not said otherwise.
+    pub short_read_means_drained: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Between two attempts.
+    Waiting { until: Millis },
+    /// Its name is being looked up.
+    Resolving { deadline: Millis },
+    /// Sockets are being connected.
+    Connecting(Box<Attempt>),
+    /// Connected.
+    Connected(Connection),
+    /// Over for good.
+    Ended { success: bool },
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: SocketId,
+    /// Since when.
+    since: Millis,
+    /// When bytes were last received, or the connection made.
+    heard: Millis,
+    /// Whether to read on after a short read, until a read would block: the poll said that the other
+    /// side has shut down or reset, or that a read may stop early.
+    read_on: bool,
+    /// The error that takes the place of the end of the stream. The system reports an error once, and
+    /// it did so when the link asked whether it was connected.
+    error: Option<Box<ConnectionError>>,
+}
+
+/// The lookup of a server's name, which may outlast the attempt that asked for it.
+#[derive(Debug)]
+enum Lookup {
+    /// There is none.
+    Idle,
+    /// The answer is still to come: no other is asked for.
+    Pending,
+    /// The answer came between two attempts, and serves the next one.
+    Answered(Vec<SocketAddr>),
+}
+
+/// One server and all that is known of it.
+#[derive(Debug)]
+pub struct Link {
+    id: usize,
+    server: Server,
+    state: State,
+    lookup: Lookup,
+    framer: Framer,
+    counters: Counters,
+    streak: Streak,
+    /// The present outage; `None` before the first attempt, and while the server sends.
+    outage: Option<Outage>,
+    /// Why the last attempt failed or the last connection ended; kept while the next attempt is due.
+    last_error: Option<Box<ConnectionError>>,
+    malformed_log: LogLimit,
+}
+
+impl Link {
+    /// A link to `server` that wants to be woken at once. `id` goes with its actions.
+    pub fn new(id: usize, server: Server, now: Millis) -> Link {
+        Link {
+            id,
+            server,
+            state: State::Waiting { until: now },
+            lookup: Lookup::Idle,
+            framer: Framer::default(),
+            counters: Counters::default(),
+            streak: Streak::default(),
+            outage: None,
+            last_error: None,
+            malformed_log: LogLimit::default(),
+        }
+    }
+
+    /// The server that is dialed.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Whether there is a connection.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.state, State::Connected(_))
+    }
+
+    /// Whether this socket is being connected for this link.
+    pub fn is_connecting(&self, socket: SocketId) -> bool {
+        matches!(&self.state, State::Connecting(attempt) if attempt.has(socket))
+    }
+
+    /// The socket of the connection, if there is one.
+    pub fn connection(&self) -> Option<SocketId> {
+        match &self.state {
+            State::Connected(connection) => Some(connection.socket),
+            _ => None,
+        }
+    }
+
+    /// `None` while the server is still dialed or read; then whether it ended well.
+    pub fn ended(&self) -> Option<bool> {
+        match self.state {
+            State::Ended { success } => Some(success),
+            _ => None,
+        }
+    }
+
+    /// The bytes held for an unfinished line.
+    pub fn held(&self) -> usize {
+        self.framer.held()
+    }
+
+    /// When the next attempt begins; `None` if the server is not waiting for one.
+    pub fn next_attempt_at(&self) -> Option<Millis> {
+        match self.state {
+            State::Waiting { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    /// When [`Event::Wake`] is due; `None` if nothing is.
+    pub fn wake_at(&self, policy: &Policy) -> Option<Millis> {
+        let due = match &self.state {
+            State::Waiting { until } => *until,
+            State::Resolving { deadline } => *deadline,
+            State::Connecting(attempt) => attempt.wake_at(),
+            State::Connected(Connection { heard, .. }) => {
+                return policy.idle_timeout.map(|idle| heard.saturating_add(idle));
+            }
+            State::Ended { .. } => return None,
+        };
+        let alarm_at = self.outage.as_ref().and_then(Outage::alarm_at);
+        let give_up_at = self.give_up_at(policy);
+        [alarm_at, give_up_at].into_iter().flatten().chain([due]).min()
+    }
+
+    /// Takes an event; one that does not fit the state changes nothing.
+    pub fn handle<R: Rng>(&mut self, event: Event, cx: &mut Context<'_, R>) {
+        match event {
+            Event::Wake => self.wake(cx),
+            Event::Resolved(result) => self.resolved(result, cx),
+            Event::Connected { socket, error } => self.connected(socket, error, cx),
+            Event::Failed { socket, error } => self.socket_failed(socket, error, cx),
+        }
+    }
+
+    /// The poll said that a short read of this connection does not mean that it is drained: the other side
+    /// has shut down or reset it, or a read may stop early, as at TCP's urgent mark.
+    pub fn read_on(&mut self) {
+        if let State::Connected(connection) = &mut self.state {
+            connection.read_on = true;
+        }
+    }
+
+    /// The connection has bytes that wait to be read, so it is not idle.
+    pub fn not_idle(&mut self, now: Millis) {
+        if let State::Connected(connection) = &mut self.state {
+            connection.heard = now;
+        }
+    }
+
+    /// Reads for one turn: until the source is drained, the budget is used up, or the sink is full.
+    ///
+    /// `io` must be nonblocking.
+    pub fn read<D: Decoder>(
+        &mut self,
+        io: &mut impl Read,
+        sink: &mut impl Sink<D::Record>,
+        cx: &mut ReadContext<'_, D>,
+    ) -> Progress {
+        let mut left = cx.budget;
+        while left > 0 {
+            let State::Connected(connection) = &mut self.state else {
+                return Progress::Drained;
+            };
+            let len = cx.scratch.len().min(left);
+            let held = self.framer.held();
+            let room = sink.room(D::max_records(held, len).max(MIN_ROOM));
+            let len = len.min(D::max_bytes(held, room));
+            if room < MIN_ROOM || len == 0 {
+                return Progress::SinkFull;
+            }
+            match io.read(&mut cx.scratch[..len]) {
+                Ok(0) => {
+                    let error = connection.error.take();
+                    return Progress::Failed(error.map_or(ConnectionError::Closed, |error| *error));
+                }
+                Ok(n) => {
+                    connection.heard = cx.now;
+                    self.outage = None;
+                    let is_drained = cx.short_read_means_drained && n < len && !connection.read_on;
+                    self.take(&cx.scratch[..n], sink, cx.decoder, cx.policy, cx.now);
+                    if is_drained {
+                        return Progress::Drained;
+                    }
+                    left -= n;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.read_on = false;
+                    return Progress::Drained;
+                }
+                // A signal's interruption costs a byte of the budget, so that no stream of signals
+                // can keep the loop here.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => left -= 1,
+                Err(error) => return Progress::Failed(ConnectionError::Io(error)),
+            }
+        }
+        Progress::More
+    }
+
+    /// Ends the link for good, as the program ends.
+    pub fn shut_down(&mut self) {
+        let tail = self.framer.finish();
+        if !tail.is_empty() {
+            self.counters.truncated += 1;
+            debug!("Dropped an unfinished line from {}: \"{}\"", self.server, Shown(&tail));
+        }
+        if self.ended().is_none() {
+            self.state = State::Ended { success: true };
+        }
+    }
+
+    fn wake<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
+        if !self.is_connected() {
+            self.note_outage(cx);
+        }
+        let now = cx.now;
+        match &mut self.state {
+            State::Waiting { until } if *until <= now => self.begin_attempt(cx),
+            State::Resolving { deadline } if *deadline <= now => {
+                self.fail(not_resolved_in_time(), cx);
+            }
+            State::Connecting(attempt) if attempt.is_overdue(now) => self.fail_attempt(cx),
+            State::Connecting(_) => self.connect_next(cx),
+            State::Connected(Connection { heard, .. }) => {
+                let heard = *heard;
+                if cx.policy.idle_timeout.is_some_and(|idle| heard.saturating_add(idle) <= now) {
+                    self.lose(ConnectionError::Idle, cx);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn resolved<R: Rng>(&mut self, result: io::Result<Vec<SocketAddr>>, cx: &mut Context<'_, R>) {
+        if !matches!(self.lookup, Lookup::Pending) {
+            return;
+        }
+        self.lookup = Lookup::Idle;
+        match (&self.state, result) {
+            (State::Resolving { .. }, Ok(addresses)) => self.connect(addresses, cx),
+            (State::Resolving { .. }, Err(error)) => {
+                self.fail(ConnectionError::NotResolved(error), cx);
+            }
+            // The next attempt asks anew for a name that had no address, or was not resolved.
+            (State::Waiting { .. }, Ok(addresses)) if !addresses.is_empty() => {
+                debug!("The lookup for {} ended late; its answer is kept", self.server);
+                self.lookup = Lookup::Answered(addresses);
+            }
+            _ => {}
+        }
+    }
+
+    fn connected<R: Rng>(
+        &mut self,
+        socket: SocketId,
+        error: Option<ConnectionError>,
+        cx: &mut Context<'_, R>,
+    ) {
+        if !self.is_connecting(socket) {
+            return;
+        }
+        self.close_attempt(Some(socket), cx);
+        self.counters.connects += 1;
+        self.log_connection(cx.now);
+        self.state = State::Connected(Connection {
+            socket,
+            since: cx.now,
+            heard: cx.now,
+            read_on: error.is_some(),
+            error: error.map(Box::new),
+        });
+    }
+
+    fn log_connection(&mut self, now: Millis) {
+        let server = &self.server;
+        let level = self.streak.note_connection();
+        if self.streak.failures() == 0 {
+            info!("Connected successfully to {server}");
+            // It was not down.
+            self.outage = None;
+            return;
+        }
+        let failures = count(self.streak.failures(), "failure");
+        let span = Span(self.streak.span(now));
+        log!(level, "Connected successfully to {server} after {failures} in {span}");
+    }
+
+    fn socket_failed<R: Rng>(
+        &mut self,
+        socket: SocketId,
+        error: ConnectionError,
+        cx: &mut Context<'_, R>,
+    ) {
+        let now = cx.now;
+        match &mut self.state {
+            State::Connecting(attempt) if attempt.has(socket) => {
+                attempt.failed(socket, error, now);
+                self.act(Action::Close(socket), cx);
+                self.connect_next(cx);
+            }
+            State::Connected(connection) if connection.socket == socket => self.lose(error, cx),
+            _ => {}
+        }
+    }
+
+    fn take<D: Decoder>(
+        &mut self,
+        chunk: &[u8],
+        sink: &mut impl Sink<D::Record>,
+        decoder: &D,
+        policy: &Policy,
+        now: Millis,
+    ) {
+        self.counters.bytes += chunk.len() as u64;
+        let mut framer = std::mem::take(&mut self.framer);
+        let mut reader = Reader { link: self, sink, policy, now };
+        framer.feed(chunk, policy.max_line, |framed| match framed {
+            Framed::Lines(region) => {
+                reader.link.counters.lines += decoder.decode(region, &mut reader);
+            }
+            Framed::Oversized => {
+                reader.link.counters.lines += 1;
+                reader.skipped();
+            }
+        });
+        self.framer = framer;
+    }
+
+    fn give_up_at(&self, policy: &Policy) -> Option<Millis> {
+        Some(self.outage.as_ref()?.end_of(policy.give_up_after?))
+    }
+
+    /// Logs once that an outage has become long, and ends the link when it has become too long.
+    fn note_outage<R>(&mut self, cx: &mut Context<'_, R>) {
+        if self.ended().is_some() {
+            return;
+        }
+        let Some(outage) = &mut self.outage else { return };
+        if outage.take_alarm(cx.now) {
+            error!("{} has been down for {}", self.server, Span(outage.span(cx.now)));
+        }
+        if self.give_up_at(cx.policy).is_some_and(|at| at <= cx.now) {
+            self.give_up(cx);
+        }
+    }
+
+    fn give_up<R>(&mut self, cx: &mut Context<'_, R>) {
+        let Some(outage) = &self.outage else { return };
+        if matches!(self.state, State::Resolving { .. } | State::Connecting(_)) {
+            // The attempt under way has failed, too: it had no more time.
+            self.streak.count_failure(false, cx.now);
+            self.counters.failures += 1;
+        }
+        let failures = count(self.streak.failures(), "failure");
+        let down = Span(outage.span(cx.now));
+        let error = self.last_error.take().map_or("no answer".into(), |error| error.to_string());
+        error!("Gave up on {} after {failures} and {down}: {error}", self.server);
+        self.close_attempt(None, cx);
+        self.state = State::Ended { success: false };
+    }
+
+    fn begin_attempt<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
+        self.outage.get_or_insert_with(|| Outage::new(cx.now));
+        log!(self.streak.level(Level::Info), "Trying to connect to {}", self.server);
+        let name = match self.server.host() {
+            Host::Ip(ip) => {
+                let address = SocketAddr::new(*ip, self.server.port());
+                return self.connect(vec![address], cx);
+            }
+            Host::Name(name) => name,
+        };
+        match std::mem::replace(&mut self.lookup, Lookup::Pending) {
+            Lookup::Answered(addresses) => {
+                self.lookup = Lookup::Idle;
+                return self.connect(addresses, cx);
+            }
+            Lookup::Idle => self.act(Action::Resolve, cx),
+            Lookup::Pending => debug!("The lookup of {name} is still under way"),
+        }
+        let deadline = cx.now.saturating_add(cx.policy.connect_timeout);
+        self.state = State::Resolving { deadline };
+    }
+
+    /// Begins to connect to these addresses.
+    fn connect<R: Rng>(&mut self, addresses: Vec<SocketAddr>, cx: &mut Context<'_, R>) {
+        let deadline = cx.now.saturating_add(cx.policy.connect_timeout);
+        let attempt = Attempt::new(addresses, cx.now, deadline);
+        self.state = State::Connecting(Box::new(attempt));
+        self.connect_next(cx);
+    }
+
+    /// Tries the addresses that are due; when every address has failed, so has the attempt.
+    fn connect_next<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
+        let State::Connecting(attempt) = &mut self.state else { return };
+        while let Some(address) = attempt.next_address(cx.now) {
+            debug!("Dialing {} at {address}", self.server);
+            let socket = SocketId(cx.sockets.insert(self.id));
+            cx.actions.push_back((self.id, Action::Connect { socket, address }));
+            if let Some(oldest) = attempt.opened(socket, address) {
+                cx.actions.push_back((self.id, Action::Close(oldest)));
+            }
+        }
+        if attempt.has_failed() {
+            self.fail_attempt(cx);
+        }
+    }
+
+    fn fail_attempt<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
+        let Some(attempt) = self.close_attempt(None, cx) else { return };
+        self.fail(attempt.into_error(), cx);
+    }
+
+    /// Closes the sockets of the attempt, but for the one that is connected, and returns the attempt. The
+    /// caller sets the state that follows.
+    fn close_attempt<R>(
+        &mut self,
+        connected: Option<SocketId>,
+        cx: &mut Context<'_, R>,
+    ) -> Option<Box<Attempt>> {
+        if !matches!(self.state, State::Connecting(_)) {
+            return None;
+        }
+        let waiting = State::Waiting { until: cx.now };
+        let State::Connecting(attempt) = std::mem::replace(&mut self.state, waiting) else {
+            return None;
+        };
+        for socket in attempt.sockets().filter(|socket| Some(*socket) != connected) {
+            self.act(Action::Close(socket), cx);
+        }
+        Some(attempt)
+    }
+
+    /// The connection has ended.
+    fn lose<R: Rng>(&mut self, error: ConnectionError, cx: &mut Context<'_, R>) {
+        let State::Connected(Connection { socket, since, .. }) = self.state else { return };
+        if cx.now.saturating_sub(since) >= cx.policy.reset_backoff_threshold {
+            (self.streak, self.outage) = (Streak::default(), None);
+        }
+        self.drop_tail(cx.now);
+        self.act(Action::Close(socket), cx);
+        self.fail(error, cx);
+    }
+
+    /// Drops the line that the end of the connection cut before its newline.
+    fn drop_tail(&mut self, now: Millis) {
+        let tail = self.framer.finish();
+        if tail.is_empty() {
+            return;
+        }
+        self.counters.truncated += 1;
+        if let Some(skipped) = self.malformed_log.admit(now) {
+            let (shown, more) = (Shown(&tail), Skipped(skipped));
+            let server = &self.server;
+            warn!("Dropped a line from {server} that ended without its newline: \"{shown}\"{more}");
+        }
+    }
+
+    /// An attempt or a connection has failed: settles when the next attempt is due, if ever.
+    fn fail<R: Rng>(&mut self, error: ConnectionError, cx: &mut Context<'_, R>) {
+        let was_connected = self.is_connected();
+        if cx.policy.once && was_connected && matches!(error, ConnectionError::Closed) {
+            return self.end_once();
+        }
+        self.counters.failures += 1;
+        self.outage.get_or_insert_with(|| Outage::new(cx.now));
+        let retry = self.streak.failures();
+        self.streak.count_failure(was_connected, cx.now);
+        let failure = Failure { server: &self.server, error: &error, was_connected };
+        if cx.policy.once {
+            warn!("{failure}; not tried again");
+            self.state = State::Ended { success: false };
+            return;
+        }
+        let delay = millis(cx.policy.backoff.delay(retry, cx.rng));
+        log!(
+            self.streak.level(Level::Warn),
+            "{failure}; attempt {} in {}",
+            self.streak.failures(),
+            Span(delay)
+        );
+        self.state = State::Waiting { until: cx.now.saturating_add(delay) };
+        self.last_error = Some(Box::new(error));
+        self.note_outage(cx);
+    }
+
+    /// The server has closed its only connection in good order. That is a failure only if it sent
+    /// nothing but malformed lines.
+    fn end_once(&mut self) {
+        let Counters { lines, malformed, oversized, .. } = self.counters;
+        let success = lines == 0 || malformed + oversized < lines;
+        let server = &self.server;
+        if success {
+            info!("Read {server} to its end");
+        } else {
+            let lines = count(lines, "line");
+            warn!(
+                "Read {server} to its end: it sent {lines}, but only malformed or oversized ones"
+            );
+        }
+        self.state = State::Ended { success };
+    }
+
+    fn act<R>(&self, action: Action, cx: &mut Context<'_, R>) {
+        cx.actions.push_back((self.id, action));
+    }
+}
+
+/// A link while a chunk of its bytes is decoded.
+struct Reader<'a, S> {
+    link: &'a mut Link,
+    sink: &'a mut S,
+    policy: &'a Policy,
+    now: Millis,
+}
+
+impl<D: Decoder, S: Sink<D::Record>> Handler<D> for Reader<'_, S> {
+    fn records(&mut self, records: &[D::Record]) {
+        self.link.counters.matched += records.len() as u64;
+        self.sink.push(records);
+    }
+
+    fn malformed(&mut self, line: &[u8], error: D::Error) {
+        self.link.counters.malformed += 1;
+        if let Some(skipped) = self.link.malformed_log.admit(self.now) {
+            let (shown, more) = (Shown(line), Skipped(skipped));
+            warn!("Malformed line from {}: \"{shown}\": {error}{more}", self.link.server);
+        }
+    }
+
+    fn oversized(&mut self) {
+        self.skipped();
+    }
+}
+
+impl<S> Reader<'_, S> {
+    /// An oversized line was skipped.
+    fn skipped(&mut self) {
+        self.link.counters.oversized += 1;
+        if let Some(skipped) = self.link.malformed_log.admit(self.now) {
+            let max_line = count(self.policy.max_line as u64, "byte");
+            let (server, more) = (&self.link.server, Skipped(skipped));
+            warn!("Skipped a line of {server} longer than {max_line}{more}");
+        }
+    }
+}
+
+/// How many lines were not logged.
+struct Skipped(u64);
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            more => write!(f, " ({more} more since the last such line)"),
+        }
+    }
+}
+
+/// A failure as the log shows it.
+struct Failure<'a> {
+    server: &'a Server,
+    error: &'a ConnectionError,
+    was_connected: bool,
+}
+
+impl fmt::Display for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { server, error, was_connected } = self;
+        match error {
+            _ if *was_connected => write!(f, "Connection lost to {server}: {error}"),
+            ConnectionError::Refused => write!(f, "Connection refused by {server}"),
+            _ => write!(f, "Could not connect to {server}: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,159 @@
+//! How a job ended, and what it did.
+
+use std::fmt;
+use std::io;
+
+use crate::proto::counters::Counters;
+use crate::proto::wording::count;
+
+/// How a job ended, and what it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// Why it ended.
+    pub reason: ExitReason,
+    /// What it did.
+    pub totals: Totals,
+}
+
+impl Report {
+    /// Whether the job did what it was asked for: exit status 0.
+    pub fn is_success(&self) -> bool {
+        !matches!(self.reason, ExitReason::Finished { failed: 1.. })
+    }
+}
+
+/// Why a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExitReason {
+    /// Somebody called [`StopHandle::stop`](crate::StopHandle::stop).
+    Stopped,
+    /// The reader of the output has closed it.
+    OutputClosed,
+    /// No server is left to dial: each was read to its end, or given up.
+    Finished {
+        /// How many servers were given up, could not be connected, or ended by an error.
+        failed: usize,
+    },
+}
+
+/// What a job did, over all servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Totals {
+    /// The servers it was given.
+    pub servers: usize,
+    /// What it did with them.
+    pub counters: Counters,
+    /// The numbers that were printed.
+    pub printed: u64,
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { servers, counters, printed } = self;
+        let Counters { connects, failures, bytes, lines, malformed, oversized, truncated, .. } =
+            counters;
+        let (servers, connects) = (count(*servers, "server"), count(*connects, "connect"));
+        let (failures, bytes) = (count(*failures, "failure"), count(*bytes, "byte"));
+        let (lines, numbers) = (count(*lines, "line"), count(*printed, "number"));
+        write!(f, "{servers}, {connects}, {failures}, {bytes}, {lines}, ")?;
+        write!(
+            f,
+            "{malformed} malformed, {oversized} oversized, {truncated} truncated, {numbers} printed"
+        )
+    }
+}
+
+/// The output failed, and with it the job.
+#[derive(Debug)]
+pub struct OutputError {
+    pub(crate) error: io::Error,
+    pub(crate) lost: u64,
+    pub(crate) totals: Totals,
+}
+
+impl OutputError {
+    /// What kind of error the output met.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.error.kind()
+    }
+
+    /// How many numbers were read and not printed.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// What the job did until then.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OutputError { error, lost, .. } = self;
+        let numbers = count(*lost, "number");
+        let were = if *lost == 1 { "was" } else { "were" };
+        write!(f, "writing the output failed: {error}; {numbers} {were} read and not printed")
+    }
+}
+
+impl std::error::Error for OutputError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        // The error itself is in the text already.
+        self.error.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_count_one_in_the_singular() {
+        let totals = |n: u64| {
+            let counters = Counters {
+                connects: n,
+                failures: n,
+                bytes: n,
+                lines: n,
+                malformed: n,
+                oversized: n,
+                truncated: n,
+                ..Counters::default()
+            };
+            let servers = usize::try_from(n).unwrap();
+            Totals { servers, counters, printed: n }.to_string()
+        };
+        assert_eq!(
+            totals(1),
+            "1 server, 1 connect, 1 failure, 1 byte, 1 line, \
+             1 malformed, 1 oversized, 1 truncated, 1 number printed"
+        );
+        for n in [0, 2] {
+            assert_eq!(
+                totals(n),
+                format!(
+                    "{n} servers, {n} connects, {n} failures, {n} bytes, {n} lines, \
+                     {n} malformed, {n} oversized, {n} truncated, {n} numbers printed"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn an_output_error_counts_one_in_the_singular() {
+        let counters = Counters::default();
+        let message = |lost| {
+            let totals = Totals { servers: 1, counters, printed: 0 };
+            OutputError { error: io::Error::other("full"), lost, totals }.to_string()
+        };
+        assert!(message(1).ends_with("; 1 number was read and not printed"), "{}", message(1));
+        for lost in [0, 2] {
+            let ending = format!("; {lost} numbers were read and not printed");
+            assert!(message(lost).ends_with(&ending), "{}", message(lost));
+        }
+    }
+}
