@@ -1,4 +1,4 @@
-//! The address of a server, as it is written and as it is dialed.
+//! Parses and shows servers in the form in which a user writes them.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -11,7 +11,7 @@ use crate::text::echo::{character, quoted};
 
 /// A server to dial: a host and a port from 1 to 65535.
 ///
-/// It is made by parsing one of these forms, so a `Server` that exists is well formed:
+/// Parsing is the only way to make one, so every `Server` is well formed. These are its forms:
 ///
 /// | form | example |
 /// |---|---|
@@ -20,7 +20,12 @@ use crate::text::echo::{character, quoted};
 /// | `[v6]:port` | `[2001:db8::1]:8001` |
 /// | `[v6%zone]:port` | `[fe80::1%eth0]:8001` |
 ///
-/// [`Display`](fmt::Display) writes the same form back, with an address in its canonical notation.
+/// [`Display`](fmt::Display) writes the same form. An address is then in its canonical notation
+/// ([RFC 5952](https://www.rfc-editor.org/rfc/rfc5952) for IPv6).
+///
+/// # Errors
+///
+/// Parsing any other text fails with a [`ServerError`].
 ///
 /// ```
 /// use tcpcore::Server;
@@ -36,23 +41,26 @@ pub struct Server {
     port: NonZeroU16,
 }
 
-/// Where a [`Server`] is: an address that can be dialed as it is, or a name to be resolved first.
+/// The host of a [`Server`]: an address, or a name that needs a lookup before each attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Host {
-    /// An address.
+    /// An address without a zone.
     Ip(IpAddr),
-    /// A host name, or an IPv6 address with a zone (`fe80::1%eth0`): the number of the zone's
-    /// interface is the resolver's to find, and may change while the program runs.
+    /// A host name, or an IPv6 address with a zone (`fe80::1%eth0`).
+    ///
+    /// A zone needs a lookup too: the resolver finds the number of its interface, which may change while
+    /// the program runs.
     Name(Box<str>),
 }
 
 impl Server {
-    /// The host, without brackets.
+    /// Returns the host, without brackets.
     pub fn host(&self) -> &Host {
         &self.host
     }
 
-    /// The port, from 1 to 65535.
+    /// Returns the port, from 1 to 65535.
     pub fn port(&self) -> u16 {
         self.port.get()
     }
@@ -85,10 +93,10 @@ impl TryFrom<&str> for Server {
     }
 }
 
-/// Finds the servers that are listed more than once, each with how often, in the order of the list.
+/// Finds each server that is listed more than once, with its count, in the order of the list.
 ///
-/// The case of a name makes no difference, nor does an IPv4 address that is written as an IPv6 one.
-/// A root dot does: without it a resolver tries its search domains.
+/// Names are compared without case. An IPv4 address equals its IPv4-mapped IPv6 address. A root dot makes a
+/// name different, because a resolver tries its search domains without it.
 pub(crate) fn repeated(servers: &[Server]) -> Vec<(&Server, usize)> {
     let mut counts = HashMap::new();
     for server in servers {
@@ -99,11 +107,11 @@ pub(crate) fn repeated(servers: &[Server]) -> Vec<(&Server, usize)> {
 }
 
 impl Server {
-    /// What is equal for two servers that are the same.
+    /// Returns a key that is equal for equal servers.
     fn identity(&self) -> (Host, NonZeroU16) {
         let host = match &self.host {
             Host::Ip(ip) => Host::Ip(ip.to_canonical()),
-            // Names of interfaces differ in case.
+            // The case of an interface's name counts.
             Host::Name(name) => match name.split_once('%') {
                 Some((address, zone)) => {
                     let ip: Ipv6Addr = address.parse().expect("it was parsed before");
@@ -116,8 +124,10 @@ impl Server {
     }
 }
 
-/// A text that is not a [`Server`]: which text, and what is wrong with it. Its `Display` also says
-/// what to write instead, where that can be told.
+/// The error of parsing a text that is not a [`Server`].
+///
+/// It holds the text and the reason. Its `Display` also proposes a server to write instead, if the text
+/// leaves little doubt about the intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerError {
     argument: Box<str>,
@@ -125,12 +135,12 @@ pub struct ServerError {
 }
 
 impl ServerError {
-    /// The text as it was given.
+    /// Returns the whole text that was parsed.
     pub fn argument(&self) -> &str {
         &self.argument
     }
 
-    /// What is wrong with it.
+    /// Returns the reason why it is not a server.
     pub fn kind(&self) -> ServerErrorKind {
         self.kind
     }
@@ -145,31 +155,31 @@ impl fmt::Display for ServerError {
     }
 }
 
-/// What can be wrong with the text of a [`Server`]. Its `Display` says what was expected instead.
+/// The reason why a text is not a [`Server`]. Its `Display` names the reason and the expected form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ServerErrorKind {
-    /// Nothing at all, as of a shell's variable that is not set.
+    /// The text is empty, as an unset variable of a shell is.
     Empty,
     /// More than one server, such as `a:1,b:2`.
     List,
     /// A URL, such as `http://localhost:8001`.
     Url,
-    /// A blank or a control character anywhere.
+    /// A blank or a control character.
     Blank,
-    /// This character beyond ASCII anywhere.
+    /// This character, which is not ASCII.
     NonAscii(char),
     /// No host before the port, or a port alone.
     EmptyHost,
     /// No port after the host.
     MissingPort,
-    /// A port with anything but digits in it.
+    /// A port with a character that is not a digit.
     PortNotANumber,
-    /// Port 0, which cannot be dialed.
+    /// Port 0, which no server can have.
     PortZero,
     /// A port above 65535.
     PortTooLarge,
-    /// An IPv6 address without brackets, which leaves open where the port begins.
+    /// An IPv6 address without brackets, whose port is ambiguous.
     BareIpv6,
     /// One bracket without the other.
     UnbalancedBracket,
@@ -177,23 +187,23 @@ pub enum ServerErrorKind {
     AfterBracket,
     /// Something other than an IPv6 address within brackets.
     NotIpv6,
-    /// A zone that is empty or holds a character that
+    /// A zone that is empty, has more than 63 characters, or has a character that
     /// [RFC 6874](https://www.rfc-editor.org/rfc/rfc6874) does not allow unescaped.
     BadZone,
     /// A host whose last label is a decimal or hexadecimal number, and that is not an IPv4 address.
     ///
-    /// Resolvers read some of them as one in the notation of `inet_aton` (`1.2.3` as `1.2.0.3`),
-    /// which is rarely what was meant. The rule is that of the
+    /// Resolvers accept some of these in the notation of `inet_aton`: `1.2.3` is then 1.2.0.3, which is
+    /// rarely intended. The rule comes from the
     /// [URL standard](https://url.spec.whatwg.org/#ends-in-a-number-checker).
     NotIpv4,
     /// A name of more than 253 characters ([RFC 1035](https://www.rfc-editor.org/rfc/rfc1035)).
     NameTooLong,
-    /// A name with nothing between two dots, or before the first.
+    /// A name with an empty label: two dots in a row, or a dot at its start.
     EmptyLabel,
     /// A name with more than 63 characters between two dots
     /// ([RFC 1035](https://www.rfc-editor.org/rfc/rfc1035)).
     LabelTooLong,
-    /// A name with this character in it.
+    /// A name with this character, which is not a letter, a digit, `-`, `_` or `.`.
     BadCharacter(char),
 }
 
@@ -242,8 +252,9 @@ impl fmt::Display for ServerErrorKind {
     }
 }
 
-/// Says what to write instead, if the argument leaves little doubt about what was meant. All that it
-/// names is well formed.
+/// Proposes a correction if the argument leaves little doubt about the intent.
+///
+/// Every server in it is well formed.
 fn remedy(argument: &str, kind: ServerErrorKind) -> Option<String> {
     let written = |text: &str| parse(text).is_ok().then(|| format!("write {text}"));
     match kind {
@@ -260,7 +271,7 @@ fn remedy(argument: &str, kind: ServerErrorKind) -> Option<String> {
         ServerErrorKind::BareIpv6 => {
             let (address, port) = argument.rsplit_once(':')?;
             let remedy = written(&format!("[{address}]:{port}"))?;
-            // `::1:80` is an address as well.
+            // `::1:80` is also an address.
             let is_address = parse_ipv6(argument).is_ok();
             Some(if is_address { format!("{remedy} if {port} is the port") } else { remedy })
         }
@@ -283,7 +294,7 @@ fn remedy(argument: &str, kind: ServerErrorKind) -> Option<String> {
     }
 }
 
-/// Removes what stands around `host:port` in a URL, in quotes and in the notation of other programs.
+/// Removes the parts of a URL, quotes and the prefix `tcp:` of other programs from around `host:port`.
 fn clean(text: &str) -> &str {
     let text = text.trim_matches(|c: char| c.is_whitespace() || "\"'`<>,;".contains(c));
     let text = text.split_once("://").map_or(text, |(_scheme, rest)| rest);
@@ -292,21 +303,23 @@ fn clean(text: &str) -> &str {
     text.rsplit_once('@').map_or(text, |(_user, rest)| rest)
 }
 
-/// Whether a text holds several servers. A blank alone is more likely a mistake in one.
+/// Returns whether a text holds several servers. A blank alone is more likely a mistake in one server.
 fn is_list(text: &str) -> bool {
     let is_server = |piece: &&str| text.contains([',', ';']) || piece.contains(':');
     pieces(text).filter(is_server).count() > 1
 }
 
-/// The parts of a list.
+/// Splits a list into its parts.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let is_separator = |c: char| c.is_ascii_whitespace() || matches!(c, ',' | ';');
     text.split(is_separator).filter(|piece| !piece.is_empty())
 }
 
-/// The longest name and the longest label of one, in characters. RFC 1035 counts a length byte for
-/// each label and the root; 253 is what that leaves for the text.
+/// The longest name in characters, without a root dot. RFC 1035 allows 255 bytes, of which the first
+/// length byte and the root take two.
 const MAX_NAME: usize = 253;
+
+/// The longest label of a name in characters, as RFC 1035 allows.
 const MAX_LABEL: usize = 63;
 
 fn parse(text: &str) -> Result<Server, ServerErrorKind> {
@@ -338,7 +351,7 @@ fn parse(text: &str) -> Result<Server, ServerErrorKind> {
     Ok(Server { host, port: parse_port(port)? })
 }
 
-/// Splits `address]:port`, of which the opening bracket is gone already.
+/// Splits `address]:port`, without the opening bracket.
 fn split_bracketed(rest: &str) -> Result<(&str, &str), ServerErrorKind> {
     let (address, rest) = rest.split_once(']').ok_or(ServerErrorKind::UnbalancedBracket)?;
     if rest.is_empty() {
@@ -361,7 +374,7 @@ fn split_plain(text: &str) -> Result<(&str, &str), ServerErrorKind> {
     })
 }
 
-/// Whether the text, with or without a port after it, is an IPv6 address or one with a zone.
+/// Returns whether the text is an IPv6 address, with or without a zone and a port.
 fn is_bare_ipv6(text: &str) -> bool {
     let is_ipv6 = |text: &str| {
         let address = text.split_once('%').map_or(text, |(address, _zone)| address);
@@ -374,11 +387,11 @@ fn parse_port(port: &str) -> Result<NonZeroU16, ServerErrorKind> {
     if port.is_empty() {
         return Err(ServerErrorKind::MissingPort);
     }
-    // The standard parser would take `+80`.
+    // The standard parser accepts `+80`.
     if !port.bytes().all(|b| b.is_ascii_digit()) {
         return Err(ServerErrorKind::PortNotANumber);
     }
-    // Of digits alone, only the size can be wrong.
+    // Digits alone can only be too large.
     let port: u16 = port.parse().map_err(|_| ServerErrorKind::PortTooLarge)?;
     NonZeroU16::new(port).ok_or(ServerErrorKind::PortZero)
 }
@@ -401,7 +414,7 @@ fn parse_ipv6(text: &str) -> Result<Host, ServerErrorKind> {
 
 fn is_zone(zone: &str) -> bool {
     let is_unreserved = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    // No system has interface names of even a quarter of this; it only bounds the message.
+    // Names of interfaces have at most 15 characters on Linux. This bounds the length of a message.
     (1..=MAX_LABEL).contains(&zone.len()) && zone.bytes().all(is_unreserved)
 }
 
@@ -417,8 +430,9 @@ fn parse_host(host: &str) -> Result<Host, ServerErrorKind> {
     Ok(Host::Name(host.into()))
 }
 
-/// Whether a resolver may take the host for an IPv4 address: the last label, without a root dot, is
-/// decimal digits, or hexadecimal ones after `0x`.
+/// Returns whether a resolver may read the host as an IPv4 address.
+///
+/// It may if the last label, without a root dot, is decimal digits, or hexadecimal digits after `0x`.
 fn ends_in_a_number(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
     let label = host.rsplit('.').next().unwrap_or(host);
@@ -432,17 +446,17 @@ fn strip_0x(label: &str) -> Option<&str> {
     label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"))
 }
 
-/// What a leading 0 of a number says.
+/// The meaning of a leading 0 in a number.
 #[derive(Clone, Copy)]
 enum Zeros {
     Octal,
     Ignored,
 }
 
-/// The address that `inet_aton` reads: one to four numbers, of which the last fills all that is left.
+/// Reads an address as `inet_aton` does: one to four numbers, the last of which fills the rest.
 ///
-/// Addresses that begin with 0 cannot be dialed, except for 0.0.0.0. A lone small number is more
-/// likely a port.
+/// Addresses that begin with 0 are left out, because only 0.0.0.0 can be dialed. A small number alone is
+/// more likely a port.
 fn ipv4_of(host: &str, zeros: Zeros) -> Option<Ipv4Addr> {
     let numbers: Vec<u32> = host
         .strip_suffix('.')
@@ -470,13 +484,13 @@ fn parse_number(label: &str, zeros: Zeros) -> Option<u32> {
         (None, Zeros::Octal) if label.starts_with('0') => (label, 8),
         (None, _) => (label, 10),
     };
-    // The standard parser would take a sign.
+    // The standard parser accepts a sign.
     let is_number = digits.bytes().all(|b| b.is_ascii_hexdigit());
     is_number.then(|| u32::from_str_radix(digits, radix).ok())?
 }
 
 fn check_name(name: &str) -> Result<(), ServerErrorKind> {
-    // A dot at the end is the root: it keeps a resolver from trying its search domains.
+    // A dot at the end is the root, with which a resolver does not try its search domains.
     let name = name.strip_suffix('.').unwrap_or(name);
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if let Some(c) = name.chars().find(|&c| !is_allowed(c)) {

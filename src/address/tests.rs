@@ -27,7 +27,7 @@ fn name_of(server: &Server) -> &str {
 }
 
 #[test]
-fn each_form_is_taken() {
+fn each_form_is_parsed() {
     assert_eq!(name_of(&server("localhost:8001")), "localhost");
     assert_eq!(server("192.0.2.1:80").host(), &Host::Ip(Ipv4Addr::new(192, 0, 2, 1).into()));
     assert_eq!(server("[::1]:80").host(), &Host::Ip(Ipv6Addr::LOCALHOST.into()));
@@ -37,7 +37,7 @@ fn each_form_is_taken() {
 }
 
 #[test]
-fn display_is_what_was_written_with_canonical_addresses() {
+fn display_is_the_parsed_form_with_a_canonical_address() {
     for text in ["localhost:8001", "192.0.2.1:80", "[::1]:80", "[FE80::1%eth0.7]:80", "a.b.:1"] {
         assert_eq!(server(text).to_string(), text);
     }
@@ -45,7 +45,7 @@ fn display_is_what_was_written_with_canonical_addresses() {
 }
 
 #[test]
-fn ports_1_and_65535_are_taken_and_their_neighbours_are_not() {
+fn ports_1_and_65535_are_accepted_and_0_and_65536_refused() {
     assert_eq!(server("a:1").port(), 1);
     assert_eq!(server("a:65535").port(), 65535);
     assert_eq!(kind("a:0"), ServerErrorKind::PortZero);
@@ -61,7 +61,7 @@ fn a_port_is_digits_only() {
 }
 
 #[test]
-fn a_missing_host_or_port_is_named() {
+fn a_missing_host_or_port_is_an_error_of_its_own() {
     assert_eq!(kind(""), ServerErrorKind::Empty);
     for text in ["localhost", "localhost:", "65536", "0", "192.0.2.1", "[::1]", "[::1]:", "-"] {
         assert_eq!(kind(text), ServerErrorKind::MissingPort, "{text}");
@@ -98,7 +98,7 @@ fn a_zone_is_one_to_63_unreserved_characters() {
 }
 
 #[test]
-fn a_host_that_ends_in_a_number_is_an_ipv4_address_or_nothing() {
+fn a_host_that_ends_in_a_number_is_an_ipv4_address_or_refused() {
     for text in [
         "256.1.1.1:80",
         "1.2.3:80",
@@ -152,7 +152,7 @@ fn the_remedy_for_a_notation_of_inet_aton_is_the_address() {
         ("127.0.0.1.", "127.0.0.1"),
         ("0xffffffff.", "255.255.255.255"),
         ("0", "0.0.0.0"),
-        // Octal has no 8 and no 9, and of these both readings are the same.
+        // Octal has no 8 and no 9, and both readings of the last are equal.
         ("192.168.009.1", "192.168.9.1"),
         ("192.168.001.01", "192.168.1.1"),
     ] {
@@ -186,7 +186,7 @@ fn the_remedy_for_a_notation_of_inet_aton_is_the_address() {
 }
 
 #[test]
-fn blanks_urls_and_other_alphabets_are_named() {
+fn blanks_urls_and_other_alphabets_are_errors_of_their_own() {
     for text in ["local host:80", " a:80", "a:80 ", "a:80\n", "a\t:80", "a\0:80"] {
         assert_eq!(kind(text), ServerErrorKind::Blank, "{text:?}");
     }
@@ -239,7 +239,7 @@ fn several_servers_in_one_argument_are_a_list() {
         let expected = "a list, expected one server per argument; write ";
         assert!(message(text).ends_with(&format!(": {expected}{remedy}")), "{}", message(text));
     }
-    // Which port `a` has is left open.
+    // The port of `a` is missing.
     assert_eq!(message("a,b:80"), "\"a,b:80\": a list, expected one server per argument");
     assert_eq!(kind("local host:80"), ServerErrorKind::Blank);
     assert_eq!(kind("a:80 b"), ServerErrorKind::Blank);
@@ -261,7 +261,7 @@ fn an_error_names_the_argument_as_written_and_what_was_expected() {
 }
 
 #[test]
-fn the_remedy_is_what_was_meant() {
+fn each_likely_intent_has_its_remedy() {
     for (text, expected) in [
         (":8001", "for this machine, write localhost:8001"),
         ("8001", "for this machine, write localhost:8001"),
@@ -311,7 +311,7 @@ fn the_remedy_is_what_was_meant() {
 }
 
 #[test]
-fn a_repeated_server_is_found_once_with_how_often_it_is_listed() {
+fn a_repeated_server_is_found_once_with_its_count() {
     let find = |texts: &[&str]| {
         let servers: Vec<Server> = texts.iter().map(|text| server(text)).collect();
         let found = repeated(&servers);
@@ -346,7 +346,7 @@ fn any_server() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn what_is_displayed_is_parsed_to_the_same(text in any_server()) {
+    fn a_displayed_server_parses_to_an_equal_one(text in any_server()) {
         let server = server(&text);
         prop_assert_eq!(&server.to_string(), &text);
         prop_assert_eq!(server.to_string().parse::<Server>(), Ok(server));
@@ -364,7 +364,7 @@ proptest! {
                 let written = message.rsplit_once("; ").and_then(|(_, remedy)| {
                     remedy.split("write ").nth(1)?.split(" if ").next()
                 });
-                // Of two addresses the first has a comma behind it.
+                // A comma separates two addresses.
                 let written = written.unwrap_or_default().replace(", or ", " ");
                 for server in written.split_whitespace() {
                     prop_assert!(server.parse::<Server>().is_ok(), "{message}");
@@ -379,7 +379,7 @@ proptest! {
         root in "\\.?",
     ) {
         let host = labels.join(".") + &root;
-        // As in the manual page of inet_aton, without looking at the parser under test.
+        // The expectation follows the manual page of inet_aton, not the parser under test.
         let is_number = |label: &String| {
             let lower = label.to_lowercase();
             let hex = lower.strip_prefix("0x").unwrap_or("");

@@ -11,7 +11,7 @@ fn message(builder: ConfigBuilder) -> String {
 const NANO: Duration = Duration::from_nanos(1);
 
 #[test]
-fn the_defaults_are_those_of_the_contract() {
+fn each_setting_has_its_documented_default() {
     let config = builder().build().unwrap();
     assert_eq!(config.servers(), ["localhost:8001".parse().unwrap()]);
     assert_eq!(config.parallelism(), None);
@@ -161,7 +161,7 @@ fn an_error_of_the_backoff_names_its_setting_and_value() {
 }
 
 #[test]
-fn of_two_delays_that_contradict_each_other_the_one_that_was_set_is_named() {
+fn an_error_of_two_contradicting_delays_names_the_one_that_was_set() {
     let secs = Duration::from_secs;
     let error = |builder: ConfigBuilder| {
         let error = builder.build().unwrap_err();
@@ -176,7 +176,7 @@ fn of_two_delays_that_contradict_each_other_the_one_that_was_set_is_named() {
              raise it with max-backoff"
         )
     );
-    // A millisecond is the shortest that could be right.
+    // A millisecond is the shortest delay within the bounds.
     for max in [Duration::from_millis(500), Config::MIN_DURATION] {
         let max_shown = show(max);
         assert_eq!(
@@ -199,7 +199,7 @@ fn of_two_delays_that_contradict_each_other_the_one_that_was_set_is_named() {
 }
 
 #[test]
-fn a_setting_has_a_word_for_its_default_if_that_is_none() {
+fn a_setting_whose_default_is_none_has_a_word_for_it() {
     for (setting, word) in [
         (Setting::Parallelism, Some("auto")),
         (Setting::GiveUpAfter, Some("never")),

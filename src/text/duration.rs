@@ -1,7 +1,7 @@
-//! Durations as users type them: read exactly, and shown in the same form.
+//! Reads durations exactly as users type them, and shows them in the same form.
 //!
-//! The units are ms, s, m, h and d. Longer ones are left out: a month has no fixed length, and `M`
-//! for one is too easily taken for a minute.
+//! The units are ms, s, m, h and d. There is no month, because it has no fixed length and its `M` is easily
+//! mistaken for a minute.
 
 use std::error::Error;
 use std::fmt;
@@ -12,7 +12,7 @@ use crate::text::echo::quoted;
 /// The nanoseconds of a second.
 const SECOND: u128 = 1_000_000_000;
 
-/// The units from the longest down, each with its nanoseconds.
+/// The units, each with its nanoseconds, the longest unit first.
 const UNITS: [(&str, u128); 5] = [
     ("d", 24 * 60 * 60 * SECOND),
     ("h", 60 * 60 * SECOND),
@@ -21,13 +21,15 @@ const UNITS: [(&str, u128); 5] = [
     ("ms", SECOND / 1000),
 ];
 
-/// The most digits after the point that any unit divides into whole nanoseconds, zeros at the end
-/// aside: a day is 2^16 * 5^11 * 27 of them, and such a fraction needs 2^n or 5^n for n digits.
+/// The most digits after the point with which a part can be a whole number of nanoseconds.
+///
+/// Zeros at the end do not count. A fraction of n digits needs a unit that is a multiple of 2^n or of 5^n
+/// nanoseconds. The unit with the highest such power is the day: it is 2^16 * 5^11 * 27 nanoseconds.
 const MAX_FRACTION_DIGITS: usize = 16;
 
-/// Reads a duration: one or more numbers, each with its unit, which add up.
+/// Reads a duration: the sum of one or more numbers, each with its unit.
 ///
-/// A number may have a fraction, and blanks may stand between the parts. Only `0` needs no unit.
+/// A number may have a fraction. Blanks may separate the parts. Only `0` needs no unit.
 ///
 /// ```
 /// use std::time::Duration;
@@ -41,17 +43,17 @@ const MAX_FRACTION_DIGITS: usize = 16;
 ///
 /// # Errors
 ///
-/// Any other text, a duration that is no whole number of nanoseconds, and one that a [`Duration`]
-/// cannot hold.
+/// Fails for any other text, for a fraction of a nanosecond, and for more than [`Duration::MAX`].
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     parse_nanos(text)
         .and_then(|nanos| to_duration(nanos).ok_or(Fault::TooLong))
         .map_err(|fault| DurationError { text: text.into(), fault })
 }
 
-/// Shows a duration in the form that [`parse`] reads, with the largest units that fit: `1h30m`.
+/// Shows a duration in the form that [`parse`] reads, with the longest units that fit: `1h30m`.
 ///
-/// Below a second it is in milliseconds, above it the seconds have the fraction: `1.5ms`, `1m2.5s`.
+/// The last unit may have a fraction: milliseconds if less than a second is left, else seconds. Examples are
+/// `1.5ms` and `1m2.5s`.
 pub fn show(duration: Duration) -> String {
     let mut rest = duration.as_nanos();
     if rest == 0 {
@@ -72,14 +74,14 @@ pub fn show(duration: Duration) -> String {
     text
 }
 
-/// The quotient of two numbers as a decimal, exactly. `divisor` is a power of ten.
+/// Shows the exact quotient of two numbers as a decimal. `divisor` is a power of ten.
 fn show_decimal(number: u128, divisor: u128) -> String {
     let places = usize::try_from(divisor.ilog10()).expect("a number of digits is small");
     let decimal = format!("{}.{:0places$}", number / divisor, number % divisor);
     decimal.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// What is wrong with a text that is not a duration.
+/// The reason why a text is not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     NotADuration,
@@ -117,13 +119,13 @@ fn parse_part(number: &str, unit: &str) -> Result<u128, Fault> {
         return Err(Fault::NotADuration);
     }
     let nanos = nanos_of(unit)?;
-    // Only too many digits are left to go wrong.
+    // Digits alone can only be too many.
     let whole: u128 = whole.parse().map_err(|_| Fault::TooLong)?;
     let whole = whole.checked_mul(nanos).ok_or(Fault::TooLong)?;
     whole.checked_add(parse_fraction(fraction, nanos)?).ok_or(Fault::TooLong)
 }
 
-/// The nanoseconds of the digits after a point.
+/// Returns the nanoseconds of the digits after a point, for a unit of `nanos`.
 fn parse_fraction(digits: &str, nanos: u128) -> Result<u128, Fault> {
     let digits = digits.trim_end_matches('0');
     if digits.len() > MAX_FRACTION_DIGITS {
@@ -156,13 +158,15 @@ fn to_duration(nanos: u128) -> Option<Duration> {
     Some(Duration::new(seconds, subsec))
 }
 
-/// Splits a text before the first character that is not wanted.
+/// Splits a text in front of the first character that is not wanted.
 fn split_while(text: &str, is_wanted: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !is_wanted(c)).unwrap_or(text.len()))
 }
 
-/// A text that is not a duration. Its `Display` names it, what was expected, and what to write
-/// instead where that can be told.
+/// The error of parsing a text that is not a duration.
+///
+/// Its `Display` names the text, the reason and the expected form. It also proposes a duration if the text
+/// leaves no doubt about the intent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DurationError {
     text: Box<str>,
@@ -170,7 +174,7 @@ pub struct DurationError {
 }
 
 impl DurationError {
-    /// What is wrong, to stand after the text.
+    /// Returns the reason, worded to follow the text.
     pub(crate) fn problem(&self) -> &'static str {
         match self.fault {
             Fault::NotADuration => "is not a duration",
@@ -182,7 +186,7 @@ impl DurationError {
         }
     }
 
-    /// What to write instead, if the text leaves no doubt about what was meant.
+    /// Returns a duration to write instead, if the text leaves no doubt about the intent.
     pub(crate) fn remedy(&self) -> Option<String> {
         let text = reword(&self.text)?;
         parse(&text).is_ok().then_some(text)
@@ -199,8 +203,10 @@ impl fmt::Display for DurationError {
     }
 }
 
-/// Rewrites a duration as other programs take it: words for units, upper case, a decimal comma,
-/// blanks anywhere. A lone number is taken for seconds, as `sleep` and `timeout` take it.
+/// Rewrites a duration from the forms that other programs accept.
+///
+/// These are words for units, upper case, a decimal comma, and blanks anywhere. A number alone becomes
+/// seconds, as in `sleep` and `timeout`.
 fn reword(text: &str) -> Option<String> {
     let text = text.to_lowercase().replace(',', ".");
     let mut words = String::new();

@@ -52,7 +52,7 @@ fn fractions_are_exact_down_to_a_nanosecond() {
         ("0.1d", 8_640_000_000_000),
         ("0.1s", 100_000_000),
         ("1.50000000000000000000000000000000000000000s", 1_500_000_000),
-        // No float has as many digits.
+        // No float has this many digits.
         ("18446744073709551614.999999999s", 18_446_744_073_709_551_614_999_999_999),
         // The longest fraction: 27 * 5^11 * 2^16 ns, of which 5^16 / 10^16 is 27 * 5^11.
         ("0.0000152587890625d", 1_318_359_375),
@@ -72,7 +72,7 @@ fn fractions_are_exact_down_to_a_nanosecond() {
 }
 
 #[test]
-fn what_a_duration_cannot_hold_is_an_error() {
+fn a_sum_beyond_the_longest_duration_is_an_error() {
     assert_eq!(parse("18446744073709551615.999999999s"), Ok(Duration::MAX));
     assert_eq!(parse("18446744073709551615s999.999999ms"), Ok(Duration::MAX));
     for text in [
@@ -94,7 +94,7 @@ fn what_a_duration_cannot_hold_is_an_error() {
 }
 
 #[test]
-fn anything_else_is_refused_for_its_own_reason() {
+fn any_other_text_is_refused_for_its_own_reason() {
     for text in [
         "", " ", "s", "ms", "soon", "-1s", "+1s", "1.s", ".5s", ".s", "1..5s", "1.2.3s", "1,5s",
         "1s,", "1s ", " 1s", "1s\t1s", "1s-1s", "1s\n", "\u{661}s", "1h m", "inf", "NaN", "10\n",
@@ -114,7 +114,7 @@ fn anything_else_is_refused_for_its_own_reason() {
 }
 
 #[test]
-fn the_remedy_is_what_was_meant() {
+fn each_likely_intent_has_its_remedy() {
     for (text, expected) in [
         ("1M", "1m"),
         ("1H 30M", "1h30m"),
@@ -137,7 +137,7 @@ fn the_remedy_is_what_was_meant() {
     ] {
         assert_eq!(remedy(text).as_deref(), Some(expected), "{text:?}");
     }
-    // A month has no length, and the others have no meaning.
+    // A month has no fixed length, and the other texts have no clear intent.
     for text in ["", "s", "1month", "1y", "1us", "soon", "-1s", "1m30", "1.5w", "1h and 5m"] {
         assert_eq!(remedy(text), None, "{text:?}");
     }
@@ -209,21 +209,21 @@ fn texts() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn what_is_shown_is_read_back(duration in durations()) {
+    fn a_shown_duration_is_read_back(duration in durations()) {
         prop_assert_eq!(parse(&show(duration)), Ok(duration));
     }
 
     #[test]
-    fn what_humantime_reads_too_is_the_same(text in texts()) {
-        // It refuses some fractions that are exact, for want of digits.
+    fn humantime_reads_the_same_durations(text in texts()) {
+        // humantime refuses some exact fractions, because it has fewer digits.
         if let Ok(expected) = humantime::parse_duration(&text) {
             prop_assert_eq!(parse(&text), Ok(expected));
         }
     }
 
     #[test]
-    fn what_humantime_shows_is_understood(duration in durations()) {
-        // It has months, which differ in length, and units below a millisecond.
+    fn the_output_of_humantime_is_read_or_corrected(duration in durations()) {
+        // humantime also has months, which differ in length, and units below a millisecond.
         let duration = Duration::from_millis(u64::try_from(duration.as_millis() % 2_600_000_000).unwrap());
         let text = humantime::format_duration(duration).to_string();
         let ours = parse(&text).or_else(|error| parse(&error.remedy().unwrap_or_default()));
