@@ -1,4 +1,6 @@
-//! The command line: a table of flags, and what is made of it: a [`Config`] and the help.
+//! Parses the arguments into a [`Config`], and prints the help.
+//!
+//! One table of flags defines the parser and both helps.
 
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
@@ -19,22 +21,24 @@ use crate::text::echo::{plain, quoted};
 
 mod nearest;
 
-/// What the arguments ask for.
+/// The request of the arguments.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Run a job.
     Run {
         /// The job's settings.
         config: Config,
-        /// The level that `-q` and `-v` make, starting from info. `None` without any of them.
+        /// The level that `-q` and `-v` set, counted from info. `None` without these flags.
         log_level: Option<LevelFilter>,
     },
-    /// Print this, the help or the version, to stdout. It ends with a line feed.
+    /// Print this text, the help or the version, to stdout. It ends with a line feed.
     Print(String),
 }
 
-/// Bad usage, as one line that begins with the program's name, and names the flag as typed and what
-/// it takes, or the argument and what is wrong with it.
+/// The error of bad usage.
+///
+/// Its `Display` is one line that begins with the program's name. It names the flag as typed and its expected
+/// value, or the argument and the reason why it is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageError(String);
 
@@ -46,14 +50,14 @@ impl fmt::Display for UsageError {
     }
 }
 
-/// Reads the arguments, without the program's name before them.
+/// Parses the arguments, without the program's name.
 ///
-/// Of a flag that is given twice the last value counts, except for `-q` and `-v`, which add up.
-/// `-h`, `--help` and `-V` count as soon as they are met, whatever follows them.
+/// The last value of a flag counts. `-q` and `-v` add up. `-h`, `--help`, `-V` and `--version` end the
+/// parsing, so later arguments have no effect.
 ///
 /// # Errors
 ///
-/// The first argument that is wrong, or else the first setting.
+/// Fails at the first argument that is wrong, or else at a setting that the builder refuses.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let mut parser = Parser::from_args(args);
     let mut config = Config::builder();
@@ -62,7 +66,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     let mut typed = TypedValues::default();
     let mut argument = OsString::new();
     loop {
-        // Within a cluster of short flags there is none: it is the same argument still.
+        // Within a cluster of short flags there are no raw arguments, as the argument is still the same.
         if let Some(raw) = parser.try_raw_args() {
             argument = raw.peek().map(OsStr::to_owned).unwrap_or_default();
         }
@@ -88,7 +92,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             Action::Switch(apply) => config = apply(config),
             Action::Verbosity(step) => verbosity = Some(verbosity.unwrap_or(0) + step),
             Action::Print(text) => {
-                // Only for the error that it was given a value.
+                // Fails if the flag has a value.
                 parser.next().map_err(unexpected_value)?;
                 return Ok(Command::Print(text(name.starts_with("--"))));
             }
@@ -98,19 +102,19 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     Ok(Command::Run { config, log_level: verbosity.map(log_level) })
 }
 
-/// The values of flags that were read: which setting, the flag and the value as typed.
+/// The values of the parsed flags: the setting, and the flag and the value as typed.
 #[derive(Default)]
 struct TypedValues(Vec<(Setting, String, String)>);
 
 impl TypedValues {
-    /// The last one of a setting, which is the one that counts.
+    /// Returns the last flag and value of a setting, which count.
     fn last(&self, setting: Setting) -> Option<(&str, &str)> {
         let (_, flag, value) = self.0.iter().rev().find(|typed| typed.0 == setting)?;
         Some((flag, value))
     }
 }
 
-/// Finds a flag, and returns it with its name as typed.
+/// Finds a flag and returns it with its name as typed.
 fn find_flag(arg: &Arg<'_>, argument: &OsStr) -> Result<(&'static Flag, String), UsageError> {
     let (flag, name) = match *arg {
         Arg::Short(name) => (find_short(name), format!("-{name}")),
@@ -132,7 +136,7 @@ fn find_short(name: char) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.short == Some(name))
 }
 
-/// Asks whether the flags were meant that are nearest to a long name.
+/// Proposes the flags that are nearest to a long name.
 fn meant_by(long: &str) -> Option<String> {
     let mut letters = long.chars();
     let letter = letters.next()?;
@@ -144,11 +148,11 @@ fn meant_by(long: &str) -> Option<String> {
     (!names.is_empty()).then(|| format!("did you mean {}?", names.join(" or ")))
 }
 
-/// Asks whether a long flag was meant by an argument that has only one dash.
+/// Proposes a long flag for an argument with only one dash.
 fn meant_by_one_dash(argument: &OsStr) -> Option<String> {
     let name = argument.to_str()?.strip_prefix('-').filter(|name| !name.starts_with('-'))?;
     let name = name.split('=').next().unwrap_or(name);
-    // Fewer letters are short flags that are written together.
+    // Up to three letters are more likely a cluster of short flags.
     (name.len() > 3).then(|| meant_by(name))?
 }
 
@@ -178,7 +182,7 @@ fn missing_value(name: &str, setting: Setting, next: Option<&str>) -> UsageError
     UsageError(format!("{name}: the value is missing{before}, expected {expected}"))
 }
 
-/// Whether an argument is a flag rather than a value that begins with a dash, such as a number.
+/// Returns whether an argument is a flag, not a value that begins with a dash, such as a number.
 fn is_flag(argument: &OsStr) -> bool {
     let text = argument.to_string_lossy();
     match text.strip_prefix('-') {
@@ -187,9 +191,9 @@ fn is_flag(argument: &OsStr) -> bool {
     }
 }
 
-/// Why a value cannot be read.
+/// The reason why a value cannot be parsed.
 struct Refusal {
-    /// It stands after the value.
+    /// The reason, worded to follow the value.
     problem: &'static str,
     /// A value to write instead.
     remedy: Option<String>,
@@ -217,14 +221,14 @@ fn bad_value(
     UsageError(format!("{name}: {} {problem}, expected {expected}{remedy}", quoted(text)))
 }
 
-/// Whether a value that is proposed would be accepted, other settings aside.
+/// Returns whether a proposed value is within the bounds of its own setting.
 fn is_in_bounds(apply: Apply, text: &str) -> bool {
     let server: Server = "localhost:1".parse().expect("it is well formed");
     let config = apply(Config::builder().servers([server]), text).map(ConfigBuilder::build);
     config.is_ok_and(|config| !config.is_err_and(|error| error.is_out_of_bounds()))
 }
 
-/// A setting that the builder refuses. Of all of them only the servers are not a flag.
+/// Words the error of a setting that the builder refuses. Only the servers are not a flag.
 fn bad_setting(error: &ConfigError, typed: &TypedValues) -> UsageError {
     if error.setting() == Setting::Servers.name() {
         let expected = Setting::Servers.expected();
@@ -239,12 +243,12 @@ fn bad_setting(error: &ConfigError, typed: &TypedValues) -> UsageError {
     ))
 }
 
-/// The text of an argument, or else the complaint about it.
+/// Converts an argument to UTF-8, or returns the reason why it is refused.
 fn utf8(text: OsString) -> Result<String, String> {
     text.into_string().map_err(|text| format!("{} is not UTF-8", quoted(text)))
 }
 
-/// The only error the lexer has of its own: `--once=yes`.
+/// Words the only error of the lexer itself: `--once=yes`.
 fn unexpected_value(error: lexopt::Error) -> UsageError {
     match error {
         lexopt::Error::UnexpectedValue { option, value } => {
@@ -254,7 +258,7 @@ fn unexpected_value(error: lexopt::Error) -> UsageError {
     }
 }
 
-/// Reads a whole number.
+/// Parses a whole number.
 fn whole<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, Refusal> {
     text.parse().map_err(|error: ParseIntError| {
         let is_too_large = *error.kind() == IntErrorKind::PosOverflow;
@@ -263,13 +267,13 @@ fn whole<T: FromStr<Err = ParseIntError>>(text: &str) -> Result<T, Refusal> {
     })
 }
 
-/// Writes a whole number in the form that is read, if `6.0` and `1e3` are what it is written like.
+/// Rewrites a whole number from a form such as `6.0` or `1e3`.
 fn reword_whole(text: &str) -> Option<String> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(text.into());
     }
     let number: f64 = text.parse().ok()?;
-    // Beyond that a float may be another number than the text.
+    // From 2^53 on, a float may differ from the number in the text.
     let is_exact = number.fract() == 0.0 && number.abs() < (1_u64 << f64::MANTISSA_DIGITS) as f64;
     is_exact.then(|| number.to_string())
 }
@@ -287,7 +291,7 @@ fn duration(text: &str) -> Result<Duration, Refusal> {
         .map_err(|error| Refusal { problem: error.problem(), remedy: error.remedy() })
 }
 
-/// Reads the word for the default of a setting as `None`, and any other text as a value.
+/// Parses the word for the default of a setting as `None`, and any other text as a value.
 fn word_or<T>(
     setting: Setting,
     text: &str,
@@ -307,39 +311,38 @@ fn log_level(verbosity: i32) -> LevelFilter {
     }
 }
 
-/// A flag: its names, what it says of itself and what it does.
+/// A flag: its names, its docs and its action.
 struct Flag {
     long: &'static str,
     short: Option<char>,
-    /// A few words for `-h`, which has room for one line a flag.
+    /// A few words for `-h`, which has one line for each flag.
     brief: &'static str,
-    /// Whole sentences for `--help`: meaning, unit and cost. Bounds and default are added from the
-    /// setting itself.
+    /// Whole sentences for `--help`: meaning, unit and cost. The setting adds its bounds and default.
     doc: &'static str,
     action: Action,
 }
 
-/// Reads a value and hands it to the builder.
+/// Parses a value and sets it in the builder.
 type Apply = fn(ConfigBuilder, &str) -> Result<ConfigBuilder, Refusal>;
 
 enum Action {
     /// Takes a value for a setting.
     Value {
         setting: Setting,
-        /// What stands for the value in the help.
+        /// The name of the value in the help.
         placeholder: &'static str,
         default: fn() -> String,
-        /// Hands the value to the builder, which checks its bounds.
+        /// Sets the value in the builder, which checks its bounds.
         apply: Apply,
     },
     Switch(fn(ConfigBuilder) -> ConfigBuilder),
     /// Adds to the log level, which is info at 0.
     Verbosity(i32),
-    /// Prints a text, which may depend on whether the long name of the flag was typed.
+    /// Prints a text. The argument is whether the long name of the flag was typed.
     Print(fn(bool) -> String),
 }
 
-/// The flags in the order of the help.
+/// The flags, in the order of the help.
 const FLAGS: &[Flag] = &[
     Flag {
         long: "parallelism",
@@ -347,10 +350,10 @@ const FLAGS: &[Flag] = &[
         brief: "Workers, at most one per server",
         doc: "\
 The number of workers. Each is a thread that polls one contiguous slice
-of the servers; the sizes of the slices differ by at most one. Workers
+of the servers. The sizes of the slices differ by at most one. Workers
 beyond the number of servers are not started. With auto there is one per
-core, at most one per server. Each costs a thread and a buffer; more of
-them than cores gain nothing.",
+core, at most one per server. Each costs a thread and a buffer. More
+workers than cores gain nothing.",
         action: Action::Value {
             setting: Setting::Parallelism,
             placeholder: "N",
@@ -365,8 +368,8 @@ them than cores gain nothing.",
         short: Some('d'),
         brief: "Print the multiples of N",
         doc: "\
-Print the multiples of N. 0 is a multiple of every N, and every number
-is one of 1. Other numbers are read and counted, but not printed.",
+Print the multiples of N. 0 is a multiple of every N. Every number is a
+multiple of 1. Other numbers are read and counted, but not printed.",
         action: Action::Value {
             setting: Setting::Divisor,
             placeholder: "N",
@@ -379,9 +382,10 @@ is one of 1. Other numbers are read and counted, but not printed.",
         short: None,
         brief: "First delay before a reconnect",
         doc: "\
-The first delay before a failed server is tried again. Each server has
-its own back-off, which never delays another server. A short delay finds
-a server sooner, but each attempt resolves the name and logs a line.",
+The delay before the first reconnect to a failed server. Each server has
+its own back-off, which never delays another server. With a short delay
+a server is reached sooner, but each attempt looks up the name and logs
+a line.",
         action: Action::Value {
             setting: Setting::InitialBackoff,
             placeholder: "D",
@@ -394,8 +398,8 @@ a server sooner, but each attempt resolves the name and logs a line.",
         short: None,
         brief: "Longest delay before a reconnect",
         doc: "\
-The longest delay, before jitter. A server that is back is noticed after
-about this time at the latest.",
+The longest delay, before jitter. It is about the longest time from the
+return of a server to the next attempt.",
         action: Action::Value {
             setting: Setting::MaxBackoff,
             placeholder: "D",
@@ -408,8 +412,8 @@ about this time at the latest.",
         short: None,
         brief: "Factor from one delay to the next",
         doc: "\
-What a delay is multiplied by for each further failure. With 1 all
-delays are the initial one.",
+The factor from one delay to the next in an outage. With 1 all delays
+are the initial one.",
         action: Action::Value {
             setting: Setting::BackoffMultiplier,
             placeholder: "X",
@@ -422,9 +426,9 @@ delays are the initial one.",
         short: None,
         brief: "Part of a delay that is random",
         doc: "\
-The part of a delay by which it is made shorter or longer at random, so
-that servers that failed together are not all tried at the same moment.
-With 0.1 a delay of 10s becomes one of 9s to 11s.",
+The part of a delay that is added or taken away at random. It spreads
+the reconnects to servers that failed together. With 0.1 a delay of 10s
+becomes one of 9s to 11s.",
         action: Action::Value {
             setting: Setting::JitterFactor,
             placeholder: "X",
@@ -437,10 +441,9 @@ With 0.1 a delay of 10s becomes one of 9s to 11s.",
         short: None,
         brief: "Connection time that resets it",
         doc: "\
-How long a connection has to stand for the server's back-off to start
-over at the initial delay. With 0s every connection does it, and a
-server that accepts and closes immediately is then tried at the initial
-delay forever.",
+The age of a connection that resets the server's back-off to the initial
+delay. With 0s every connection resets it. The delays then do not grow
+for a server that accepts and closes immediately.",
         action: Action::Value {
             setting: Setting::ResetBackoffThreshold,
             placeholder: "D",
@@ -453,10 +456,10 @@ delay forever.",
         short: None,
         brief: "Failing time that gives a server up",
         doc: "\
-How long a server may fail without a break before it is given up. A
-connection is a break once it has brought a byte, or stood for the reset
+The length of an outage after which a server is given up. A connection
+ends the outage once it has received a byte or reached the reset
 threshold. When all servers are given up, the program ends with status
-1. With never, no server is.",
+1. With never, no server is given up.",
         action: Action::Value {
             setting: Setting::GiveUpAfter,
             placeholder: "D",
@@ -471,10 +474,10 @@ threshold. When all servers are given up, the program ends with status
         short: None,
         brief: "Time to look up, and to connect",
         doc: "\
-How long the lookup of a name may take, and then again how long it may
-take to connect. The addresses of a name are tried 250ms apart, or as
-soon as the last one has failed, and the first to connect wins. An
-answer that comes too late serves the next attempt.",
+The time limit of the lookup of a name, and again of connecting. The
+addresses of a name are tried 250ms apart, or as soon as the last one
+has failed. The first to connect wins. The next attempt uses the answer
+of a lookup that took longer.",
         action: Action::Value {
             setting: Setting::ConnectTimeout,
             placeholder: "D",
@@ -487,10 +490,10 @@ answer that comes too late serves the next attempt.",
         short: None,
         brief: "Silence that ends a connection",
         doc: "\
-How long a connection may bring nothing before it counts as lost and is
-made again. It is off by default because quiet feeds are normal, and TCP
-keepalive notices within about 35 s that a server is gone. It costs a
-timer per connection.",
+The time without data after which a connection counts as lost. The
+server is then dialed again. It is off by default because quiet feeds
+are normal. TCP keepalive detects a lost server within about 35 s. It
+costs a timer per connection.",
         action: Action::Value {
             setting: Setting::IdleTimeout,
             placeholder: "D",
@@ -505,10 +508,10 @@ timer per connection.",
         short: None,
         brief: "Longest line that is read",
         doc: "\
-The length in bytes, without the line feed, of the longest line that is
-read. The rest of a longer one is skipped, and it is counted once; the
-connection stays. It is also the most memory that a connection holds for
-a line of which only a part has come.",
+The longest line that is read, in bytes, without its line feed. A longer
+line is skipped and counted once as oversized. Its connection stays
+open. The limit also bounds the memory of a connection that has sent a
+part of a line.",
         action: Action::Value {
             setting: Setting::MaxLine,
             placeholder: "BYTES",
@@ -522,8 +525,8 @@ a line of which only a part has come.",
         brief: "Read each server once, then end",
         doc: "\
 Try each server once, at all its addresses, read it to its end, then
-end. The status is 1 if any could not be connected, ended by an error,
-or sent nothing but malformed lines. Off unless given.",
+exit. The status is 1 if a server could not be connected, ended by an
+error, or sent only malformed lines. Off unless given.",
         action: Action::Switch(|config| config.once(true)),
     },
     Flag {
@@ -531,8 +534,8 @@ or sent nothing but malformed lines. Off unless given.",
         short: Some('q'),
         brief: "Log less: warnings, errors, nothing",
         doc: "\
-Log less on stderr, by one level each time it is given: warn, error,
-off. The environment variable RUST_LOG has no effect then.",
+Log less on stderr. Each -q lowers the level by one: warn, error, off.
+The environment variable RUST_LOG then has no effect.",
         action: Action::Verbosity(-1),
     },
     Flag {
@@ -540,9 +543,8 @@ off. The environment variable RUST_LOG has no effect then.",
         short: Some('v'),
         brief: "Log more: debug, trace",
         doc: "\
-Log more on stderr, by one level each time it is given: debug, trace.
-The default is info. The environment variable RUST_LOG has no effect
-then.",
+Log more on stderr. Each -v raises the level by one: debug, trace. The
+default is info. The environment variable RUST_LOG then has no effect.",
         action: Action::Verbosity(1),
     },
     Flag {
@@ -568,26 +570,26 @@ const SUMMARY: &str =
     "Reads whole numbers, one a line, from TCP servers and prints multiples of 6.\n";
 
 const INTRODUCTION: &str = "
-Whenever the connection to a server fails or ends, it is made again, after ever
-longer delays. Numbers go to stdout, everything else to stderr.
+When the connection to a server fails or ends, tcpcore reconnects after growing
+delays. Numbers go to stdout, and all other text goes to stderr.
 
 HOST is a name, an IPv4 address, or an IPv6 address in brackets:
 localhost:8001, 192.0.2.1:8001, [2001:db8::1]:8001, [fe80::1%eth0]:8001.
-A duration D is one or more numbers, each with its unit, ms, s, m, h or d:
-250ms, 1.5s, 1h30m.
+A duration D is one or more numbers, each with a unit: ms, s, m, h or d.
+Examples are 250ms, 1.5s and 1h30m.
 ";
 
 const ENDING: &str = "\
-SIGINT, SIGTERM and SIGHUP end it once what was read is printed. A second one,
-0.5 s or more after the first, ends it at once; sooner ones are repeats, as
-timeout sends them. SIGUSR1 and SIGUSR2 are ignored, and so is what was ignored
-at the start, as under nohup.
+SIGINT, SIGTERM and SIGHUP stop reading, print all numbers read so far, and
+end the program. A second signal, 0.5 s or more after the first, ends it
+immediately. An earlier one counts as a repeat, as timeout sends it. SIGUSR1 and
+SIGUSR2 are ignored, and so are signals ignored at the start, as under nohup.
 
 Exit status:
-  0        ended by a signal or because stdout was closed, or --once went well
-  1        stdout failed, all servers were given up, or --once met a failure
-  2        bad usage; nothing was dialed
-  128 + N  ended at once by a second signal, of number N
+  0        stopped by a signal, stdout closed by its reader, or --once succeeded
+  1        stdout failed, all servers were given up, or --once failed
+  2        bad usage, before any server was dialed
+  128 + N  ended immediately by a second signal, number N
 
 Environment:
   RUST_LOG  which log lines go to stderr, such as debug or tcpcore=trace,
@@ -627,7 +629,7 @@ fn long_help() -> String {
 }
 
 impl Flag {
-    /// The names and the value's placeholder, as both helps show them: `-d, --divisor N`.
+    /// Shows the names and the value's placeholder as in both helps: `-d, --divisor N`.
     fn names(&self) -> String {
         let short = self.short.map_or("    ".into(), |short| format!("-{short}, "));
         match self.action {

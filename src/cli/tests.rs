@@ -7,7 +7,7 @@ fn parse_strs(args: &[&str]) -> Result<Command, UsageError> {
     parse(args.iter().map(OsString::from))
 }
 
-/// What a valid line makes, with one server added to it.
+/// Parses a valid line, with one server added to it.
 fn run(args: &[&str]) -> (Config, Option<LevelFilter>) {
     match parse_strs(&[args, &[SERVER]].concat()) {
         Ok(Command::Run { config, log_level }) => (config, log_level),
@@ -26,7 +26,7 @@ fn message(args: &[&str]) -> String {
     }
 }
 
-/// What a builder makes of one server and these settings.
+/// Builds a configuration of one server and these settings.
 fn built(set: impl FnOnce(ConfigBuilder) -> ConfigBuilder) -> Config {
     set(Config::builder().servers([SERVER.parse().unwrap()])).build().unwrap()
 }
@@ -79,7 +79,7 @@ fn divisor_is_a_number_from_1_to_the_greatest_i64() {
         ("1e3", "1000"),
         (" 6", "6"),
         ("6\t", "6"),
-        // No float is this number.
+        // A float cannot hold this number.
         (" 9007199254740993", "9007199254740993"),
         ("9007199254740991.0", "9007199254740991"),
     ] {
@@ -125,7 +125,7 @@ fn the_back_off_is_set_by_five_flags() {
 }
 
 #[test]
-fn of_two_delays_that_contradict_each_other_those_that_were_typed_are_named_as_typed() {
+fn contradicting_delays_are_named_as_typed() {
     for (args, expected) in [
         (
             &["--initial-backoff", "120s"][..],
@@ -147,7 +147,7 @@ fn of_two_delays_that_contradict_each_other_those_that_were_typed_are_named_as_t
 }
 
 #[test]
-fn limits_of_time_are_durations_or_the_word_in_the_help() {
+fn time_limits_are_durations_or_the_word_in_the_help() {
     let ms = Duration::from_millis;
     assert_eq!(config(&["--give-up-after", "3m"]), built(|c| c.give_up_after(ms(180_000))));
     assert_eq!(config(&["--give-up-after=3m", "--give-up-after=never"]), built(|c| c));
@@ -183,7 +183,7 @@ fn a_proposed_value_is_within_the_bounds_of_its_flag() {
         (["--idle-timeout", "52 weeks"], Some("write 364d")),
         (["--reset-backoff-threshold", "0 s"], Some("write 0s")),
         (["--backoff-multiplier", "0,5"], None),
-        // It takes another flag as well, which the next message says.
+        // The value also needs another flag, which the next message says.
         (["--initial-backoff", "2 min"], Some("write 2m")),
     ] {
         assert_eq!(message(&args).split_once("; ").map(|(_, remedy)| remedy), remedy);
@@ -191,7 +191,7 @@ fn a_proposed_value_is_within_the_bounds_of_its_flag() {
 }
 
 #[test]
-fn each_flag_with_a_duration_wants_a_unit_and_keeps_its_bounds() {
+fn each_duration_flag_requires_a_unit_and_checks_its_bounds() {
     let durations = FLAGS.iter().filter(|flag| flag.names().ends_with(" D"));
     assert_eq!(durations.clone().count(), 6);
     for flag in durations {
@@ -305,7 +305,7 @@ fn no_flag_means_the_default_of_the_builder() {
 }
 
 #[test]
-fn of_a_repeated_flag_the_last_value_counts() {
+fn the_last_value_of_a_repeated_flag_counts() {
     assert_eq!(config(&["-d", "0", "--divisor=3", "-d7"]), built(|c| c.divisor(7)));
 }
 
@@ -320,7 +320,7 @@ fn servers_keep_their_order_among_the_flags() {
 }
 
 #[test]
-fn no_server_and_a_bad_one_are_named() {
+fn a_missing_and_a_bad_server_are_errors() {
     let message = |args: &[&str]| parse_strs(args).unwrap_err().to_string();
     assert_eq!(
         message(&[]),
@@ -347,7 +347,7 @@ fn an_unknown_flag_is_named_with_the_nearest_one() {
         ("-qx", "-x", ""),
         ("-once", "-o", "did you mean --once?"),
         ("-onse=3", "-o", "did you mean --once?"),
-        // Too short to be sure that it is not three flags.
+        // It may be a cluster of three short flags.
         ("-onc", "-o", ""),
         ("-version", "-e", "did you mean --version?"),
         ("--a\nb", "--a\\nb", ""),
@@ -359,7 +359,7 @@ fn an_unknown_flag_is_named_with_the_nearest_one() {
 }
 
 #[test]
-fn a_long_flag_with_one_dash_is_noticed_where_its_letters_are_a_value() {
+fn a_long_flag_with_one_dash_is_proposed_if_its_letters_are_a_bad_value() {
     for (args, start, remedy) in [
         (&["-divisor", "6"][..], "-d: \"ivisor\" is not allowed", "; did you mean --divisor?"),
         (&["-paralelism=4"], "-p: \"aralelism=4\" is", "; did you mean --parallelism?"),
@@ -372,7 +372,7 @@ fn a_long_flag_with_one_dash_is_noticed_where_its_letters_are_a_value() {
     }
 }
 
-/// The settings that are flags, each with its long flag.
+/// Returns the settings that are flags, each with its long flag.
 fn flags_with_values() -> impl Iterator<Item = (String, Setting)> {
     FLAGS.iter().filter_map(|flag| match flag.action {
         Action::Value { setting, .. } => Some((format!("--{}", flag.long), setting)),
@@ -381,7 +381,7 @@ fn flags_with_values() -> impl Iterator<Item = (String, Setting)> {
 }
 
 #[test]
-fn a_missing_value_is_named_with_what_it_should_be() {
+fn a_missing_value_is_an_error_with_the_expected_value() {
     for (flag, setting) in flags_with_values() {
         let expected = setting.expected();
         let message = |args: &[&str]| parse_strs(args).unwrap_err().to_string();
@@ -404,7 +404,7 @@ fn a_missing_value_is_named_with_what_it_should_be() {
     }
     assert!(message(&["-d", "-p4"]).starts_with("tcpcore: -d: the value is missing before -p4,"));
     assert!(message(&["-qd", "-v"]).starts_with("tcpcore: -d: the value is missing before -v,"));
-    // Of a flag or a number only the number may be a value.
+    // After a dash, a flag is no value, but a number is one.
     assert!(message(&["-d", "-6"]).starts_with("tcpcore: -d: \"-6\" is not allowed,"));
     assert!(message(&["-d", "-"]).starts_with("tcpcore: -d: \"-\" is not allowed,"));
     assert!(message(&["-da:1"]).starts_with("tcpcore: -d: \"a:1\" is not allowed,"));
@@ -429,7 +429,7 @@ fn an_argument_that_is_not_utf8_is_named_escaped() {
 }
 
 #[test]
-fn help_and_version_count_at_once() {
+fn help_and_version_end_the_parsing() {
     assert_eq!(help("-h"), short_help());
     assert_eq!(help("--help"), long_help());
     assert_eq!(help("-V"), format!("tcpcore {}\n", env!("CARGO_PKG_VERSION")));
@@ -439,7 +439,7 @@ fn help_and_version_count_at_once() {
 }
 
 #[test]
-fn both_helps_have_every_flag_and_fit_80_columns() {
+fn both_helps_have_each_flag_and_fit_80_columns() {
     for text in [short_help(), long_help()] {
         for flag in FLAGS {
             assert!(text.contains(&format!("  {}", flag.names())), "{}", flag.long);
@@ -453,12 +453,12 @@ fn both_helps_have_every_flag_and_fit_80_columns() {
 
 #[test]
 fn the_short_help_fits_a_screen() {
-    // The prompt after it needs the last of the 24 lines.
+    // The next prompt needs the last of the 24 lines.
     assert!(short_help().lines().count() < 24, "{}", short_help());
 }
 
 #[test]
-fn every_default_in_the_help_is_the_default_of_the_builder() {
+fn each_default_in_the_help_is_the_default_of_the_builder() {
     for flag in FLAGS {
         let Action::Value { setting, default, .. } = flag.action else {
             continue;
