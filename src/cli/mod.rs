@@ -526,7 +526,7 @@ part of a line.",
         doc: "\
 Try each server once, at all its addresses, read it to its end, then
 exit. The status is 1 if a server could not be connected, ended by an
-error, or sent only malformed lines. Off unless given.",
+error, or sent only malformed or oversized lines. Off unless given.",
         action: Action::Switch(|config| config.once(true)),
     },
     Flag {

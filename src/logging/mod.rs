@@ -21,12 +21,10 @@ use std::panic;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
-use rustix::io::Errno;
-
-use crate::descriptor::wait_writable;
+use crate::descriptor::{wait_writable, write_waiting};
 use crate::threads;
 use filter::Filter;
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use queue::Intake;
 
 /// The most bytes of lines that wait for stderr: about 5,000 lines of the usual length. The lines of
@@ -266,12 +264,7 @@ struct Waiting<F>(F);
 
 impl<F: AsFd> Write for Waiting<F> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match rustix::io::write(&self.0, bytes) {
-                Err(Errno::AGAIN) => wait_writable(&self.0)?,
-                result => return Ok(result?),
-            }
-        }
+        write_waiting(|| Ok(rustix::io::write(&self.0, bytes)?), || wait_writable(&self.0))
     }
 
     fn flush(&mut self) -> io::Result<()> {

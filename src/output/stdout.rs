@@ -14,8 +14,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::io::Errno;
 use socket2::{SockRef, Type};
 
-use crate::descriptor::wait_writable;
-use crate::output::write_waiting;
+use crate::descriptor::{wait_writable, write_waiting};
 use crate::stop::StopHandle;
 use crate::threads;
 
