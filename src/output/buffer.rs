@@ -1,42 +1,39 @@
-//! Holds text on its way to the output, and counts what was written and lost.
+//! Holds text on its way to the output, and counts the written and the lost records.
 
 use std::io;
-
 use std::marker::PhantomData;
 
 use crate::output::encode::{ENCODE_SLACK, Encoder};
 
-/// A buffer is written out when it holds so many bytes: few system calls, and text that a core's
-/// second cache still holds.
+/// The bytes at which a buffer is full: 64 KiB make few system calls and fit the second-level cache.
 pub(super) const WRITE_SIZE: usize = 64 * 1024;
 
-/// The most numbers that are added at once.
+/// The most records that are added at once. It bounds the memory beyond [`WRITE_SIZE`].
 pub(super) const ADD_MAX: usize = 2048;
 
-/// Whole lines that wait for the output, and the counts of numbers written and lost.
+/// The lines that wait for the output, and the counts of the written and the lost records.
 #[derive(Debug)]
 pub(super) struct OutputBuffer<T, E> {
     encoder: E,
     records: PhantomData<fn(T)>,
-    /// The first `len` bytes are whole lines. While `len` is below [`WRITE_SIZE`], [`ADD_MAX`] more
-    /// lines fit.
+    /// Whole lines in the first `len` bytes. [`ADD_MAX`] more lines fit while `len` is below [`WRITE_SIZE`].
     text: Box<[u8]>,
     len: usize,
-    /// The lines in `text[..len]`.
+    /// The number of lines in `text[..len]`.
     lines: u64,
-    /// The output has taken `text[..taken]`. Invariant: `taken <= len`, and 0 while lines are added.
+    /// The output has accepted `text[..taken]`. Invariant: `taken <= len`, and 0 while lines are added.
     taken: usize,
     result: Drained,
 }
 
-/// What became of the numbers.
+/// The counts of the written and the lost records, and the error of the output.
 #[derive(Debug, Default)]
 pub(crate) struct Drained {
-    /// The numbers whose whole lines the output took.
+    /// The records whose whole lines the output accepted.
     pub(crate) written: u64,
-    /// The numbers that it did not take, or took and then failed to flush.
+    /// The records that the output did not accept, or accepted before a failed flush.
     pub(crate) lost: u64,
-    /// The error that the output met, if it met one.
+    /// The error of the output, if it has failed.
     pub(crate) error: Option<io::Error>,
 }
 
@@ -53,10 +50,11 @@ impl<T, E: Encoder<T>> OutputBuffer<T, E> {
         }
     }
 
-    /// Adds a line for each record. After an error it only counts them.
+    /// Adds a line for each record. After an error, counts the records as lost.
     ///
     /// # Panics
-    /// If there are more than [`ADD_MAX`], or the buffer [is full](Self::is_full).
+    ///
+    /// Panics if there are more than [`ADD_MAX`] records, or the buffer [is full](Self::is_full).
     pub(super) fn add(&mut self, records: &[T]) {
         debug_assert!(self.taken == 0 && !self.is_full() && records.len() <= ADD_MAX);
         let count = records.len() as u64;
@@ -72,12 +70,12 @@ impl<T, E: Encoder<T>> OutputBuffer<T, E> {
         self.len == 0
     }
 
-    /// Whether it has to be written out before more is added.
+    /// Returns whether the buffer must be written before records are added.
     pub(super) fn is_full(&self) -> bool {
         self.len >= WRITE_SIZE
     }
 
-    /// The text that the output has not taken yet. When there is none left, a flush is due.
+    /// Returns the text that the output has not accepted yet. If it is empty, a flush is due.
     pub(super) fn unwritten(&self) -> &[u8] {
         &self.text[self.taken..self.len]
     }
@@ -85,7 +83,8 @@ impl<T, E: Encoder<T>> OutputBuffer<T, E> {
     /// Notes the result of a write of [`unwritten`](Self::unwritten).
     ///
     /// # Panics
-    /// If the output claims to have taken more than it was given.
+    ///
+    /// Panics if the output returns more bytes than it was given.
     pub(super) fn on_written(&mut self, result: io::Result<usize>) {
         match result {
             Ok(0) => self.fail(io::ErrorKind::WriteZero.into()),
@@ -98,21 +97,21 @@ impl<T, E: Encoder<T>> OutputBuffer<T, E> {
         }
     }
 
-    /// Notes the result of a flush, which is due when all text was taken.
+    /// Notes the result of a flush, which is due when the output has accepted all text.
     pub(super) fn on_flushed(&mut self, result: io::Result<()>) {
         match result {
             Ok(()) => self.clear(0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                // How much the output had passed on is unknown. A figure that is too high does less
-                // harm than one that is too low.
+                // The output may have passed on any part of the text. All of it counts as lost, because a
+                // count that is too high does less harm than one that is too low.
                 self.taken = 0;
                 self.fail(error);
             }
         }
     }
 
-    /// The result so far.
+    /// Returns the result so far.
     pub(super) fn result(&self) -> &Drained {
         &self.result
     }
@@ -121,7 +120,7 @@ impl<T, E: Encoder<T>> OutputBuffer<T, E> {
         self.result
     }
 
-    /// Counts what was not taken as lost. That includes a line of which a part was taken.
+    /// Counts the lines that were not accepted as lost, including a line that was accepted in part.
     fn fail(&mut self, error: io::Error) {
         let lost = memchr::memchr_iter(b'\n', self.unwritten()).count() as u64;
         self.result.error = Some(error);

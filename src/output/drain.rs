@@ -1,8 +1,8 @@
-//! Decides what the output's thread does next.
+//! Decides the next step of the output thread.
 //!
-//! [`Drain::next_step`] names a step; the caller carries it out and reports the result by the method
-//! that the step names. The rings are read in rounds. After a round that found nothing, the text is
-//! written out, and the thread waits.
+//! [`Drain::next_step`] returns a step. The caller carries it out and passes the result to the method that
+//! the step names. The rings are read in rounds. After a round that found no records, the text is written,
+//! and the thread waits.
 
 use std::io;
 use std::time::Duration;
@@ -11,44 +11,44 @@ use super::buffer::{Drained, OutputBuffer};
 use super::encode::Encoder;
 use super::pacing::Pacing;
 
-/// What to do next.
+/// The next step of the output thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Read the ring of this index once: [`Drain::add`], then [`Drain::on_read`].
+    /// Read the ring with this index once: [`Drain::add`], then [`Drain::on_read`].
     Read(usize),
     /// Write [`Drain::unwritten`]: [`Drain::on_written`].
     Write,
     /// Flush the output: [`Drain::on_flushed`].
     Flush,
-    /// Tell of the output's error: [`Drain::on_error_reported`]. This step comes at most once, and
-    /// immediately after the error.
+    /// Report the output's error: [`Drain::on_error_reported`]. This step occurs at most once, immediately
+    /// after the error.
     ReportError,
     /// Drop the rings that are finished: [`Drain::on_finished_dropped`].
     DropFinished,
-    /// Sleep until a producer rings, or for a poll interval: [`Drain::should_poll`] says which.
+    /// Sleep until a producer rings, or pause for a poll interval, as [`Drain::should_poll`] returns.
     Wait,
     /// Return [`Drain::into_result`].
     Done,
 }
 
-/// The state of the output's thread, without the rings and the output.
+/// The state of the output thread, without the rings and the output.
 #[derive(Debug)]
 pub(super) struct Drain<T, E> {
     buffer: OutputBuffer<T, E>,
     pacing: Pacing,
     rings: usize,
-    /// Whether this round has found a record so far.
+    /// Whether this round has found a record.
     has_read: bool,
     /// Whether any round since the last wait has found a record.
     has_read_since_wait: bool,
     is_error_unreported: bool,
-    /// Whether the buffer has to be written out before `next`.
+    /// Whether the buffer must be written before `next`.
     is_writing: bool,
     next: Step,
 }
 
 impl<T, E: Encoder<T>> Drain<T, E> {
-    /// The state before the number of rings is known. `now` counts from any origin.
+    /// Makes the state before the number of rings is known. `now` is the time since any fixed moment.
     pub(super) fn new(encoder: E, now: Duration) -> Drain<T, E> {
         Drain {
             buffer: OutputBuffer::new(encoder),
@@ -74,13 +74,12 @@ impl<T, E: Encoder<T>> Drain<T, E> {
         }
     }
 
-    /// Takes the records of a ring, at most [`ADD_MAX`](super::buffer::ADD_MAX).
+    /// Adds the records of a ring, at most [`ADD_MAX`](super::buffer::ADD_MAX).
     pub(super) fn add(&mut self, records: &[T]) {
         self.buffer.add(records);
     }
 
-    /// Goes on to the next ring. After the last one, another round follows if this one has found
-    /// something.
+    /// Continues with the next ring. After the last ring, a new round starts if this one found records.
     pub(super) fn on_read(&mut self, count: usize) {
         let Step::Read(ring) = self.next else { unreachable!("no read was asked for") };
         self.has_read |= count > 0;
@@ -97,7 +96,7 @@ impl<T, E: Encoder<T>> Drain<T, E> {
             self.buffer.is_full() || (self.next == Step::DropFinished && !self.buffer.is_empty());
     }
 
-    /// The text to write.
+    /// Returns the text to write.
     pub(super) fn unwritten(&self) -> &[u8] {
         self.buffer.unwritten()
     }
@@ -116,13 +115,13 @@ impl<T, E: Encoder<T>> Drain<T, E> {
         self.is_error_unreported = false;
     }
 
-    /// Waits for the rings that are left, or ends.
+    /// Continues with a wait if rings are left, else with the end.
     pub(super) fn on_finished_dropped(&mut self, left: usize) {
         self.rings = left;
         self.next = if left > 0 { Step::Wait } else { Step::Done };
     }
 
-    /// Says whether to wait for a poll interval only, and starts the round after the wait.
+    /// Returns whether to wait for a poll interval only. Starts the round after the wait.
     pub(super) fn should_poll(&mut self, now: Duration) -> bool {
         self.next = Step::Read(0);
         self.pacing.should_poll(std::mem::take(&mut self.has_read_since_wait), now)
@@ -133,8 +132,7 @@ impl<T, E: Encoder<T>> Drain<T, E> {
     }
 
     fn after_output(&mut self) {
-        // An empty buffer is one that was flushed or has met an error; after that one nothing is
-        // written any more.
+        // An empty buffer was flushed or has met an error. After an error there are no more writes.
         self.is_writing = !self.buffer.is_empty();
         self.is_error_unreported = self.buffer.result().error.is_some();
     }

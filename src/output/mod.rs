@@ -1,10 +1,10 @@
-//! Writes the numbers of all rings to one output, on a thread of its own.
+//! Writes the records of all rings to one output, on the output thread.
 //!
-//! The thread formats what the rings hold. It writes whole buffers while there is more, and what there
-//! is as soon as no more is queued. Then it sleeps until a worker wakes it, or polls during a burst.
+//! The thread encodes records into a buffer. It writes the buffer when it is full, and as soon as no more
+//! records are queued. Then it sleeps until a worker rings the doorbell, or polls during a burst.
 //!
-//! What to do next is decided by `drain`, with `buffer` and `pacing` as its parts. These are pure. This
-//! module carries out their steps, over [`Io`], which the tests implement with a world of their own.
+//! `drain` decides the next step, with `buffer` and `pacing` as its parts. All three are pure. This module
+//! carries out the steps over [`Io`], which the tests implement as a simulated world.
 
 mod buffer;
 mod drain;
@@ -27,10 +27,10 @@ use drain::{Drain, Step};
 use encode::Encoder;
 use pacing::POLL_INTERVAL;
 
-/// Writes the numbers of all rings until every producer is gone.
+/// Writes the records of all rings until the last producer is dropped.
 ///
-/// When the output fails, `on_error` is called once. From then on numbers are only counted, so that no
-/// producer waits for room that never comes.
+/// If the output fails, it calls `on_error` once. It then reads further records only to count them, so that no
+/// producer waits for room forever.
 pub(crate) fn drain<T: Copy + Send>(
     rings: Vec<Consumer<T>>,
     bell: &mut Doorbell,
@@ -42,33 +42,33 @@ pub(crate) fn drain<T: Copy + Send>(
     run(encoder, &mut Threaded { rings: Rings(rings), bell, output, on_error, start })
 }
 
-/// What the thread needs of the world.
+/// The operations of the system that the thread needs.
 trait Io<T> {
-    /// Passes the oldest records of a ring to `take`, at most `max`, and returns how many.
+    /// Passes the oldest records of a ring to `take`, at most `max`, and returns their number.
     fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(&[T])) -> usize;
 
-    /// Drops the rings whose producers are gone and that are empty; returns how many are left.
+    /// Drops the empty rings whose producers are dropped. Returns the number of the remaining rings.
     fn drop_finished(&mut self) -> usize;
 
     fn write(&mut self, text: &[u8]) -> io::Result<usize>;
 
     fn flush(&mut self) -> io::Result<()>;
 
-    /// Tells that the output has failed.
+    /// Reports that the output has failed.
     fn report_error(&mut self);
 
-    /// The time since any fixed moment.
+    /// Returns the time since a fixed moment.
     fn now(&mut self) -> Duration;
 
-    /// Returns when a producer publishes or ends, immediately if a ring [is ready](Rings::is_ready),
-    /// or for no reason.
+    /// Waits until a producer publishes or ends. Does not wait if a ring [is ready](Rings::is_ready), and may
+    /// return earlier.
     fn sleep(&mut self);
 
-    /// Returns after this time.
+    /// Waits for this time.
     fn pause(&mut self, time: Duration);
 }
 
-/// Carries out one step after the other, up to the end.
+/// Carries out the steps of a [`Drain`] up to the end.
 fn run<T>(encoder: impl Encoder<T>, io: &mut impl Io<T>) -> Drained {
     let mut drain = Drain::new(encoder, io.now());
     loop {
@@ -99,7 +99,7 @@ fn run<T>(encoder: impl Encoder<T>, io: &mut impl Io<T>) -> Drained {
     }
 }
 
-/// The rings whose producers are not known to be gone.
+/// The rings that are not finished yet.
 struct Rings<T>(Vec<Consumer<T>>);
 
 impl<T: Copy + Send> Rings<T> {
@@ -112,13 +112,13 @@ impl<T: Copy + Send> Rings<T> {
         self.0.len()
     }
 
-    /// Whether there is a reason not to sleep.
+    /// Returns whether a ring has records or is finished, so that the thread must not sleep.
     fn is_ready(&self) -> bool {
         self.0.iter().any(Consumer::is_ready)
     }
 }
 
-/// The world of the product: a doorbell, the clock, any output.
+/// The operations of the real system: rings, a doorbell, an output and the clock.
 struct Threaded<'a, T, W, F> {
     rings: Rings<T>,
     bell: &'a mut Doorbell,

@@ -1,24 +1,25 @@
-//! Decides between sleep and polling. In a burst, a wake-up for each record would cost more than the
-//! records themselves.
+//! Decides whether the output thread sleeps or polls.
+//!
+//! In a burst it polls, because a wake-up for each record would cost more than the records themselves.
 
 use std::time::Duration;
 
-/// So many wake-ups within [`BURST_SPAN`] are a burst.
+/// The number of wake-ups within [`BURST_SPAN`] that make a burst.
 const BURST_WAKEUPS: u32 = 16;
 
-/// 50 µs for each of the [`BURST_WAKEUPS`]: a wake-up alone takes a good part of that.
+/// The longest time of [`BURST_WAKEUPS`] in a burst: 50 µs for each. A wake-up alone takes a good part of that.
 const BURST_SPAN: Duration = Duration::from_micros(800);
 
-/// The time between two polls in a burst. It needs no wake-up, and the records of an interval are
+/// The time between two polls in a burst: 0.1 ms. Polls need no wake-ups, and all records of an interval are
 /// written together.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_micros(100);
 
-/// The rate at which records come in. A burst begins when [`BURST_WAKEUPS`] sleeps have ended within
-/// [`BURST_SPAN`], and ends with the first poll that finds nothing.
+/// Detects bursts. A burst begins after [`BURST_WAKEUPS`] sleeps within [`BURST_SPAN`]. It ends with the first
+/// poll that finds no records.
 #[derive(Debug)]
 pub(super) struct Pacing {
     is_burst: bool,
-    /// The sleeps since `counted_from`, at most [`BURST_WAKEUPS`].
+    /// The number of sleeps since `counted_from`, at most [`BURST_WAKEUPS`].
     sleeps: u32,
     counted_from: Duration,
 }
@@ -28,16 +29,16 @@ impl Pacing {
         Pacing { is_burst: false, sleeps: 0, counted_from: now }
     }
 
-    /// Says whether to poll again after [`POLL_INTERVAL`], rather than to sleep until a worker rings.
+    /// Returns whether to poll after [`POLL_INTERVAL`]. Otherwise the thread sleeps until a worker rings.
     ///
-    /// It is called when all rings are empty. `has_read` is whether they held a record since the last
-    /// call. `now` counts from any origin.
+    /// The caller calls it when all rings are empty. `has_read` is whether they had records since the last
+    /// call. `now` is the time since any fixed moment.
     pub(super) fn should_poll(&mut self, has_read: bool, now: Duration) -> bool {
         if self.is_burst && !has_read {
             *self = Pacing::new(now);
         }
         if self.sleeps == BURST_WAKEUPS {
-            // A clock that is set back makes a burst, which the first idle poll ends.
+            // A clock that is set back starts a burst. The first idle poll ends it.
             let is_burst = now.saturating_sub(self.counted_from) < BURST_SPAN;
             *self = Pacing { is_burst, ..Pacing::new(now) };
         }
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_begins_with_many_short_sleeps_and_ends_with_a_poll_that_finds_nothing() {
+    fn a_burst_begins_after_16_short_sleeps_and_ends_with_an_idle_poll() {
         let mut now = Duration::ZERO;
         let mut pacing = Pacing::new(now);
         let mut polls_after = |pause, has_read| {
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn sleeps_of_the_whole_span_are_no_burst() {
+    fn sixteen_sleeps_that_take_the_whole_span_are_no_burst() {
         let mut now = Duration::ZERO;
         let mut pacing = Pacing::new(now);
         for _ in 0..3 * BURST_WAKEUPS {

@@ -1,4 +1,4 @@
-//! Standard output as the output's thread needs it: unbuffered, and watched for its reader.
+//! Writes to standard output without a buffer, and detects that its reader has closed it.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -18,28 +18,29 @@ use crate::descriptor::{wait_writable, write_waiting};
 use crate::stop::StopHandle;
 use crate::threads;
 
-/// The delay from the end of the reader to that of the job. Ctrl-C reaches every program of a pipeline, and
-/// the job must then end as stopped, with its totals. The signal has this long to be handled.
+/// The time from the end of the reader to the end of the job: 50 ms, in which a signal is handled.
+///
+/// Ctrl-C reaches all programs of a pipeline, and the job must then end as stopped, with its totals.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// Standard output without a buffer: one write is one system call, and what was written is out.
+/// Standard output without a buffer: each write is one system call.
 ///
-/// std's own would look for line feeds in buffers that are made of whole lines already.
+/// The stdout of std would search for line feeds in buffers that are whole lines already.
 ///
-/// A reader that has gone is [`io::ErrorKind::BrokenPipe`], for pipes as for sockets.
+/// After its reader has closed it, a write fails with [`io::ErrorKind::BrokenPipe`], for pipes and sockets.
 #[derive(Clone, Debug)]
 pub struct Stdout {
     file: Arc<File>,
-    /// Whether it is a file on a disk, of which the end can be taken back.
+    /// Whether it is a file on a disk, whose end can be cut off.
     is_regular: bool,
 }
 
 impl Stdout {
-    /// Opens it for writing by duplicating its descriptor.
+    /// Opens stdout for writing by duplicating its descriptor.
     ///
     /// # Errors
     ///
-    /// It is open for reading only, or there is no descriptor left.
+    /// Fails if stdout is open for reading only, or no descriptor is left.
     pub fn open() -> io::Result<Self> {
         Self::new(File::from(io::stdout().as_fd().try_clone_to_owned()?))
     }
@@ -54,15 +55,14 @@ impl Stdout {
         Ok(Self { file: Arc::new(file), is_regular })
     }
 
-    /// Ends a job as soon as its reader has gone, even while there is nothing to write.
+    /// Stops a job as soon as the reader closes stdout, even while there is nothing to write.
     ///
-    /// A thread waits for that, without a timeout, until then or the end of the process. It watches
-    /// pipes and connected sockets. Files and terminals have no reader that leaves; the next write
-    /// meets their errors.
+    /// A thread waits for the close of a pipe or a connected socket, without a timeout. Files and terminals
+    /// have no reader that closes them. The next write gets their errors.
     ///
     /// # Errors
     ///
-    /// The system refuses the thread.
+    /// Fails if the system refuses the thread.
     pub fn stop_when_closed(self, stop: StopHandle) -> io::Result<()> {
         if !has_reader(&self.file) {
             return Ok(());
@@ -81,17 +81,15 @@ impl Stdout {
 }
 
 impl Write for Stdout {
-    /// Waits until something can be written, even if the descriptor does not block: that is set in
-    /// the open file, which other processes share (a shell's terminal, `ssh`), so any of them may
-    /// have set it, at any time.
+    /// Writes bytes. If the descriptor does not block, waits until it accepts some: the module `descriptor`
+    /// explains why both must be expected.
     ///
-    /// A file on a disk keeps whole lines only, if `bytes` has such: a part of a line before an error, as
-    /// of a full disk, is taken back. Else the next program that appends to the file would continue it,
-    /// and make one number of two.
+    /// If a write to a file on a disk fails, as on a full disk, the part of a line before the error is cut off.
+    /// Otherwise the next program that appends to the file would continue the line and join two numbers.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut file = &*self.file;
         if self.is_regular {
-            // Where a file that is appended to goes on, the position tells only after a write.
+            // In append mode, the position is at the end of the file only after a write.
             let is_append = fcntl_getfl(file)?.contains(OFlags::APPEND);
             let start = if is_append { file.metadata()?.len() } else { file.stream_position()? };
             let take_back = |written, part| take_back(&self.file, start + written, part);
@@ -105,8 +103,10 @@ impl Write for Stdout {
     }
 }
 
-/// Writes up to the end of a line, or all, if there is no error. Before one, takes back what was written
-/// of a line, and returns how many bytes are left.
+/// Writes up to the end of a line, or all bytes, and returns the number of bytes written.
+///
+/// If an error leaves a part of a line, `take_back` cuts it off, and it does not count as written. Its
+/// arguments are the number of bytes written and the length of the part.
 fn write_lines(
     bytes: &[u8],
     mut write: impl FnMut(&[u8]) -> io::Result<usize>,
@@ -126,17 +126,17 @@ fn write_lines(
     };
     let whole = memchr::memrchr(b'\n', &bytes[..written]).map_or(0, |end| end + 1);
     let part = (written - whole) as u64;
-    // If it cannot be taken back, it stays. The error that counts is the first one.
+    // If it cannot be cut off, it stays. The first error is the one to report.
     if part > 0 && take_back(written as u64, part).unwrap_or(false) {
         written = whole;
     }
-    // The next write meets the error again.
+    // The next write gets the error again.
     if written > 0 { Ok(written) } else { Err(error) }
 }
 
-/// Cuts the last `len` bytes off a file, which have just been written up to `end`. Leaves them if another
-/// program has written to the file meanwhile, which may share the position with this one. Returns whether it
-/// has cut them off.
+/// Cuts the last `len` bytes, which end at `end`, off a file. Returns whether it did.
+///
+/// It does not if another program has written to the file since. That program may share the position.
 fn take_back(mut file: &File, end: u64, len: u64) -> io::Result<bool> {
     if file.stream_position()? != end || end != file.metadata()?.len() || end < len {
         return Ok(false);
@@ -146,12 +146,12 @@ fn take_back(mut file: &File, end: u64, len: u64) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether the file is of a kind that has a reader, and tells when that has gone.
+/// Returns whether the file is of a kind that has a reader and reports its close.
 fn has_reader(file: &File) -> bool {
     let Ok(file_type) = file.metadata().map(|metadata| metadata.file_type()) else { return false };
     if file_type.is_socket() {
-        // A datagram socket has no connection that could end. On macOS, poll cannot tell a peer that
-        // has gone from one that has shut down its sending side.
+        // A datagram socket has no connection that can end. On macOS, poll reports a closed connection as it
+        // reports a peer that has only shut down its sending side.
         let is_connected = |kind| {
             [Type::STREAM, Type::SEQPACKET].contains(&kind) && !cfg!(target_vendor = "apple")
         };
@@ -160,17 +160,17 @@ fn has_reader(file: &File) -> bool {
     file_type.is_fifo()
 }
 
-/// Waits until nothing can be written any more, and returns the error that a write would meet.
+/// Waits until the reader closes the file, and returns the error that a write would get.
 fn wait_closed(file: &File) -> io::Result<io::Error> {
     while !is_closed(file, None)? {}
-    // A connection may have been lost. To ask for that takes the error away from the next write.
+    // A lost connection has an error. Reading it takes it away from the next write.
     let lost = SockRef::from(file).take_error().ok().flatten();
     Ok(lost.map_or_else(|| io::ErrorKind::BrokenPipe.into(), without_reset))
 }
 
-/// Whether nothing can be written any more. Waits for that up to a timeout, or until interrupted.
+/// Waits until the reader closes the file, for a timeout, or until a signal. Returns whether it is closed.
 fn is_closed(file: &File, timeout: Option<&Timespec>) -> io::Result<bool> {
-    // A hang-up is reported even if it was not asked for; macOS, however, waits for nothing then.
+    // Other systems report a hang-up without a request for it. macOS does not.
     match poll(&mut [PollFd::new(file, PollFlags::HUP)], timeout) {
         Ok(ready) => Ok(ready > 0),
         Err(Errno::INTR) => Ok(false),
@@ -178,7 +178,7 @@ fn is_closed(file: &File, timeout: Option<&Timespec>) -> io::Result<bool> {
     }
 }
 
-/// Takes a reset for a close: a reader that closes a socket with unread data in it resets it.
+/// Converts a reset to a close, as a reader that closes a socket with unread data resets it.
 fn without_reset(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::ConnectionReset => io::ErrorKind::BrokenPipe.into(),

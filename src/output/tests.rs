@@ -12,7 +12,7 @@ use std::sync::mpsc;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Writes what `feed` puts into the rings, and returns what became of it.
+/// Writes the records that `feed` puts into the rings, and returns the result.
 fn drain_all(
     rings: usize,
     output: impl Write,
@@ -31,7 +31,7 @@ fn never() {
     panic!("the output did not fail");
 }
 
-/// Takes `limit` bytes, `step` at a time, and then fails.
+/// An output that accepts `limit` bytes, `step` at a time, and then fails.
 struct Small {
     text: Vec<u8>,
     step: usize,
@@ -89,7 +89,7 @@ fn the_ends_of_i64_and_zero() {
 }
 
 #[test]
-fn a_number_is_out_before_the_next_one_comes() {
+fn a_number_is_written_before_the_next_one_is_published() {
     struct Channel(mpsc::Sender<Vec<u8>>);
     impl Write for Channel {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
@@ -102,7 +102,7 @@ fn a_number_is_out_before_the_next_one_comes() {
     }
     let (output, written) = mpsc::channel();
     drain_all(1, Channel(output), never, move |mut producers| {
-        // Enough for a rush, if they are fast.
+        // Enough for a burst, if they are fast.
         for number in (6..600).step_by(6) {
             producers[0].stage(&[number]);
             producers[0].publish();
@@ -139,7 +139,7 @@ fn every_write_is_of_whole_lines_and_bounded() {
         });
         let lines = 60_000 * rings as u64;
         assert_eq!(output.lines, lines);
-        // A ring gives its numbers all at once, and only the last of them may make a smaller write.
+        // All numbers of a ring are published at once. Only the last of them may make a smaller write.
         let large = lines * NUMBER_MAX_LEN as u64 / WRITE_SIZE as u64;
         assert!(output.writes <= large + rings as u64, "{} of {rings}", output.writes);
     }
@@ -156,21 +156,21 @@ fn partial_and_interrupted_writes_lose_nothing() {
 }
 
 #[test]
-fn a_failed_output_is_reported_once_and_every_number_is_accounted_for() {
-    // The fourth byte is the newline of the second line; without it the line is not written.
+fn a_failed_output_is_reported_once_and_each_number_is_counted() {
+    // The fourth byte is the line feed of the second line. Without it the line is not written.
     for (limit, written) in [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2)] {
         let mut output = Small::new(2, limit);
-        let mut told = 0;
+        let mut reports = 0;
         let (failed, may_go_on) = mpsc::channel();
         let on_error = || {
-            told += 1;
+            reports += 1;
             failed.send(()).unwrap();
         };
         let drained = drain_all(1, &mut output, on_error, move |mut producers| {
             producers[0].stage(&[1, 2, 3]);
             producers[0].publish();
             may_go_on.recv_timeout(DEADLINE).unwrap();
-            // More than the ring holds: after the error it still has to be emptied.
+            // More than the ring holds. After the error the thread must still empty it.
             for _ in 0..3 {
                 while producers[0].room(1 << 16) < 1 << 16 {
                     thread::yield_now();
@@ -182,7 +182,7 @@ fn a_failed_output_is_reported_once_and_every_number_is_accounted_for() {
         assert_eq!(drained.written, written, "after {limit} bytes");
         assert_eq!(drained.lost, 3 - written + (3 << 16), "after {limit} bytes");
         assert_eq!(drained.error.map(|e| e.kind()), Some(io::ErrorKind::StorageFull));
-        assert_eq!(told, 1);
+        assert_eq!(reports, 1);
     }
 }
 
@@ -204,7 +204,7 @@ fn the_output_is_flushed_when_no_more_is_queued() {
 }
 
 #[test]
-fn an_output_whose_flush_fails_has_lost_what_it_took_since_the_last_one() {
+fn a_failed_flush_loses_all_records_since_the_last_one() {
     struct Unflushed(Vec<u8>);
     impl Write for Unflushed {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
@@ -223,7 +223,7 @@ fn an_output_whose_flush_fails_has_lost_what_it_took_since_the_last_one() {
 }
 
 #[test]
-fn the_clock_runs_and_a_pause_takes_its_time() {
+fn the_clock_advances_and_a_pause_takes_its_time() {
     let start = Instant::now();
     let mut bell = Doorbell::new();
     let (output, on_error) = (io::sink(), || ());
@@ -236,7 +236,7 @@ fn the_clock_runs_and_a_pause_takes_its_time() {
 
 #[test]
 #[should_panic = "took more than it was given"]
-fn an_output_that_claims_more_than_it_was_given_is_a_bug_that_shows() {
+fn an_output_that_returns_more_bytes_than_it_was_given_panics() {
     struct Liar;
     impl Write for Liar {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {

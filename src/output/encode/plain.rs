@@ -1,30 +1,29 @@
-//! Numbers as lines of text.
+//! Encodes numbers as lines of text.
 //!
-//! [`Plain::write`] puts lines into a buffer of the caller's, by stores of fixed size: a copy of as
-//! many bytes as a number has digits would be a call, and take longer than to find the digits. Those
-//! are looked up, four at a time.
+//! [`Plain::write`] looks up four digits at a time and stores them with a fixed size. A copy of variable size
+//! would be a call, and would take longer than the lookup of the digits.
 
 use super::{ENCODE_SLACK, Encoder};
 
 /// The longest line of a number in bytes: a sign, 19 digits and a line feed.
 pub const NUMBER_MAX_LEN: usize = "-9223372036854775808\n".len();
 
-// What is stored at once, wherever it begins, fits.
+// A store of eight bytes fits at each position of a line.
 const _: () = assert!(NUMBER_MAX_LEN + size_of::<u64>() <= ENCODE_SLACK);
 
-/// Writes numbers as lines: decimal digits, a `-` before a negative one, a newline.
+/// Encodes numbers as lines: a `-` if negative, decimal digits, and a line feed.
 #[derive(Debug)]
 pub struct Plain {
-    /// The numbers of up to four digits, each as a line, with its length in the last byte.
+    /// The lines of all numbers below 10^4. The last byte of each is the length of its line.
     lines: Box<[[u8; 8]]>,
-    /// The same numbers, with zeros in front.
+    /// All numbers below 10^4 as four digits, with leading zeros.
     fours: Box<[[u8; 4]]>,
 }
 
-/// Four digits make numbers below this.
+/// The number of values of four digits.
 const FOUR_DIGITS: u64 = 10_000;
 
-/// Eight digits make numbers below this.
+/// The number of values of eight digits.
 const EIGHT_DIGITS: u64 = FOUR_DIGITS * FOUR_DIGITS;
 
 impl Default for Plain {
@@ -56,21 +55,23 @@ impl Encoder<i64> for Plain {
 
 impl Plain {
     /// Writes the line of `number` to the start of `to` and returns its length, at most [`NUMBER_MAX_LEN`].
-    /// What stands behind it, up to [`ENCODE_SLACK`], is overwritten.
+    ///
+    /// It may overwrite all of the first [`ENCODE_SLACK`] bytes of `to`.
     ///
     /// # Panics
-    /// If `to` has fewer than [`ENCODE_SLACK`] bytes.
+    ///
+    /// Panics if `to` has fewer than [`ENCODE_SLACK`] bytes.
     #[inline]
     pub fn write(&self, number: i64, to: &mut [u8]) -> usize {
         let to: &mut [u8; ENCODE_SLACK] =
-            to.first_chunk_mut().expect("the caller provides the room");
+            to.first_chunk_mut().expect("the caller provides the space");
         to[0] = b'-';
         let mut len = usize::from(number < 0);
         let number = number.unsigned_abs();
         if number < FOUR_DIGITS {
             return len + self.write_line(number, &mut to[len..]);
         }
-        // The first digits, one to eight of them, and behind them eights with all their zeros.
+        // The first one to eight digits, and then groups of eight digits with all their zeros.
         let (front, low) = (number / EIGHT_DIGITS, number % EIGHT_DIGITS);
         if front == 0 {
             len += self.write_first(low, &mut to[len..]);
@@ -88,21 +89,21 @@ impl Plain {
         len + 1
     }
 
-    /// Writes a number below 10^8 without zeros in front, and returns how many digits it has.
+    /// Writes a number below 10^8 without leading zeros, and returns the number of its digits.
     #[inline]
     fn write_first(&self, number: u64, to: &mut [u8]) -> usize {
-        let to: &mut [u8; 8] = to.first_chunk_mut().expect("room for eight bytes");
+        let to: &mut [u8; 8] = to.first_chunk_mut().expect("space for eight bytes");
         let (first, last) = (number / FOUR_DIGITS, number % FOUR_DIGITS);
         if first == 0 {
             return self.write_line(last, to) - 1;
         }
-        // Over the newline.
+        // The next digits overwrite the line feed.
         let len = self.write_line(first, to) - 1;
         to[len..][..4].copy_from_slice(self.four(last));
         len + 4
     }
 
-    /// Writes the line of a number below 10^4, and returns its length.
+    /// Writes the line of a number below 10^4 and returns its length.
     #[inline]
     fn write_line(&self, number: u64, to: &mut [u8]) -> usize {
         let line = &self.lines[index(number)];
@@ -110,10 +111,10 @@ impl Plain {
         usize::from(line[7])
     }
 
-    /// Writes all eight digits of a number below 10^8.
+    /// Writes a number below 10^8 as eight digits and returns 8.
     #[inline]
     fn write_eight(&self, number: u64, to: &mut [u8]) -> usize {
-        let to: &mut [u8; 8] = to.first_chunk_mut().expect("room for eight bytes");
+        let to: &mut [u8; 8] = to.first_chunk_mut().expect("space for eight bytes");
         to[..4].copy_from_slice(self.four(number / FOUR_DIGITS));
         to[4..].copy_from_slice(self.four(number % FOUR_DIGITS));
         to.len()
@@ -173,8 +174,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic = "the room"]
-    fn less_room_than_asked_for_is_a_bug() {
+    #[should_panic = "the space"]
+    fn less_space_than_required_panics() {
         Plain::default().write(1, &mut [0; ENCODE_SLACK - 1]);
     }
 

@@ -27,14 +27,14 @@ fn is_closed_now(stdout: &Stdout) -> bool {
     is_closed(&stdout.file, Some(&Timespec::default())).unwrap()
 }
 
-/// For what comes over a connection.
+/// Waits for up to a minute, as the close of a connection takes time to arrive.
 fn is_closed_soon(stdout: &Stdout) -> bool {
     let minute = Timespec::try_from(Duration::from_secs(60)).unwrap();
     is_closed(&stdout.file, Some(&minute)).unwrap()
 }
 
 #[test]
-fn what_is_open_for_reading_only_is_refused() {
+fn a_stdout_that_is_open_for_reading_only_is_refused() {
     for (is_read, is_written) in [(true, false), (false, true), (true, true)] {
         let file = File::options().read(is_read).write(is_written).open("/dev/null").unwrap();
         assert_eq!(Stdout::new(file).is_ok(), is_written);
@@ -42,7 +42,7 @@ fn what_is_open_for_reading_only_is_refused() {
 }
 
 #[test]
-fn more_than_a_nonblocking_descriptor_holds_is_written_in_the_end() {
+fn a_write_of_more_than_a_nonblocking_descriptor_holds_is_completed() {
     let (mut stdout, mut reader) = nonblocking_pair();
     let sent: Vec<u8> = (0..4 << 20).map(|i: u32| i.to_le_bytes()[1]).collect();
     thread::scope(|scope| {
@@ -57,7 +57,7 @@ fn more_than_a_nonblocking_descriptor_holds_is_written_in_the_end() {
 }
 
 #[test]
-fn a_reader_that_leaves_while_a_write_waits_is_a_broken_pipe() {
+fn a_reader_that_closes_while_a_write_waits_is_a_broken_pipe() {
     let (mut stdout, reader) = nonblocking_pair();
     let error = thread::scope(|scope| {
         let writer = scope.spawn(move || stdout.write_all(&vec![b'6'; 4 << 20]));
@@ -84,7 +84,7 @@ fn a_reader_that_resets_its_connection_is_a_broken_pipe_to_a_write_and_to_the_wa
 }
 
 #[test]
-fn a_pipe_is_closed_when_its_last_reader_has_gone_and_not_while_it_is_full() {
+fn a_pipe_is_closed_when_its_last_reader_is_and_not_while_it_is_full() {
     let (reader, writer) = io::pipe().unwrap();
     let other_reader = reader.try_clone().unwrap();
     let stdout = stdout(writer);
@@ -106,7 +106,7 @@ fn a_socket_is_closed_when_both_directions_are_and_not_when_one_is() {
         let (writer, mut reader) = UnixStream::pair().unwrap();
         let stdout = stdout(writer);
         assert!(has_reader(&stdout.file));
-        reader.write_all(b"what nobody reads").unwrap();
+        reader.write_all(b"unread data").unwrap();
         reader.shutdown(direction).unwrap();
         assert!(!is_closed_now(&stdout), "{direction:?}");
         drop(reader);
@@ -116,7 +116,7 @@ fn a_socket_is_closed_when_both_directions_are_and_not_when_one_is() {
     let (mut stdout, mut reader) = tcp_pair();
     assert!(has_reader(&stdout.file));
     reader.shutdown(Shutdown::Write).unwrap();
-    // It has arrived when a read ends.
+    // The shutdown has arrived when a read ends.
     assert_eq!((&*stdout.file).read(&mut [0]).unwrap(), 0);
     assert!(!is_closed_now(&stdout));
     stdout.write_all(b"6").unwrap();
@@ -124,7 +124,7 @@ fn a_socket_is_closed_when_both_directions_are_and_not_when_one_is() {
 }
 
 #[test]
-fn what_has_no_reader_is_not_watched() {
+fn a_file_without_a_reader_is_not_watched() {
     let file = |path| File::options().read(true).write(true).open(path).unwrap();
     let (datagram, _peer) = UnixDatagram::pair().unwrap();
     let path = env::temp_dir().join(format!("tcpcore-no-reader-{}", process::id()));
@@ -138,7 +138,7 @@ fn what_has_no_reader_is_not_watched() {
 }
 
 #[test]
-fn a_job_is_stopped_when_the_reader_leaves() {
+fn a_job_is_stopped_when_the_reader_closes_stdout() {
     let (reader, writer) = io::pipe().unwrap();
     let stop = StopHandle::new(vec![]);
     stdout(writer).stop_when_closed(stop.clone()).unwrap();
@@ -146,7 +146,7 @@ fn a_job_is_stopped_when_the_reader_leaves() {
     let start = Instant::now();
     drop(reader);
     while !stop.is_stopped() {
-        assert!(start.elapsed() < Duration::from_secs(60), "it was not noticed");
+        assert!(start.elapsed() < Duration::from_secs(60), "the close is not detected");
         thread::yield_now();
     }
     assert!(start.elapsed() >= GRACE, "a signal had no time to come first");
@@ -154,12 +154,14 @@ fn a_job_is_stopped_when_the_reader_leaves() {
 
 const FULL: io::ErrorKind = io::ErrorKind::StorageFull;
 
-/// Writes to a disk that takes `step` bytes at once and `room` in all, is interrupted each second
-/// time, and lets the end be taken back or not. Returns the result and what is on the disk then.
+/// Writes to a simulated disk and returns the result and the content of the disk.
+///
+/// The disk accepts `step` bytes at once and `space` in all, and each second write is interrupted.
+/// `may_take_back` is whether its end can be cut off.
 fn write_to_disk(
     bytes: &[u8],
     step: usize,
-    room: usize,
+    space: usize,
     may_take_back: bool,
 ) -> (Result<usize, io::ErrorKind>, Vec<u8>) {
     let disk = RefCell::new(Vec::new());
@@ -170,7 +172,7 @@ fn write_to_disk(
             return Err(io::ErrorKind::Interrupted.into());
         }
         let mut disk = disk.borrow_mut();
-        let len = bytes.len().min(step).min(room - disk.len());
+        let len = bytes.len().min(step).min(space - disk.len());
         disk.extend_from_slice(&bytes[..len]);
         if len == 0 { Err(FULL.into()) } else { Ok(len) }
     };
@@ -189,18 +191,18 @@ fn write_to_disk(
 #[test]
 fn a_full_disk_keeps_whole_lines() {
     let text = b"6\n12\n666\n";
-    for (room, whole) in
+    for (space, whole) in
         [(0, 0), (1, 0), (2, 2), (3, 2), (4, 2), (5, 5), (6, 5), (8, 5), (9, 9), (20, 9)]
     {
-        // Of more than the longest line, so that no write ends at the end of a line before the last.
-        let (result, disk) = write_to_disk(text, 20, room, true);
-        assert_eq!(disk, &text[..whole], "room for {room} bytes");
-        assert_eq!(result, if whole > 0 { Ok(whole) } else { Err(FULL) }, "{room} bytes");
+        // Each write may take all lines, so that only a full disk ends it within the text.
+        let (result, disk) = write_to_disk(text, 20, space, true);
+        assert_eq!(disk, &text[..whole], "space for {space} bytes");
+        assert_eq!(result, if whole > 0 { Ok(whole) } else { Err(FULL) }, "{space} bytes");
     }
 }
 
 #[test]
-fn a_line_that_is_taken_in_parts_is_written_to_its_end() {
+fn a_line_that_is_accepted_in_parts_is_written_to_its_end() {
     assert_eq!(write_to_disk(b"123456\n12\n", 2, 20, true), (Ok(10), b"123456\n12\n".into()));
     assert_eq!(write_to_disk(b"12345\n12\n", 2, 20, true), (Ok(6), b"12345\n".into()));
     assert_eq!(write_to_disk(b"123", 2, 20, true), (Ok(3), b"123".into()));
@@ -208,18 +210,18 @@ fn a_line_that_is_taken_in_parts_is_written_to_its_end() {
 }
 
 #[test]
-fn a_part_that_cannot_be_taken_back_counts_as_written() {
+fn a_part_that_cannot_be_cut_off_counts_as_written() {
     assert_eq!(write_to_disk(b"6\n12\n", 20, 3, false), (Ok(3), b"6\n1".into()));
     assert_eq!(write_to_disk(b"12\n", 20, 1, false), (Ok(1), b"1".into()));
 }
 
 #[test]
-fn a_write_of_nothing_is_no_error_of_ours() {
+fn a_write_of_no_bytes_is_passed_on_to_the_caller() {
     assert_eq!(write_lines(b"6\n", |_| Ok(0), |_, _| panic!()).unwrap(), 0);
 }
 
 #[test]
-fn only_the_end_of_a_file_is_taken_back() {
+fn only_the_end_of_a_file_is_cut_off() {
     for options in [File::options().append(true), File::options().write(true)] {
         let path = env::temp_dir().join(format!("tcpcore-take-back-{}", process::id()));
         File::create(&path).unwrap().write_all(b"0\n").unwrap();

@@ -1,7 +1,10 @@
-//! The output's thread in a world without threads: between any two of its calls, producers publish or
-//! end and time passes, all by seed, while an oracle checks each call.
+//! Tests the output thread in a simulated world without threads.
 //!
-//! `TCPCORE_OUTPUT_SEED=7 cargo test --lib output` runs one seed, `TCPCORE_OUTPUT_SEEDS=100000` so many.
+//! Between two of its calls, producers publish or end, and time passes. A seed determines all of it. An oracle
+//! checks each call.
+//!
+//! `TCPCORE_OUTPUT_SEED=7 cargo test --lib output` runs one seed, `TCPCORE_OUTPUT_SEEDS=100000` runs the first
+//! 100000.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,11 +25,11 @@ use crate::output::pacing::POLL_INTERVAL;
 use crate::output::{Io, Rings, run};
 use crate::ring::{Doorbell, Producer, Wait, ring};
 
-/// More calls than any world needs: a thread that makes them all does not come to its end.
+/// The most calls in a world. A thread that makes more of them does not end.
 const CALLS_MAX: usize = 500_000;
 
 #[test]
-fn every_seed_keeps_the_contract() {
+fn every_seed_meets_the_contract() {
     let number = |name| env::var(name).ok().map(|text| text.parse().expect("a number"));
     let mut coverage = Coverage::default();
     if let Some(seed) = number("TCPCORE_OUTPUT_SEED") {
@@ -36,13 +39,13 @@ fn every_seed_keeps_the_contract() {
     for seed in 0..number("TCPCORE_OUTPUT_SEEDS").unwrap_or(500) {
         World::run_to_its_end(seed, &mut coverage);
     }
-    // A simulation in which nothing goes wrong proves nothing.
+    // A simulation without errors would prove little.
     for kind in KINDS {
         assert!(coverage.0[kind as usize] > 0, "none of {kind:?}");
     }
 }
 
-/// What can happen in a world.
+/// The kinds of events in a world.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     EndedWell,
@@ -54,9 +57,9 @@ enum Kind {
     FullBuffer,
     SmallBuffer,
     Polled,
-    RungWhileFallingAsleep,
+    RungBeforeSleep,
     WokenByProducer,
-    WokenForNoReason,
+    WokenSpuriously,
     Jump,
     HeldBack,
 }
@@ -73,38 +76,38 @@ const KINDS: [Kind; 14] = {
         FullBuffer,
         SmallBuffer,
         Polled,
-        RungWhileFallingAsleep,
+        RungBeforeSleep,
         WokenByProducer,
-        WokenForNoReason,
+        WokenSpuriously,
         Jump,
         HeldBack,
     ]
 };
 
-/// How often each kind happened.
+/// The number of events of each kind.
 #[derive(Debug, Default)]
 struct Coverage([u64; KINDS.len()]);
 
-/// The way in which the output of a world fails.
+/// The failure of a world's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failure {
     Never,
-    /// It takes so many bytes, and then fails.
+    /// It accepts this many bytes and then fails.
     AtByte(usize),
-    /// This flush fails, counted from 0.
+    /// The flush of this number fails, counted from 0.
     AtFlush(usize),
 }
 
-/// A producer, and what the oracle knows of its ring.
+/// A producer, and the state that the oracle expects of its ring.
 struct Source {
     /// `None` once it has ended.
     producer: Option<Producer<i64>>,
-    /// The numbers that it has still to stage.
+    /// The number of records that it has not staged yet.
     left: usize,
     staged: Vec<i64>,
-    /// Published, and not read yet.
+    /// The records that are published and not read yet.
     unread: VecDeque<i64>,
-    /// Whether it waits for room, as a worker does in its poll: until `woken` is set.
+    /// Whether it waits for room until `woken` is set, as a worker does in its poll.
     is_held_back: bool,
     woken: Arc<AtomicBool>,
 }
@@ -115,34 +118,34 @@ struct World<'a> {
     calls: usize,
     now: Duration,
 
-    // What this world is like.
-    /// How likely it is that something happens between two calls.
+    // The parameters of this world.
+    /// The probability of an event between two calls.
     liveliness: f64,
-    /// The most numbers that are staged at once.
+    /// The most records that are staged at once.
     batch: usize,
     numbers_are_long: bool,
-    /// The longest time that passes between two calls, except for jumps.
+    /// The longest time between two calls, except for jumps.
     tick_us: u64,
-    /// The most bytes that a write takes.
+    /// The most bytes that a write accepts.
     step: usize,
-    /// Whether writes may block, so that the product's waiting is around them.
+    /// Whether writes may fail because they would block.
     is_nonblocking: bool,
     failure: Failure,
 
     sources: Vec<Source>,
     rings: Rings<i64>,
-    /// By place in `rings`: the index of its source.
+    /// The index of the source of each ring in `rings`.
     ids: Vec<usize>,
 
-    // What the thread has done.
-    /// The lines of all numbers that were read before the output failed.
+    // The calls of the thread so far.
+    /// The lines of all records that were read before the output failed.
     expected: Vec<u8>,
-    /// The output took `expected[..accepted]`.
+    /// The output has accepted `expected[..accepted]`.
     accepted: usize,
-    /// The last flush came when so many bytes were accepted.
+    /// The value of `accepted` at the last flush.
     flushed: usize,
     flushes: usize,
-    /// The reads in succession that found nothing.
+    /// The number of successive reads without records.
     empty_reads: usize,
     has_read_since_wait: bool,
     was_last_wait_a_pause: bool,
@@ -221,10 +224,10 @@ impl World<'_> {
         self.coverage.0[kind as usize] += 1;
     }
 
-    /// What happens between two calls, and the checks that hold for any of them.
+    /// Runs the events between two calls, and the checks that apply to all calls.
     fn between_calls(&mut self) {
         self.calls += 1;
-        assert!(self.calls < CALLS_MAX, "the thread does not come to its end");
+        assert!(self.calls < CALLS_MAX, "the thread does not end");
         assert_eq!(self.reports, usize::from(self.has_failed), "an error is reported immediately");
         self.pass();
         while self.chance.random_bool(self.liveliness) && self.live().next().is_some() {
@@ -241,12 +244,12 @@ impl World<'_> {
         self.now += Duration::from_micros(us);
     }
 
-    /// The sources that have not ended.
+    /// Returns the sources that have not ended.
     fn live(&self) -> impl Iterator<Item = usize> {
         (0..self.sources.len()).filter(|&id| self.sources[id].producer.is_some())
     }
 
-    /// Lets a producer do something, and returns whether it has rung the doorbell.
+    /// Runs one event of a producer, and returns whether it has rung the doorbell.
     fn produce(&mut self) -> bool {
         let live: Vec<usize> = self.live().collect();
         let id = live[self.chance.random_range(0..live.len())];
@@ -290,7 +293,7 @@ impl World<'_> {
         has_rung
     }
 
-    /// What holds whenever the thread is about to wait: all that was read is out.
+    /// Checks that all records that were read are written and flushed before a wait.
     fn check_before_wait(&mut self) {
         if !self.has_failed {
             assert_eq!(self.accepted, self.expected.len(), "a wait with unwritten text");
@@ -303,7 +306,7 @@ impl World<'_> {
         assert!(!text.is_empty(), "a write of nothing");
         assert!(text == &self.expected[self.accepted..], "not what was read last");
         assert!(text.len() < WRITE_SIZE + ADD_MAX * NUMBER_MAX_LEN, "{} bytes", text.len());
-        // A write of a new buffer, and not of the rest of one.
+        // The first write of a buffer.
         if self.flushed == self.accepted {
             if text.len() >= WRITE_SIZE {
                 self.note(Kind::FullBuffer);
@@ -314,7 +317,7 @@ impl World<'_> {
         }
     }
 
-    /// One call of `write` as the system has it.
+    /// Simulates one call of the system's `write`.
     fn try_write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.between_calls();
         if self.chance.random_bool(0.1) {
@@ -348,7 +351,7 @@ impl World<'_> {
     fn check_end(&mut self, drained: &Drained, total: u64) {
         assert_eq!(self.reports, usize::from(self.has_failed));
         for source in &self.sources {
-            assert!(source.producer.is_none() && source.unread.is_empty(), "it ended too early");
+            assert!(source.producer.is_none() && source.unread.is_empty(), "an end too early");
         }
         assert_eq!(drained.written + drained.lost, total);
         let kind = drained.error.as_ref().map(io::Error::kind);
@@ -361,7 +364,7 @@ impl World<'_> {
             }
             Some(ErrorKind::StorageFull | ErrorKind::WriteZero) => self.accepted,
             Some(ErrorKind::BrokenPipe) => self.flushed,
-            Some(kind) => panic!("the output never failed like this: {kind}"),
+            Some(kind) => panic!("an error that the output never had: {kind}"),
         };
         let lines = self.expected[..sure].iter().filter(|&&byte| byte == b'\n').count();
         assert_eq!(drained.written, lines as u64);
@@ -448,18 +451,18 @@ impl Io<i64> for World<'_> {
         self.between_calls();
         self.was_last_wait_a_pause = false;
         self.has_read_since_wait = false;
-        // The doorbell's last look, after it has announced the sleep.
+        // The doorbell's last check, after it has announced the sleep.
         if self.rings.is_ready() {
-            self.note(Kind::RungWhileFallingAsleep);
+            self.note(Kind::RungBeforeSleep);
             return;
         }
         for id in &self.ids {
             let source = &self.sources[*id];
-            assert!(source.unread.is_empty(), "asleep while a record is published");
-            assert!(source.producer.is_some(), "asleep while a ring has ended");
+            assert!(source.unread.is_empty(), "a sleep while a record is published");
+            assert!(source.producer.is_some(), "a sleep while a ring has ended");
         }
         if self.chance.random_bool(0.1) {
-            self.note(Kind::WokenForNoReason);
+            self.note(Kind::WokenSpuriously);
             return;
         }
         for _ in 0..1000 {
@@ -469,7 +472,7 @@ impl Io<i64> for World<'_> {
                 return;
             }
         }
-        panic!("asleep for ever");
+        panic!("a sleep without end");
     }
 
     fn pause(&mut self, time: Duration) {
@@ -477,7 +480,7 @@ impl Io<i64> for World<'_> {
         assert_eq!(time, POLL_INTERVAL);
         assert!(
             self.has_read_since_wait || !self.was_last_wait_a_pause,
-            "polling goes on though nothing comes"
+            "polling continues although no records arrive"
         );
         self.note(Kind::Polled);
         self.was_last_wait_a_pause = true;
@@ -487,7 +490,7 @@ impl Io<i64> for World<'_> {
     }
 }
 
-/// Names the seed of a world that breaks the contract.
+/// Prints the seed of a world that breaks the contract.
 struct SeedOnPanic(u64);
 
 impl Drop for SeedOnPanic {
