@@ -1,24 +1,27 @@
-//! Selects the records that are logged, by the levels of modules that `RUST_LOG` names.
+//! Selects the records to log, by the levels of modules in `RUST_LOG`.
 //!
-//! `RUST_LOG` is a list with commas. A level alone (`debug`, `off`) is that of all modules. A module
-//! alone (`tcpcore::link`) logs all its levels, and `module=level` sets its level. A name covers every
-//! module whose path begins with it; of several names the longest counts. A module without a name
-//! that covers it has the level that stands alone, or else info.
+//! `RUST_LOG` is a list with commas. A level alone (`debug`, `off`) applies to all modules. A module alone
+//! (`tcpcore::link`) logs all levels, and `module=level` sets its level. A name covers all modules whose paths
+//! begin with it, and the longest name that covers a module counts. Other modules have the level that stands
+//! alone, or else info.
 
 use std::ffi::OsString;
 
 use log::{Level, LevelFilter};
 
-/// The level if nothing else is said.
+/// The level without `RUST_LOG`: info.
 const DEFAULT: LevelFilter = LevelFilter::Info;
 
-/// Prefixes of the modules that a part without a level may name. Any other such part is more likely a
-/// mistyped level. With its level, any name may stand in `RUST_LOG`, as other programs read it, too.
+/// The prefixes of modules that a part may name without a level.
+///
+/// Any other part without a level is more likely a mistyped level. A part with a level may name any module,
+/// because other programs also read `RUST_LOG`.
 const MODULES: &[&str] = &["tcpcore", "demo"];
 
+/// The levels, as messages list them.
 const LEVELS: &str = "off, error, warn, info, debug or trace";
 
-/// Reads the value of `RUST_LOG`; adds a sentence for each part of it that is ignored.
+/// Parses the value of `RUST_LOG`. Adds a complaint for each part that is ignored.
 pub(super) fn from_env(value: Option<OsString>, complaints: &mut Vec<String>) -> Filter {
     let mut filter = Filter::new(DEFAULT);
     match value.unwrap_or_default().into_string() {
@@ -33,8 +36,8 @@ pub(super) fn from_env(value: Option<OsString>, complaints: &mut Vec<String>) ->
 /// The levels of modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Filter {
-    /// Prefixes of module paths with the level of those modules, each once, shorter ones first.
-    /// The first one is empty: it covers every module.
+    /// The prefixes of module paths with their levels. Invariant: each is unique, shorter ones come first, and
+    /// the first is empty, which covers all modules.
     directives: Vec<(String, LevelFilter)>,
 }
 
@@ -44,7 +47,7 @@ impl Filter {
         Filter { directives: vec![(String::new(), level)] }
     }
 
-    /// Whether a record of this level and module is logged.
+    /// Returns whether a record of this level and module is logged.
     pub(super) fn enabled(&self, level: Level, module: &str) -> bool {
         let mut longest_first = self.directives.iter().rev();
         longest_first
@@ -52,13 +55,13 @@ impl Filter {
             .is_some_and(|(_, at)| level <= *at)
     }
 
-    /// The least severe level that any module logs.
+    /// Returns the least severe level that a module logs.
     pub(super) fn max_level(&self) -> LevelFilter {
         self.directives.iter().map(|(_, level)| *level).max().unwrap_or(LevelFilter::Off)
     }
 
     fn apply(&mut self, spec: &str, complaints: &mut Vec<String>) {
-        // Other programs take a filter of texts behind a slash.
+        // Other programs accept a slash and then a filter of texts.
         let (list, text) =
             spec.split_once('/').map_or((spec, None), |(list, text)| (list, Some(text)));
         for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -124,14 +127,14 @@ mod tests {
         (from_env(Some(spec.into()), &mut complaints), complaints)
     }
 
-    /// What a list without a fault makes.
+    /// Parses a list without faults.
     fn parse_good(spec: &str) -> Filter {
         let (filter, complaints) = parse(spec);
         assert_eq!(complaints, [""; 0], "{spec:?}");
         filter
     }
 
-    /// The least severe level of a module that is logged.
+    /// Returns the least severe level of a module that is logged.
     fn level_of(filter: &Filter, module: &str) -> LevelFilter {
         let last = Level::iter().take_while(|level| filter.enabled(*level, module)).last();
         last.map_or(LevelFilter::Off, |level| level.to_level_filter())
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_alone_is_that_of_all_modules() {
+    fn a_level_alone_applies_to_all_modules() {
         for level in LevelFilter::iter() {
             for text in [level.as_str().to_owned(), level.as_str().to_lowercase()] {
                 let filter = parse_good(&text);
@@ -160,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_has_the_level_of_the_longest_name_that_its_path_begins_with() {
+    fn a_module_has_the_level_of_the_longest_prefix_of_its_path() {
         for spec in [
             "warn,tcpcore=debug,tcpcore::link=off,tcpcore::l=trace",
             " tcpcore::l = TRACE ,tcpcore::link=Off,, tcpcore=debug , warn",
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greatest_level_is_that_of_any_module_and_no_level_that_was_replaced() {
+    fn the_greatest_level_is_that_of_any_module_without_replaced_levels() {
         assert_eq!(parse_good("error,mio=warn").max_level(), LevelFilter::Warn);
         assert_eq!(parse_good("trace,off").max_level(), LevelFilter::Off);
     }
@@ -201,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_part_is_named_with_what_was_expected_and_the_others_count() {
+    fn a_bad_part_has_a_complaint_and_the_others_count() {
         for (part, expected) in [
             ("debgu", "a level (off, error, warn, info, debug or trace)"),
             ("tcp", "a module such as tcpcore"),

@@ -1,12 +1,12 @@
-//! Turns log records into lines, which one thread writes to stderr.
+//! Formats log records as lines and writes them to stderr, on the log thread.
 //!
-//! A thread that logs never waits for the reader of stderr. It formats its line and puts it into a
-//! bounded queue. A full queue drops the line and counts it; a later line reports the count. Lines of
-//! one thread stay in order. The time of a line is that of its record.
+//! A thread that logs never waits for the reader of stderr. It formats its line and pushes it to a bounded
+//! queue. A full queue drops the line and counts it. A later line reports the count. Lines of one thread stay
+//! in order. The time of a line is that of its record.
 //!
-//! `RUST_LOG` is a list of levels, separated by commas: `debug` for all modules, `tcpcore::link=off` for
-//! some. `RUST_LOG_STYLE` is `auto`, `always` or `never`. With `auto`, the default, levels are colored if
-//! stderr is a terminal, `NO_COLOR` is unset or empty, and `TERM` is set and not `dumb`.
+//! `RUST_LOG` is a list of levels with commas: `debug` for all modules, `tcpcore::link=off` for some.
+//! `RUST_LOG_STYLE` is `auto`, `always` or `never`. With `auto`, the default, levels are colored if stderr is
+//! a terminal, `NO_COLOR` is unset or empty, and `TERM` is set and not `dumb`.
 
 mod filter;
 mod queue;
@@ -27,38 +27,40 @@ use filter::Filter;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use queue::Intake;
 
-/// The most bytes of lines that wait for stderr: about 5,000 lines of the usual length. The lines of
-/// 2,500 reconnects fit while the log thread does not run. The memory is used only while lines wait.
+/// The most bytes of lines that wait for stderr: 1 MiB, about 5,000 lines of the usual length.
+///
+/// The lines of 2,500 reconnects fit while the log thread does not run. Memory is used only while lines wait.
 const CAPACITY: u64 = 1 << 20;
 
 const _: () = assert!(CAPACITY >= 256 << 10, "the lines of a busy start fit");
 
-/// How long the end of the program, or of a thread that panics, waits for stderr to take more of the last
-/// lines. One that is stuck delays the end by this.
+/// The time that a flush waits while stderr accepts nothing: 1 s. A blocked stderr delays the end by it.
+///
+/// The end of the program flushes the last lines, as does a thread that panics.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
-/// The name of the thread that writes.
+/// The name of the log thread.
 const THREAD: &str = "log";
 
-/// The bytes that are allocated for a line at first. Most lines fit; longer ones allocate again.
+/// The bytes that are first allocated for a line. Most lines fit, and longer ones allocate again.
 const USUAL_LENGTH: usize = 128;
 
-/// Selects the records that are logged and the form of their lines.
+/// Selects the records to log and the form of their lines.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// The least severe level, of all modules. `None`: `RUST_LOG` decides, or else it is info.
+    /// The least severe level of all modules. With `None`, `RUST_LOG` sets it; its default is info.
     pub level: Option<LevelFilter>,
-    /// Whether a line names the module that it comes from.
+    /// Whether a line names the module of its record. The default is `false`.
     pub show_target: bool,
 }
 
-/// Starts the log thread and makes it the logger of the process. Panics are logged from now on, too.
+/// Starts the log thread and sets the logger of the process. Also logs panics from now on.
 ///
-/// Logs a warning about each bad part of `RUST_LOG` and `RUST_LOG_STYLE`, whatever the level.
+/// Logs a warning about each bad part of `RUST_LOG` and `RUST_LOG_STYLE`, at any level.
 ///
 /// # Errors
 ///
-/// The system grants no thread, or the process has a logger already.
+/// Fails if the system refuses the thread, or the process already has a logger.
 pub fn init(options: Options) -> io::Result<FlushOnDrop> {
     let mut complaints = Vec::new();
     let filter = match options.level {
@@ -85,8 +87,9 @@ pub fn init(options: Options) -> io::Result<FlushOnDrop> {
     Ok(FlushOnDrop(logger))
 }
 
-/// Waits, when dropped, until stderr has taken the lines that were logged before. It waits for a second
-/// after the last line that stderr took, and ten seconds in all.
+/// Waits, when dropped, until stderr has accepted all lines logged earlier.
+///
+/// It waits for at most a second while stderr accepts nothing, and for at most ten seconds in all.
 #[derive(Debug)]
 #[must_use = "the last lines are written when it is dropped"]
 pub struct FlushOnDrop(&'static Logger);
@@ -106,7 +109,7 @@ struct Logger {
 }
 
 impl Logger {
-    /// Logs past the filter.
+    /// Logs a line without the filter.
     fn write(&self, level: Level, target: &str, message: &fmt::Arguments) {
         self.intake.push(self.format.line(SystemTime::now(), level, target, message));
     }
@@ -124,32 +127,32 @@ impl Log for Logger {
     }
 
     fn flush(&self) {
-        // The lines that are not written by then are lost.
+        // Lines that are not written in time are lost.
         _ = self.intake.flush(self.flush_patience);
     }
 }
 
-/// Sends panic messages through the log, past its filter.
+/// Logs panic messages without the filter.
 ///
-/// The standard hook writes to stderr itself: a thread would wait there for the reader of the log,
-/// before it unwinds and stops the job, and its text could end up within a line of the log.
+/// The standard hook writes to stderr itself. A thread could then wait for the reader of stderr, before it
+/// unwinds and stops the job. The message could also end up within a line of the log.
 fn log_panics(logger: &'static Logger) {
     let standard_hook = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("<unnamed>");
         if name == THREAD {
-            // Nothing drains the queue any more.
+            // The queue has no other thread to drain it.
             return standard_hook(info);
         }
         let message = panic_message(name, info, &Backtrace::capture());
         logger.write(Level::Error, module_path!(), &format_args!("{message}"));
-        // The process may abort before anything else flushes. This thread reads no more data.
+        // The process may abort without another flush. The wait delays no reads, as this thread has ended them.
         logger.flush();
     }));
 }
 
-/// Says what the standard hook would, with a backtrace if `RUST_BACKTRACE` asks for it.
+/// Words a panic as the standard hook does, with a backtrace if `RUST_BACKTRACE` requests it.
 fn panic_message(thread: &str, panic: &dyn fmt::Display, backtrace: &Backtrace) -> String {
     match backtrace.status() {
         BacktraceStatus::Captured => format!("thread '{thread}' {panic}\n{backtrace}"),
@@ -175,8 +178,8 @@ struct Format {
 }
 
 impl Format {
-    /// Formats a line, which ends with a line feed. Each line feed within the message is followed by
-    /// blanks, so that no message looks like two.
+    /// Formats a line, which ends with a line feed. Further lines of the message are indented, so that no
+    /// message looks like two.
     fn line(
         &self,
         now: SystemTime,
@@ -188,7 +191,7 @@ impl Format {
         let time = humantime::format_rfc3339_millis(now);
         let [gap, target] = if self.show_target { [" ", target] } else { [""; 2] };
         let mut line = String::with_capacity(USUAL_LENGTH);
-        // A `Display` that fails leaves a line that lacks its text.
+        // If a `Display` fails, the line lacks its text.
         _ = write!(line, "{dim}[{reset}{time} {color}{level:<5}{reset}{gap}{target}{dim}]{reset} ");
         _ = write!(Indented(&mut line), "{message}");
         line.push('\n');
@@ -196,7 +199,7 @@ impl Format {
     }
 }
 
-/// Indents each line but the first.
+/// Indents all lines except the first.
 struct Indented<'a>(&'a mut String);
 
 impl fmt::Write for Indented<'_> {
@@ -218,7 +221,7 @@ enum Style {
 }
 
 impl Style {
-    /// Decides by the environment, which `var` reads, and by whether stderr is a terminal.
+    /// Selects the style by the environment and by whether stderr is a terminal. `var` reads a variable.
     fn from_env(
         var: impl Fn(&'static str) -> Option<OsString>,
         is_terminal: bool,
@@ -238,7 +241,7 @@ impl Style {
         if is_terminal && is_capable && !is_refused { Style::Colored } else { Style::Plain }
     }
 
-    /// The escape sequences of brackets and of the level, and what ends them.
+    /// Returns the escape sequences of brackets, of the level, and of the end of both.
     fn codes(self, level: Level) -> [&'static str; 3] {
         if self == Style::Plain {
             return [""; 3];
@@ -254,11 +257,10 @@ impl Style {
     }
 }
 
-/// Stderr in the program. Its writes wait until something can be written, even if the descriptor does not block.
+/// A descriptor, stderr in the program, whose writes wait even if it does not block.
 ///
-/// Whether it blocks is set in the open file, which other processes share (a shell's terminal,
-/// `ssh`), so any of them may change it at any time. The lock of std's stderr is not taken: a thread
-/// that holds it may be stuck in a write of its own.
+/// Other processes may change whether it blocks, as the module `descriptor` explains. A write does not take
+/// the lock of std's stderr, because a thread that holds it may be blocked in a write of its own.
 #[derive(Debug)]
 struct Waiting<F>(F);
 

@@ -1,12 +1,11 @@
-//! Lines on their way to stderr: many threads push, one drains, and no push waits.
+//! Queues lines on their way to stderr: many threads push, one drains, and no push waits.
 //!
-//! The queue is std's unbounded channel, behind a bound of its own. A push is one atomic step on the
-//! bound and one `send`. Neither depends on what the draining thread does with a line, so a write
-//! that is stuck stops no push. An idle queue holds no memory for lines to come, and the draining
-//! thread waits in `recv` without a timeout.
+//! The queue is std's unbounded channel with a bound in front of it. A push is one atomic step on the bound
+//! and one `send`. Neither depends on the writes of the draining thread, so a blocked write blocks no push.
+//! An idle queue holds no memory for later lines, and the draining thread waits in `recv` without a timeout.
 //!
-//! Each pushed line is written once or counted as dropped. A line of its own reports the count once,
-//! in the place of the dropped lines.
+//! Each pushed line is written once or counted as dropped. A separate line reports the count once, in the
+//! place of the dropped lines.
 
 use std::io::{self, ErrorKind, Write};
 use std::mem;
@@ -16,25 +15,28 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::Duration;
 
-/// The most bytes of whole lines in one write. Linux writes as much to a pipe in one piece
-/// (`PIPE_BUF`). Lines then do not mix with those of other writers, and a process that ends during
-/// the write leaves no part of a line.
+/// The most bytes of whole lines in one write: `PIPE_BUF` of Linux, which a pipe accepts in one piece.
+///
+/// Such lines do not mix with those of other writers. A process that ends during the write leaves no part of a
+/// line.
 const WRITE_SIZE: usize = 4096;
 
-/// How often a flush waits for some progress: ten seconds in all in the program.
+/// The most times that a flush waits for progress: ten seconds in all in the program.
 const FLUSH_ROUNDS: u32 = 10;
 
-/// The cost in bytes of a waiting line besides its text: its slot in the channel and the overhead of
-/// an allocation. It bounds the number of short lines.
+/// The cost of a waiting line in bytes, without its text: its slot in the channel and the overhead of its
+/// allocation. It bounds the number of short lines.
 const LINE_COST: u64 = 64;
 
-/// Creates a queue of at most `capacity` bytes, counting each line's text and [`LINE_COST`]. It drains
-/// to `out`. `report` makes the line that tells how many lines were dropped, and why if `out` failed.
+/// Creates a queue of at most `capacity` bytes, which drains to `out`.
+///
+/// Each line counts with its text and [`LINE_COST`]. `report` makes the line that reports the number of
+/// dropped lines, with the error if `out` has failed.
 pub(super) fn queue<W: Write, R>(capacity: u64, out: W, report: R) -> (Intake, Drain<W, R>)
 where
     R: Fn(u64, Option<&io::Error>) -> String,
 {
-    assert!((1..=Load::MAX_USED).contains(&capacity), "a load has room for the capacity");
+    assert!((1..=Load::MAX_USED).contains(&capacity), "a load can hold the capacity");
     let (sender, receiver) = mpsc::channel();
     let load = Arc::new(SharedLoad::default());
     let intake = Intake { capacity, sender, load: Arc::clone(&load) };
@@ -47,14 +49,14 @@ enum Entry {
         text: String,
         /// Its part of the load.
         charge: u64,
-        /// How many lines were dropped since the last admitted one.
+        /// The lines that were dropped since the last admitted one.
         dropped_before: u64,
     },
-    /// Asks for an answer when all entries before it are written or dropped.
+    /// Requests an answer when all earlier entries are written or dropped.
     Flush(SyncSender<()>),
 }
 
-/// The end of the queue that all threads push to.
+/// The pushing end of the queue, which all threads share.
 #[derive(Debug)]
 pub(super) struct Intake {
     capacity: u64,
@@ -65,20 +67,20 @@ pub(super) struct Intake {
 impl Intake {
     /// Queues a line, which ends with a line feed. Drops and counts it if the queue is full.
     pub(super) fn push(&self, text: String) {
-        // The allocation is what a line holds. A line beyond the capacity takes all of it, so that an
-        // empty queue admits it.
+        // The charge counts the allocation of the line. A line beyond the capacity takes all of it, so that
+        // an empty queue admits it.
         let charge = (text.capacity() as u64).saturating_add(LINE_COST).min(self.capacity);
         let admitted = self.load.update(|load| load.admit(charge, self.capacity));
         if let Some(dropped_before) = admitted {
-            // Fails only without a drain. Nothing can be written then.
+            // The send fails only without a drain, when no line can be written.
             _ = self.sender.send(Entry::Line { text, charge, dropped_before });
         }
     }
 
-    /// Waits until all lines pushed before are written or dropped, and returns whether they are.
+    /// Waits until all lines pushed earlier are written or dropped. Returns whether they are.
     ///
-    /// Gives up when nothing was written for `patience`, and after [`FLUSH_ROUNDS`] times that: a reader
-    /// on a busy machine is waited for, one that is stuck is not.
+    /// It ends without them after `patience` without a write, and after [`FLUSH_ROUNDS`] times `patience`. So it
+    /// waits for a slow reader of stderr, but not for a blocked one.
     pub(super) fn flush(&self, patience: Duration) -> bool {
         let (done, answer) = mpsc::sync_channel(1);
         if self.sender.send(Entry::Flush(done)).is_err() {
@@ -100,7 +102,7 @@ impl Intake {
     }
 }
 
-/// The end of the queue that one thread writes from.
+/// The draining end of the queue, which one thread owns.
 #[derive(Debug)]
 pub(super) struct Drain<W, R> {
     receiver: Receiver<Entry>,
@@ -113,20 +115,20 @@ pub(super) struct Drain<W, R> {
 }
 
 impl<W: Write, R: Fn(u64, Option<&io::Error>) -> String> Drain<W, R> {
-    /// Writes what is pushed until the intake is gone.
+    /// Writes all pushed lines until the intake is dropped.
     pub(super) fn run(mut self) {
         while let Ok(entry) = self.receiver.recv() {
             self.write_queued(entry);
         }
     }
 
-    /// Writes an entry and all that are queued behind it.
+    /// Writes an entry and all later ones that are queued.
     fn write_queued(&mut self, first: Entry) {
         let mut next = Some(first);
         while let Some(entry) = next {
             match entry {
                 Entry::Line { text, charge, dropped_before } => {
-                    if dropped_before > 0 || !self.batch.has_room(text.len()) {
+                    if dropped_before > 0 || !self.batch.has_space(text.len()) {
                         self.write_out();
                     }
                     self.batch.dropped += dropped_before;
@@ -136,7 +138,7 @@ impl<W: Write, R: Fn(u64, Option<&io::Error>) -> String> Drain<W, R> {
                 }
                 Entry::Flush(done) => {
                     self.write_out();
-                    // Nobody waits any more if the time is over.
+                    // After its timeout, the flush has dropped the receiver.
                     _ = done.try_send(());
                 }
             }
@@ -147,11 +149,11 @@ impl<W: Write, R: Fn(u64, Option<&io::Error>) -> String> Drain<W, R> {
 
     fn write_out(&mut self) {
         self.batch.write_to(&mut self.out);
-        // Only now, as the memory was held until now.
+        // The batch held the memory until now.
         let charge = mem::take(&mut self.charge);
         let dropped = self.load.update(|load| load.release(charge));
         if dropped > 0 {
-            // No line is queued that could bring the count.
+            // No queued line carries the count.
             self.batch.dropped += dropped;
             self.batch.report_dropped(&self.report);
             self.batch.write_to(&mut self.out);
@@ -159,25 +161,25 @@ impl<W: Write, R: Fn(u64, Option<&io::Error>) -> String> Drain<W, R> {
     }
 }
 
-/// How full the queue is, and how many lines it has dropped for that.
+/// The load of the queue, and the number of lines it has dropped.
 ///
-/// Invariant: `dropped` is positive only while `used` is. Each drop is thus followed by an admission or
-/// by the release of the last line, which take the count.
+/// Invariant: `dropped` is positive only while `used` is. So each drop precedes an admission or the release of
+/// the last line, which take the count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Load {
-    /// The charges of all lines that are queued or being written, in bytes. At most `MAX_USED`.
+    /// The charges of all lines that are queued or being written, in bytes. Invariant: at most `MAX_USED`.
     used: u64,
-    /// The lines dropped since the last admitted one. At most `MAX_DROPPED`.
+    /// The lines dropped since the last admitted one. Invariant: at most `MAX_DROPPED`.
     dropped: u64,
 }
 
 impl Load {
     const USED_BITS: u32 = 24;
     const MAX_USED: u64 = (1 << Self::USED_BITS) - 1;
-    /// A million lines a second take twelve days to get here.
+    /// The most dropped lines that are counted: 2^40 - 1, which a million lines a second reach in twelve days.
     const MAX_DROPPED: u64 = u64::MAX >> Self::USED_BITS;
 
-    /// Takes a line in and returns how many were dropped before it, or drops it.
+    /// Admits a line and returns the number of lines dropped since the last one. Or drops the line.
     fn admit(&mut self, charge: u64, capacity: u64) -> Option<u64> {
         if self.used + charge > capacity {
             self.dropped = Self::MAX_DROPPED.min(self.dropped + 1);
@@ -187,7 +189,7 @@ impl Load {
         Some(mem::take(&mut self.dropped))
     }
 
-    /// Lets lines out. Returns how many lines were dropped after the last one, if that is out.
+    /// Releases lines. If the queue is then empty, returns the number of lines dropped after the last one.
     fn release(&mut self, charge: u64) -> u64 {
         self.used -= charge;
         if self.used > 0 { 0 } else { mem::take(&mut self.dropped) }
@@ -203,7 +205,7 @@ impl Load {
     }
 }
 
-/// A [`Load`] that all threads change, each change in one step.
+/// A [`Load`] that all threads change, each in one atomic step.
 #[derive(Debug, Default)]
 struct SharedLoad(AtomicU64);
 
@@ -213,7 +215,7 @@ impl SharedLoad {
     }
 
     fn update<T>(&self, change: impl Fn(&mut Load) -> T) -> T {
-        // The order of other memory does not matter: the channel carries the lines.
+        // No other memory depends on the order, because the channel carries the lines.
         let mut packed = self.0.load(Relaxed);
         loop {
             let mut load = Load::unpack(packed);
@@ -229,28 +231,28 @@ impl SharedLoad {
 /// Lines that are written together.
 #[derive(Debug, Default)]
 struct Batch {
-    /// Whole lines. The first `written` bytes are written.
+    /// Whole lines, of which the first `written` bytes are written.
     text: Vec<u8>,
     written: usize,
     /// The lines of `text`, in order.
     lines: Vec<Line>,
-    /// Dropped lines that no line of `text` reports.
+    /// The dropped lines that no line of `text` reports.
     dropped: u64,
-    /// Why the last write failed, until one succeeds.
+    /// The error of the last write, until one succeeds.
     error: Option<io::Error>,
 }
 
 #[derive(Debug)]
 struct Line {
-    /// Where it ends in the text.
+    /// The position of its end in the text.
     end: usize,
-    /// How many dropped lines it reports: 0 for a line that was pushed.
+    /// The number of dropped lines that it reports: 0 for a line that was pushed.
     reports: u64,
 }
 
 impl Batch {
-    /// Whether so many bytes may be written together with those that are here.
-    fn has_room(&self, len: usize) -> bool {
+    /// Returns whether one write may hold `len` more bytes.
+    fn has_space(&self, len: usize) -> bool {
         self.text.is_empty() || self.text.len() + len <= WRITE_SIZE
     }
 
@@ -258,7 +260,7 @@ impl Batch {
         self.push_line(text, 0);
     }
 
-    /// Makes a line of the count of dropped lines, if there are any.
+    /// Adds a line that reports the dropped lines, if there are any.
     fn report_dropped(&mut self, report: impl Fn(u64, Option<&io::Error>) -> String) {
         let dropped = mem::take(&mut self.dropped);
         if dropped > 0 {
@@ -272,7 +274,7 @@ impl Batch {
         self.lines.push(Line { end: self.text.len(), reports });
     }
 
-    /// Writes all of it, or drops it at an error.
+    /// Writes all lines. After an error, drops them.
     fn write_to(&mut self, out: &mut impl Write) {
         while self.written < self.text.len() {
             match out.write(&self.text[self.written..]) {
@@ -286,8 +288,8 @@ impl Batch {
         self.error = None;
     }
 
-    /// Drops the lines of which nothing is written. The rest of a line that is written in part stays,
-    /// as the next line would continue it otherwise.
+    /// Drops all unwritten lines. The rest of a line that is written in part stays, because the next line would
+    /// continue it otherwise.
     fn fail(&mut self, error: io::Error) {
         self.error = Some(error);
         let mut torn = None;
@@ -295,7 +297,7 @@ impl Batch {
         for line in mem::take(&mut self.lines) {
             let end = line.end;
             if start >= self.written {
-                // What a lost report tells of has to be reported again.
+                // The count of a lost report must be reported again.
                 self.dropped += line.reports.max(1);
             } else if end > self.written {
                 torn = Some(line);
@@ -313,7 +315,7 @@ impl Batch {
 
     fn clear(&mut self) {
         self.text.clear();
-        // A long line leaves no memory behind.
+        // The memory of a long line is freed.
         self.text.shrink_to(WRITE_SIZE);
         self.lines.clear();
         self.written = 0;

@@ -3,7 +3,7 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-/// 2026-11-23T05:19:54.001Z.
+/// Returns 2026-11-23T05:19:54.001Z.
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_411_194_001)
 }
@@ -27,7 +27,7 @@ fn a_line_names_its_target_on_request() {
 }
 
 #[test]
-fn line_feeds_of_a_message_are_followed_by_blanks() {
+fn further_lines_of_a_message_are_indented() {
     let message = "one\ntwo\n\nthree";
     let line = line(Style::Plain, false, Level::Info, message);
     assert_eq!(line, "[2026-11-23T05:19:54.001Z INFO ] one\n    two\n    \n    three\n");
@@ -50,7 +50,7 @@ fn brackets_are_gray_and_each_level_has_its_color() {
 }
 
 #[test]
-fn levels_are_colored_on_a_capable_terminal_unless_refused_or_as_rust_log_style_says() {
+fn levels_are_colored_by_rust_log_style_or_else_on_a_capable_terminal_without_no_color() {
     for (is_terminal, vars, is_colored) in [
         (true, &[("TERM", "xterm")][..], true),
         (false, &[("TERM", "xterm")], false),
@@ -72,7 +72,7 @@ fn levels_are_colored_on_a_capable_terminal_unless_refused_or_as_rust_log_style_
 }
 
 #[test]
-fn another_rust_log_style_is_as_auto_and_complained_of() {
+fn an_unknown_rust_log_style_is_auto_with_a_complaint() {
     for (is_terminal, style) in [(true, Style::Colored), (false, Style::Plain)] {
         let mut complaints = Vec::new();
         let var = |name| Some(if name == "NO_COLOR" { "" } else { "NEVER" }.into());
@@ -82,12 +82,12 @@ fn another_rust_log_style_is_as_auto_and_complained_of() {
     }
 }
 
-/// An output that takes a moment for each write and passes it on.
+/// An output that delays each write by 20 ms and passes it on.
 struct Slow(Sender<String>);
 
 impl Write for Slow {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // So that a flush that does not wait is seen. One that waits does so for any time.
+        // With the delay, the test fails if a flush does not wait.
         thread::sleep(Duration::from_millis(20));
         self.0.send(String::from_utf8(bytes.into()).unwrap()).unwrap();
         Ok(bytes.len())
@@ -98,7 +98,7 @@ impl Write for Slow {
     }
 }
 
-/// A logger that is not that of the process, and what its thread writes.
+/// Makes a logger separate from that of the process, and the receiver of its written text.
 fn logger(filter: Filter) -> (&'static Logger, Receiver<String>) {
     let (sender, written) = mpsc::channel();
     let report = |_, _: Option<&io::Error>| panic!("nothing was dropped");
@@ -115,7 +115,7 @@ fn log(logger: &Logger, level: Level, message: &str) {
 }
 
 #[test]
-fn records_that_pass_the_filter_are_written_by_the_end_of_a_flush_with_their_time() {
+fn a_flush_waits_until_records_that_pass_the_filter_are_written_with_their_time() {
     let (logger, written) = logger(Filter::new(LevelFilter::Info));
     let before = SystemTime::now();
     log(logger, Level::Debug, "left out");
@@ -131,7 +131,7 @@ fn records_that_pass_the_filter_are_written_by_the_end_of_a_flush_with_their_tim
 }
 
 #[test]
-fn what_was_logged_is_written_when_the_guard_is_dropped() {
+fn all_logged_lines_are_written_when_the_guard_is_dropped() {
     let (logger, written) = logger(Filter::new(LevelFilter::Off));
     logger.write(Level::Error, "x", &format_args!("past the filter"));
     drop(FlushOnDrop(logger));
@@ -139,7 +139,7 @@ fn what_was_logged_is_written_when_the_guard_is_dropped() {
 }
 
 #[test]
-fn a_panic_is_told_with_its_thread_and_the_backtrace_that_was_asked_for() {
+fn a_panic_message_has_the_thread_and_a_captured_backtrace() {
     let message = |backtrace| panic_message("worker-6", &"panicked at x:\nwhy", &backtrace);
     let without = "thread 'worker-6' panicked at x:\nwhy";
     assert_eq!(message(Backtrace::disabled()), without);
@@ -148,7 +148,7 @@ fn a_panic_is_told_with_its_thread_and_the_backtrace_that_was_asked_for() {
 }
 
 #[test]
-fn dropped_lines_are_told_with_their_number_and_the_reason() {
+fn dropped_lines_are_reported_with_their_number_and_the_reason() {
     let text = "127 log lines were dropped, as stderr was not read fast enough";
     assert_eq!(dropped_text(127, None), text);
     let error = io::Error::other("the disk is full");
@@ -157,7 +157,7 @@ fn dropped_lines_are_told_with_their_number_and_the_reason() {
 }
 
 #[test]
-fn more_than_a_nonblocking_descriptor_holds_is_written_in_the_end() {
+fn a_write_of_more_than_a_nonblocking_descriptor_holds_is_completed() {
     let (writer, mut reader) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
     let sent: Vec<u8> = (0..4 << 20).map(|i: u32| i.to_le_bytes()[1]).collect();
@@ -172,7 +172,7 @@ fn more_than_a_nonblocking_descriptor_holds_is_written_in_the_end() {
 }
 
 #[test]
-fn a_reader_that_leaves_while_a_write_waits_is_a_broken_pipe() {
+fn a_reader_that_closes_while_a_write_waits_is_a_broken_pipe() {
     let (writer, reader) = UnixStream::pair().unwrap();
     writer.set_nonblocking(true).unwrap();
     let error = thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The queue without threads, but for what is about threads.
+//! Tests the queue, mostly without threads.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -10,17 +10,17 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What an output does when it is written to.
+/// A step of an output during a write.
 #[derive(Clone, Debug)]
 enum Step {
-    /// Takes so many bytes at most.
+    /// Accepts at most this many bytes.
     Take(usize),
     Fail(ErrorKind),
-    /// Lines of these lengths are pushed while the write goes on.
+    /// Pushes lines of these lengths during the write.
     Push(Vec<usize>),
 }
 
-/// A queue whose both ends are in one thread, and an output that follows a script.
+/// A queue with both ends in one thread, and an output that follows a script.
 struct Trial {
     world: Rc<World>,
     drain: Drain<Output, Report>,
@@ -28,19 +28,19 @@ struct Trial {
 
 type Report = fn(u64, Option<&io::Error>) -> String;
 
-/// What the output shares with the trial.
+/// The state that the output shares with the trial.
 #[derive(Default)]
 struct World {
     intake: OnceCell<Intake>,
     pushed: Cell<u64>,
-    /// After the last step, the output takes everything.
+    /// The remaining steps. After the last one, the output accepts all bytes.
     script: RefCell<VecDeque<Step>>,
     written: RefCell<Vec<u8>>,
     writes: Cell<usize>,
 }
 
 impl World {
-    /// Pushes a line of so many bytes, or of as many as its number takes, if those are more.
+    /// Pushes a line of `len` bytes, or longer if its number needs more.
     fn push(&self, len: usize) {
         let index = self.pushed.replace(self.pushed.get() + 1);
         let mut text = format!("line {index} ");
@@ -99,7 +99,7 @@ impl Trial {
         lens.iter().for_each(|len| self.world.push(*len));
     }
 
-    /// Does what the draining thread does until the queue is empty.
+    /// Drains the queue as the draining thread does, until it is empty.
     fn drain(&mut self) {
         while let Ok(entry) = self.drain.receiver.try_recv() {
             self.drain.write_queued(entry);
@@ -110,8 +110,8 @@ impl Trial {
         String::from_utf8(self.world.written.borrow().clone()).unwrap()
     }
 
-    /// Asserts that what is written is whole lines in order, each gap with its reports in it, and
-    /// returns how many lines were pushed before the end of that.
+    /// Asserts that the written text is whole lines in order, and that reports fill each gap. Returns the number
+    /// of lines that are written or reported.
     fn accounted_for(&self) -> u64 {
         let text = self.written();
         assert!(text.is_empty() || text.ends_with('\n'), "{text}");
@@ -142,7 +142,7 @@ impl Trial {
     }
 }
 
-/// The lines of `lens` with their costs.
+/// Returns the cost of lines of these lengths.
 fn cost(lens: &[usize]) -> u64 {
     lens.iter().map(|len| *len as u64 + LINE_COST).sum()
 }
@@ -161,7 +161,7 @@ fn lines_are_written_in_order_and_together() {
 }
 
 #[test]
-fn a_full_queue_drops_lines_and_tells_how_many_in_their_place() {
+fn a_full_queue_drops_lines_and_reports_their_number_in_their_place() {
     let mut trial = Trial::new(cost(&[10, 20]), []);
     trial.push(&[10, 20, 10, 10]);
     trial.drain();
@@ -170,7 +170,7 @@ fn a_full_queue_drops_lines_and_tells_how_many_in_their_place() {
     trial.push(&[10, 20]);
     trial.drain();
     assert_eq!(trial.accounted_for(), 6);
-    assert!(trial.written().ends_with("x\n"), "the count is told once");
+    assert!(trial.written().ends_with("x\n"), "the count is reported once");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn short_lines_are_bounded_in_number() {
 }
 
 #[test]
-fn a_line_beyond_the_capacity_is_taken_alone() {
+fn a_line_beyond_the_capacity_is_admitted_alone() {
     let mut trial = Trial::new(100, []);
     trial.push(&[5000, 10]);
     trial.drain();
@@ -206,8 +206,8 @@ fn a_line_beyond_the_capacity_is_taken_alone() {
 }
 
 #[test]
-fn a_line_that_is_pushed_after_dropped_ones_brings_their_count() {
-    // While line 0 is written, 2 is dropped. Line 3 would fit, but 0 is not out yet.
+fn a_line_after_dropped_ones_carries_their_count() {
+    // While line 0 is written, 2 is dropped. Line 3 fits, although 0 is not written yet.
     let script = [Step::Push(vec![10, 100]), Step::Take(3), Step::Push(vec![10])];
     let mut trial = Trial::new(cost(&[10, 10, 10]), script);
     trial.push(&[10]);
@@ -217,7 +217,7 @@ fn a_line_that_is_pushed_after_dropped_ones_brings_their_count() {
 }
 
 #[test]
-fn a_write_is_whole_lines_of_at_most_a_pipe_s_piece() {
+fn a_write_is_whole_lines_of_at_most_4096_bytes() {
     let mut trial = Trial::new(Load::MAX_USED, []);
     trial.push(&[WRITE_SIZE / 4; 8]);
     trial.drain();
@@ -226,12 +226,12 @@ fn a_write_is_whole_lines_of_at_most_a_pipe_s_piece() {
     let mut trial = Trial::new(Load::MAX_USED, []);
     trial.push(&[1, WRITE_SIZE - 8, 9, WRITE_SIZE, WRITE_SIZE + 1, 9]);
     trial.drain();
-    // 8 and all but 8 bytes, 9 alone, the whole of it, more than that, 9 alone.
+    // The writes: 8 and 4088 bytes, 9, 4096, 4097, and 9 bytes.
     assert_eq!((trial.accounted_for(), trial.world.writes.get()), (6, 5));
 }
 
 #[test]
-fn a_report_and_the_line_after_it_are_a_write_of_their_own() {
+fn a_report_and_the_next_line_are_a_separate_write() {
     let script = [Step::Push(vec![10, 10, 3900, 50]), Step::Take(usize::MAX)];
     let mut trial = Trial::new(cost(&[10, 10, 10, 60]), script);
     trial.push(&[10]);
@@ -254,7 +254,7 @@ fn partial_and_interrupted_writes_lose_nothing() {
 }
 
 #[test]
-fn lines_that_an_output_refuses_are_counted_and_told_with_the_reason_when_it_takes_lines_again() {
+fn lines_that_an_output_refuses_are_reported_with_its_error_after_it_recovers() {
     for refusal in [Step::Fail(ErrorKind::StorageFull), Step::Take(0)] {
         let mut trial = Trial::new(1000, [refusal.clone(), refusal]);
         trial.push(&[10, 10]);
@@ -274,9 +274,9 @@ fn lines_that_an_output_refuses_are_counted_and_told_with_the_reason_when_it_tak
 }
 
 #[test]
-fn a_line_of_which_a_part_was_written_is_ended_before_the_next_one() {
+fn a_line_that_was_written_in_part_is_completed_before_the_next_one() {
     let fail = || Step::Fail(ErrorKind::StorageFull);
-    // The first line and some of the second, the second but its line feed, and the rest.
+    // The first line and a part of the second, all of the second except its line feed, and the rest.
     let script = [Step::Take(14), fail(), Step::Take(5), fail(), fail(), Step::Take(1)];
     let mut trial = Trial::new(1000, script);
     trial.push(&[10, 10, 10]);
@@ -297,7 +297,7 @@ fn a_line_of_which_a_part_was_written_is_ended_before_the_next_one() {
 }
 
 #[test]
-fn a_failure_between_two_lines_leaves_no_part_of_a_line() {
+fn an_error_between_two_lines_leaves_no_part_of_a_line() {
     let mut trial = Trial::new(1000, [Step::Take(10), Step::Fail(ErrorKind::BrokenPipe)]);
     trial.push(&[10, 10, 10]);
     trial.drain();
@@ -310,7 +310,7 @@ fn a_failure_between_two_lines_leaves_no_part_of_a_line() {
 }
 
 #[test]
-fn a_long_line_leaves_no_memory_behind() {
+fn the_memory_of_a_long_line_is_freed() {
     let mut trial = Trial::new(Load::MAX_USED, []);
     trial.push(&[1 << 20]);
     trial.drain();
@@ -318,7 +318,7 @@ fn a_long_line_leaves_no_memory_behind() {
 }
 
 #[test]
-fn a_load_is_the_same_when_packed_and_its_count_ends_at_the_most() {
+fn a_load_survives_packing_and_its_count_saturates() {
     for (used, dropped) in [
         (0, 0),
         (1, 0),
@@ -338,8 +338,8 @@ fn a_load_is_the_same_when_packed_and_its_count_ends_at_the_most() {
 }
 
 #[test]
-#[should_panic(expected = "room for the capacity")]
-fn a_capacity_beyond_what_a_load_holds_is_refused() {
+#[should_panic(expected = "can hold the capacity")]
+fn a_capacity_beyond_the_bits_of_a_load_panics() {
     Trial::new(Load::MAX_USED + 1, []);
 }
 
@@ -361,7 +361,7 @@ proptest! {
     #[test]
     fn every_line_is_written_once_in_order_or_counted_once_in_its_place(
         capacity in 1..1000_u64,
-        // Between two turns of the drain.
+        // The lines that are pushed between two drains.
         pushes in prop::collection::vec(prop::collection::vec(1..60_usize, 0..20), 0..10),
         script in prop::collection::vec(a_step(), 0..40),
     ) {
@@ -370,7 +370,7 @@ proptest! {
             trial.push(&lens);
             trial.drain();
         }
-        // At last the output takes everything.
+        // Finally the output accepts all bytes.
         trial.world.script.borrow_mut().clear();
         trial.push(&[1]);
         trial.drain();
@@ -379,7 +379,7 @@ proptest! {
     }
 }
 
-/// For what a test waits for. Met only by a test that fails.
+/// The longest wait of a test, which only a failing test reaches.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -434,7 +434,7 @@ fn lines_of_many_threads_are_in_order_by_thread_and_each_is_written_or_counted()
 }
 
 #[test]
-fn a_flush_waits_for_the_lines_before_it() {
+fn a_flush_waits_for_earlier_lines() {
     let (intake, drain) = queue(1000, Vec::new(), report);
     thread::scope(|scope| {
         intake.push("line\n".into());
@@ -446,8 +446,8 @@ fn a_flush_waits_for_the_lines_before_it() {
 }
 
 #[test]
-fn a_flush_waits_on_while_lines_are_written_and_not_for_ever() {
-    /// Takes a while for each line, a small part of the patience.
+fn a_flush_waits_while_lines_are_written_and_not_forever() {
+    /// An output that takes a small part of the patience for each line.
     struct Slow(Duration);
     impl Write for Slow {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -459,7 +459,7 @@ fn a_flush_waits_on_while_lines_are_written_and_not_for_ever() {
         }
     }
     let patience = Duration::from_secs(1);
-    // Each line is a write of its own. All of them take longer than the patience.
+    // Each line is a separate write. All of them take longer than the patience.
     let line = format!("{}\n", "x".repeat(WRITE_SIZE));
     let (intake, drain) = queue(1 << 20, Slow(patience / 10), report);
     thread::scope(|scope| {
@@ -471,19 +471,19 @@ fn a_flush_waits_on_while_lines_are_written_and_not_for_ever() {
         for _ in 0..5 {
             intake.push(line.clone());
         }
-        assert!(!intake.flush(patience / 1000), "nothing was written meanwhile");
+        assert!(!intake.flush(patience / 1000), "no line is written in this time");
         drop(intake);
     });
 }
 
 #[test]
-fn a_flush_ends_when_its_time_is_over_and_at_once_without_a_drain() {
+fn a_flush_ends_after_its_timeout_and_immediately_without_a_drain() {
     let (intake, drain) = queue(1000, Vec::new(), report);
     assert!(!intake.flush(Duration::from_millis(1)));
     drop(drain);
     let start = Instant::now();
     assert!(!intake.flush(DEADLINE));
     assert!(start.elapsed() < DEADLINE);
-    // A push without a drain goes nowhere.
+    // A push without a drain has no effect.
     intake.push("line\n".into());
 }
