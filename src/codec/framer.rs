@@ -1,46 +1,47 @@
-//! From chunks, cut anywhere, to whole lines.
+//! Joins chunks of a connection, split at any byte, to regions of whole lines.
 //!
-//! [`Framer`] remembers what one connection has sent of a line that is not whole yet. It is pure: it
-//! sees bytes as slices and hands bytes on as slices, so a socket, a fuzzer and a simulator drive it
-//! alike.
+//! [`Framer`] holds the unfinished line of one connection. It is pure: bytes come in and go out as slices. So
+//! a socket, a fuzzer and a simulator can all drive it.
 //!
-//! Lines are not cut one by one. All whole lines of a chunk are handed on as one *region*, a slice
-//! that ends in a newline, so that the judge behind it can take many lines in a step.
+//! It does not split lines one by one. It passes on all whole lines of a chunk as one *region*, a slice that
+//! ends with a line feed. So the decoder can decode many lines in one step.
 
 use memchr::{memchr, memrchr};
 
-/// What [`Framer::feed`] finds in a chunk.
+/// A find of [`Framer::feed`] in a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framed<'a> {
-    /// One or more whole lines, each with its newline; the last byte is a newline.
+    /// A region: one or more whole lines, the last byte a line feed.
     Lines(&'a [u8]),
-    /// A line outgrew the limit. It is said once a line, when the limit is passed; the rest of the
-    /// line, up to its newline, is then thrown away unseen.
+    /// A line that is over the limit.
+    ///
+    /// It is passed on once for a line, as soon as the line is over the limit. The rest of the line, up to its
+    /// line feed, is skipped.
     Oversized,
 }
 
-/// The bytes of one connection's unfinished line, bounded.
+/// The bytes of one connection's unfinished line, bounded by the limit of a line.
 ///
-/// An idle connection, which stands between two lines, holds no buffer.
+/// Between two lines it holds no buffer, so an idle connection needs no memory for one.
 #[derive(Debug, Default)]
 pub struct Framer {
-    /// The line so far, without a newline: at most `max_line` bytes, and empty while skipping.
+    /// The unfinished line without a line feed. Invariant: at most `max_line` bytes, and empty while skipping.
     tail: Vec<u8>,
-    /// Whether the current line has outgrown the limit and is thrown away up to its newline.
+    /// Whether the current line is over the limit and is skipped up to its line feed.
     skipping: bool,
 }
 
 impl Framer {
-    /// Takes the next bytes of the connection and hands on what they complete.
+    /// Takes the next bytes of the connection, and passes the lines that they complete to `found`.
     ///
-    /// `max_line` is the longest line that is kept, in bytes without its newline. It bounds what is
-    /// held between two calls; a longer line that lies whole within a chunk is handed on as it is,
-    /// and is the judge's to refuse.
+    /// `max_line` is the longest line in bytes, without its line feed. It bounds the bytes that are held between
+    /// two calls. A longer line that is whole within a chunk is passed on in a region, and the decoder rejects
+    /// it.
     pub fn feed(&mut self, chunk: &[u8], max_line: usize, mut found: impl FnMut(Framed<'_>)) {
         let Some(rest) = self.finish_line(chunk, max_line, &mut found) else {
             return;
         };
-        let tail_start = memrchr(b'\n', rest).map_or(0, |newline| newline + 1);
+        let tail_start = memrchr(b'\n', rest).map_or(0, |end| end + 1);
         let (lines, tail) = rest.split_at(tail_start);
         if !lines.is_empty() {
             found(Framed::Lines(lines));
@@ -50,21 +51,20 @@ impl Framer {
         debug_assert!(!self.skipping || self.tail.is_empty());
     }
 
-    /// Ends the connection: gives up the unfinished line, so that it never meets the bytes of the
-    /// next connection, and returns it. It is empty if there was none.
+    /// Ends the connection: removes the unfinished line and returns it. It is empty if there is none.
     ///
-    /// A line that had outgrown the limit is not returned.
+    /// So the line is never joined with bytes of the next connection. A line over the limit is not returned.
     pub fn finish(&mut self) -> Vec<u8> {
         std::mem::take(self).tail
     }
 
-    /// The bytes held for the unfinished line.
+    /// Returns the number of bytes held for the unfinished line.
     pub fn held(&self) -> usize {
         self.tail.len()
     }
 
-    /// Ends the line that an earlier chunk began and returns what follows it, or `None` if `chunk`
-    /// does not reach its end.
+    /// Completes the line that an earlier chunk began, and returns the bytes that follow it. Returns `None` if
+    /// `chunk` does not complete the line.
     fn finish_line<'a>(
         &mut self,
         chunk: &'a [u8],
@@ -74,18 +74,18 @@ impl Framer {
         if self.tail.is_empty() && !self.skipping {
             return Some(chunk);
         }
-        let Some(newline) = memchr(b'\n', chunk) else {
+        let Some(line_feed) = memchr(b'\n', chunk) else {
             if !self.skipping {
                 self.keep(chunk, max_line, found);
             }
             return None;
         };
-        let (end, rest) = chunk.split_at(newline + 1);
+        let (end, rest) = chunk.split_at(line_feed + 1);
         if self.skipping {
             self.skipping = false;
         } else {
             let mut line = std::mem::take(&mut self.tail);
-            if line.len() + newline > max_line {
+            if line.len() + line_feed > max_line {
                 found(Framed::Oversized);
             } else {
                 line.extend_from_slice(end);
@@ -95,14 +95,14 @@ impl Framer {
         Some(rest)
     }
 
-    /// Adds bytes without a newline to the unfinished line.
+    /// Adds bytes without a line feed to the unfinished line.
     fn keep(&mut self, bytes: &[u8], max_line: usize, found: &mut impl FnMut(Framed<'_>)) {
         if self.tail.len() + bytes.len() > max_line {
             self.tail = Vec::new();
             self.skipping = true;
             found(Framed::Oversized);
         } else {
-            // Doubled as vectors are, but never beyond the limit.
+            // The capacity doubles as that of any vector, but never beyond the limit.
             let wanted = self.tail.len() + bytes.len();
             if wanted > self.tail.capacity() {
                 self.tail.reserve_exact((2 * wanted).min(max_line) - self.tail.len());
@@ -117,43 +117,44 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What a framer said of some chunks: the lines, without newline, and `None` for one too long.
+    /// Feeds chunks to a framer. Returns the lines, without line feeds and `None` for an oversized one, and
+    /// whether the end truncates a line.
     fn feed_all(chunks: &[&[u8]], max_line: usize) -> (Vec<Option<Vec<u8>>>, bool) {
         let mut framer = Framer::default();
-        let mut said = Vec::new();
+        let mut found = Vec::new();
         for chunk in chunks {
             framer.feed(chunk, max_line, |framed| match framed {
-                Framed::Oversized => said.push(None),
+                Framed::Oversized => found.push(None),
                 Framed::Lines(region) => {
-                    let lines = region.strip_suffix(b"\n").expect("a region ends in a newline");
+                    let lines = region.strip_suffix(b"\n").expect("a region ends with a line feed");
                     for line in lines.split(|&byte| byte == b'\n') {
-                        // What the judge does with a whole line over the limit.
-                        said.push((line.len() <= max_line).then(|| line.to_vec()));
+                        // A decoder also rejects a whole line over the limit.
+                        found.push((line.len() <= max_line).then(|| line.to_vec()));
                     }
                 }
             });
         }
-        let cut = !framer.finish().is_empty();
-        (said, cut)
+        let is_truncated = !framer.finish().is_empty();
+        (found, is_truncated)
     }
 
-    /// The same by the shortest way: all bytes at once, split at newlines.
+    /// Finds the same in the simplest way: splits all bytes together at line feeds.
     fn naive(bytes: &[u8], max_line: usize) -> (Vec<Option<Vec<u8>>>, bool) {
         let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
         let tail = lines.pop().expect("split yields at least one piece");
-        let mut said: Vec<Option<Vec<u8>>> =
+        let mut found: Vec<Option<Vec<u8>>> =
             lines.iter().map(|line| (line.len() <= max_line).then(|| line.to_vec())).collect();
         if tail.len() > max_line {
-            said.push(None);
+            found.push(None);
         }
-        (said, !tail.is_empty() && tail.len() <= max_line)
+        (found, !tail.is_empty() && tail.len() <= max_line)
     }
 
     #[test]
-    fn a_line_cut_in_the_middle_is_joined() {
-        let (said, cut) = feed_all(&[b"12", b"66\n7"], 16);
-        assert_eq!(said, [Some(b"1266".to_vec())]);
-        assert!(cut);
+    fn a_line_in_two_chunks_is_joined() {
+        let (found, is_truncated) = feed_all(&[b"12", b"66\n7"], 16);
+        assert_eq!(found, [Some(b"1266".to_vec())]);
+        assert!(is_truncated);
     }
 
     #[test]
@@ -170,17 +171,17 @@ mod tests {
     }
 
     #[test]
-    fn a_line_at_the_limit_is_kept_and_one_byte_more_is_not() {
+    fn a_line_of_the_limit_is_kept_and_one_byte_more_is_oversized() {
         for (text, kept) in [(&b"1234\n"[..], true), (b"12345\n", false)] {
-            for cut in 0..text.len() {
-                let (said, _) = feed_all(&[&text[..cut], &text[cut..]], 4);
-                assert_eq!(said, [kept.then(|| text[..text.len() - 1].to_vec())], "cut at {cut}");
+            for at in 0..text.len() {
+                let (found, _) = feed_all(&[&text[..at], &text[at..]], 4);
+                assert_eq!(found, [kept.then(|| text[..text.len() - 1].to_vec())], "split at {at}");
             }
         }
     }
 
     #[test]
-    fn an_endless_line_is_said_once_and_held_in_bounds() {
+    fn an_endless_line_is_oversized_once_and_its_memory_bounded() {
         let mut framer = Framer::default();
         let mut oversized = 0;
         for _ in 0..1000 {
@@ -191,25 +192,25 @@ mod tests {
             assert!(framer.tail.capacity() <= 256);
         }
         assert_eq!(oversized, 1);
-        assert!(framer.finish().is_empty(), "already counted as too long");
+        assert!(framer.finish().is_empty(), "already counted as oversized");
     }
 
     #[test]
     fn the_line_after_a_skipped_one_is_whole() {
-        let (said, cut) = feed_all(&[b"99999999", b"9\n12\n"], 4);
-        assert_eq!(said, [None, Some(b"12".to_vec())]);
-        assert!(!cut);
+        let (found, is_truncated) = feed_all(&[b"99999999", b"9\n12\n"], 4);
+        assert_eq!(found, [None, Some(b"12".to_vec())]);
+        assert!(!is_truncated);
     }
 
     #[test]
-    fn nothing_of_one_connection_joins_the_next() {
+    fn a_line_is_never_joined_with_bytes_of_the_next_connection() {
         for first in [&b"12"[..], b"123456789"] {
             let mut framer = Framer::default();
             framer.feed(first, 4, |_| ());
             framer.finish();
-            let mut said = Vec::new();
-            framer.feed(b"6\n", 4, |framed| said.push(format!("{framed:?}")));
-            assert_eq!(said, [format!("{:?}", Framed::Lines(b"6\n"))]);
+            let mut found = Vec::new();
+            framer.feed(b"6\n", 4, |framed| found.push(format!("{framed:?}")));
+            assert_eq!(found, [format!("{:?}", Framed::Lines(b"6\n"))]);
         }
     }
 
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn between_two_lines_no_buffer_is_held() {
+    fn no_buffer_is_held_between_two_lines() {
         let mut framer = Framer::default();
         framer.feed(b"12", 64, |_| ());
         framer.feed(b"3\n", 64, |_| ());
@@ -234,7 +235,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_cut_anywhere_equal_split(
+        fn any_bytes_in_any_chunks_equal_split(
             chunks in prop::collection::vec(prop::collection::vec(
                 prop_oneof![3 => b'0'..=b'9', 2 => Just(b'\n'), 1 => any::<u8>()], 0..20), 0..20),
             max_line in 1_usize..12,

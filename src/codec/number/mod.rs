@@ -1,7 +1,7 @@
-//! From whole lines to numbers, and to the kind on each.
+//! Decodes regions of whole lines into the multiples of a divisor.
 //!
-//! [`parse`] is the rule for one line, written to be read. [`NumberDecoder`] applies it to a region of
-//! many lines in one pass and must agree with it on every byte; tests and the fuzzer hold it to that.
+//! [`parse`] defines the rule for one line. [`NumberDecoder`] applies it to a region of many lines in one pass.
+//! Tests and the fuzzer check that both agree on all bytes.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -13,15 +13,15 @@ use super::{Decoder, Handler};
 #[cfg(target_arch = "x86_64")]
 mod vector;
 
-/// Why a line is not a number.
+/// The reason why a line is malformed: it is not a whole number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NumberError {
-    /// No digit where one was due: only blanks, or a sign with nothing behind it.
+    /// No digits: only blanks, or a sign alone.
     NoDigits,
-    /// A byte that is no decimal digit, or a blank or sign in the wrong place.
+    /// This byte, which is not a decimal digit, or a blank or sign in the wrong place.
     NotADigit(u8),
-    /// Digits only, but below [`i64::MIN`] or above [`i64::MAX`].
+    /// Only digits, but below [`i64::MIN`] or above [`i64::MAX`].
     OutOfRange,
 }
 
@@ -41,10 +41,14 @@ impl fmt::Display for NumberError {
 
 impl std::error::Error for NumberError {}
 
-/// Reads one line, given without its newline.
+/// Parses one line, given without its line feed. `Ok(None)` is an empty line: a heartbeat.
 ///
-/// One carriage return at the end is dropped; blanks and tabs round the number are allowed, and one
-/// leading `+` or `-`. `Ok(None)` is an empty line: a heartbeat.
+/// One carriage return at the end is removed. Blanks and tabs around the number are allowed, and so is one
+/// leading `+` or `-`.
+///
+/// # Errors
+///
+/// Fails if the line is neither empty nor a whole number in the range of an `i64`.
 ///
 /// ```
 /// use tcpcore::internals::codec::number::{NumberError, parse};
@@ -69,7 +73,7 @@ pub fn parse(line: &[u8]) -> Result<Option<i64>, NumberError> {
     if let Some(&byte) = digits.iter().find(|byte| !byte.is_ascii_digit()) {
         return Err(NumberError::NotADigit(byte));
     }
-    // Counted downwards from zero, as i64::MIN has no positive twin.
+    // The value is negative at first, because i64::MIN has no positive counterpart.
     digits
         .iter()
         .try_fold(0_i64, |value, byte| value.checked_mul(10)?.checked_sub(i64::from(byte - b'0')))
@@ -88,10 +92,11 @@ fn trim_blanks(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// A divisor, prepared so that testing a number costs a multiplication instead of a division.
+/// A divisor whose multiples are found with a multiplication instead of a division.
 ///
-/// With `d = odd * 2^shift` and `inverse` the inverse of `odd` modulo 2^64, `d` divides `n` exactly
-/// if `n * inverse`, rotated right by `shift`, is at most `(2^64 - 1) / d` (Hacker's Delight, 10-17).
+/// Let `d = odd * 2^shift`, and let `inverse` be the inverse of `odd` modulo 2^64. Then `n` is a multiple of
+/// `d` exactly if `n * inverse`, rotated right by `shift`, is at most `(2^64 - 1) / d`. The rule comes from
+/// Hacker's Delight, section 10-17.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Divisor {
     divisor: NonZeroU64,
@@ -101,26 +106,26 @@ pub struct Divisor {
 }
 
 impl Divisor {
-    /// Prepares a divisor.
+    /// Computes the constants of a divisor.
     pub fn new(divisor: NonZeroU64) -> Divisor {
         let shift = divisor.trailing_zeros();
         let odd = divisor.get() >> shift;
-        // Newton's iteration doubles the right bits each time; an odd number is its own inverse
-        // modulo 8, so five rounds take 3 bits past 64.
+        // Newton's iteration doubles the number of correct bits. An odd number is its own inverse modulo 8, so
+        // five rounds extend 3 correct bits beyond 64.
         let inverse = (0..5).fold(odd, |inverse, _| {
             inverse.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(inverse)))
         });
         Divisor { divisor, inverse, shift, limit: u64::MAX / divisor }
     }
 
-    /// Whether the divisor divides `number`.
+    /// Returns whether `number` is a multiple of the divisor.
     #[inline]
     pub fn divides(self, number: i64) -> bool {
         let product = number.unsigned_abs().wrapping_mul(self.inverse);
         product.rotate_right(self.shift) <= self.limit
     }
 
-    /// Inverse, shift and limit for numbers of 16 bits.
+    /// Returns the inverse, the shift and the limit for numbers of 16 bits.
     #[cfg(target_arch = "x86_64")]
     fn short(self) -> (u16, u16, u16) {
         match u16::try_from(self.divisor.get()) {
@@ -129,13 +134,16 @@ impl Divisor {
                 let shift = u16::try_from(self.shift).expect("a shift is less than 64");
                 (u16::from_le_bytes([low, high]), shift, u16::MAX / divisor)
             }
-            // Of numbers that are all smaller, a divisor divides 0 alone.
+            // All numbers of 16 bits are smaller than the divisor, so only 0 is a multiple.
             Err(_) => (1, 0, 0),
         }
     }
 }
 
-/// Judges regions of whole lines.
+/// Decodes lines into whole numbers, and passes on the multiples of a divisor.
+///
+/// An empty line is a heartbeat, and a line without a number is malformed: see [`NumberError`]. On x86-64 with
+/// AVX-512 and VBMI2, it decodes blocks of 64 bytes with vectors.
 #[derive(Clone, Copy, Debug)]
 pub struct NumberDecoder {
     divisor: Divisor,
@@ -143,22 +151,24 @@ pub struct NumberDecoder {
     path: Path,
 }
 
-/// As many digits fit an i64 whatever they are.
+/// The most digits that always fit an `i64`: 18.
 const SAFE_DIGITS: usize = 18;
 
 impl NumberDecoder {
-    /// A decoder for numbers that `divisor` divides, on lines of at most `max_line` bytes. It takes the
-    /// fastest path that the processor has.
+    /// Makes a decoder for the multiples of `divisor`, on lines of at most `max_line` bytes without their line
+    /// feed.
+    ///
+    /// It uses the fastest path that the processor has. Longer lines are oversized.
     pub fn new(divisor: Divisor, max_line: usize) -> NumberDecoder {
         NumberDecoder { divisor, max_line, path: Path::detect(max_line) }
     }
 
-    /// A decoder on the fallback path, which every processor has, to compare with.
+    /// Makes a decoder that uses only the fallback, the path for any processor, as a reference for tests.
     pub fn fallback(divisor: Divisor, max_line: usize) -> NumberDecoder {
         NumberDecoder { divisor, max_line, path: Path::Fallback }
     }
 
-    /// Judges byte by byte: the way for any processor and any input.
+    /// Decodes byte by byte: the path for any processor and any input.
     fn decode_fallback<V: Handler<NumberDecoder>>(
         &self,
         region: &[u8],
@@ -185,8 +195,10 @@ impl NumberDecoder {
         lines
     }
 
-    /// Judges the line that begins at `start`, and returns where it ends. Numbers that are negative or
-    /// end in a carriage return are common enough to be worth a way of their own.
+    /// Decodes the line that begins at `start`, and returns the index of its line feed.
+    ///
+    /// Numbers that are negative or end with a carriage return are common, so they have a path without
+    /// [`parse`].
     fn decode_line<V: Handler<NumberDecoder>>(
         &self,
         region: &[u8],
@@ -207,12 +219,12 @@ impl NumberDecoder {
             batch.take(if is_negative { -value } else { value });
             return end;
         }
-        let end = memchr(b'\n', &region[at..]).map_or(region.len(), |newline| at + newline);
+        let end = memchr(b'\n', &region[at..]).map_or(region.len(), |line_feed| at + line_feed);
         self.decode_any(&region[start..end], batch);
         end
     }
 
-    /// Judges what lies too near an end of the region line by line, and all between by blocks.
+    /// Decodes the region in blocks, and the lines too close to its ends byte by byte.
     #[cfg(target_arch = "x86_64")]
     fn decode_by_vector<V: Handler<NumberDecoder>>(
         &self,
@@ -221,17 +233,17 @@ impl NumberDecoder {
         batch: &mut Batch<'_, V>,
     ) -> u64 {
         let from = vector::LOOK_BACK - 1;
-        let newline = region.get(from..).and_then(|rest| memchr(b'\n', rest));
-        let Some(newline) = newline.filter(|_| region.len() <= vector::MAX_REGION) else {
+        let line_feed = region.get(from..).and_then(|rest| memchr(b'\n', rest));
+        let Some(line_feed) = line_feed.filter(|_| region.len() <= vector::MAX_REGION) else {
             return self.decode_fallback(region, batch);
         };
-        let start = from + newline + 1;
+        let start = from + line_feed + 1;
         let before = self.decode_fallback(&region[..start], batch);
         let (lines, end) = vector.decode(self, region, start, batch);
         before + lines + self.decode_fallback(&region[end..], batch)
     }
 
-    /// Judges a line, whatever it is, given without its newline.
+    /// Decodes any line, given without its line feed.
     #[cold]
     fn decode_any<V: Handler<NumberDecoder>>(&self, line: &[u8], batch: &mut Batch<'_, V>) {
         if line.len() > self.max_line {
@@ -262,8 +274,8 @@ impl Decoder for NumberDecoder {
         lines
     }
 
-    // The shortest line with a number is a digit and a line feed. The first line feed may end a line that is
-    // held.
+    // The shortest line with a number is a digit and a line feed. The first line feed may also end the line
+    // that is held.
     fn max_records(_held: usize, bytes: usize) -> usize {
         bytes.div_ceil(2)
     }
@@ -273,7 +285,7 @@ impl Decoder for NumberDecoder {
     }
 }
 
-/// How a region is decoded. All paths find the same.
+/// The path of decoding a region. All paths have the same results.
 #[derive(Clone, Copy, Debug)]
 enum Path {
     Fallback,
@@ -282,11 +294,11 @@ enum Path {
 }
 
 impl Path {
-    /// The fastest way on this processor.
+    /// Selects the fastest path on this processor.
     fn detect(max_line: usize) -> Path {
         #[cfg(target_arch = "x86_64")]
         if let Some(vector) = vector::Vector::detect()
-            // So that no line of which it reads the number is over the limit.
+            // With this limit, no line that vectors decode is oversized.
             && max_line >= SAFE_DIGITS
         {
             return Path::Vector(vector);
@@ -296,17 +308,18 @@ impl Path {
     }
 }
 
-/// Numbers on their way to the caller: the divisor picks, and batches save calls.
+/// Collects the multiples of the divisor, and passes them to the handler in batches to save calls.
 struct Batch<'a, V> {
     divisor: Divisor,
     handler: &'a mut V,
     numbers: [i64; BATCH],
-    /// How many of `numbers` are taken.
+    /// The first `len` of `numbers` are multiples.
     len: usize,
 }
 
-/// As many matched numbers are handed on at once. Not many more than a block may yield: a batch is
-/// made for every region, and a region may be one short line.
+/// The most numbers in a batch: 64, twice as many as a block may yield.
+///
+/// It is small because each region initializes a batch, and a region may be one short line.
 const BATCH: usize = 64;
 
 impl<'a, V: Handler<NumberDecoder>> Batch<'a, V> {
@@ -314,7 +327,7 @@ impl<'a, V: Handler<NumberDecoder>> Batch<'a, V> {
         Batch { divisor, handler, numbers: [0; BATCH], len: 0 }
     }
 
-    /// Room for `N` numbers, of which [`keep`](Batch::keep) then keeps the first.
+    /// Returns space for `N` numbers, of which [`keep`](Batch::keep) then keeps the first ones.
     #[inline]
     fn spare<const N: usize>(&mut self) -> &mut [i64; N] {
         if self.len + N > BATCH {
@@ -330,7 +343,7 @@ impl<'a, V: Handler<NumberDecoder>> Batch<'a, V> {
 
     #[inline]
     fn take(&mut self, number: i64) {
-        // Written whether it stays or not: a branch that depends on the data would cost more.
+        // The number is stored even if it is no multiple. A branch that depends on the data would cost more.
         let is_match = self.divisor.divides(number);
         self.spare::<1>()[0] = number;
         self.keep(usize::from(is_match));

@@ -22,16 +22,16 @@ impl Handler<NumberDecoder> for Seen {
 
 pub(super) fn decode(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
     let divisor = Divisor::new(NonZeroU64::new(divisor).expect("tests divide by something"));
-    let [fastest, portable] = [NumberDecoder::new, NumberDecoder::fallback].map(|new| {
+    let [fastest, fallback] = [NumberDecoder::new, NumberDecoder::fallback].map(|new| {
         let mut seen = Seen::default();
         let lines = new(divisor, max_line).decode(region, &mut seen);
         (seen, lines)
     });
-    assert_eq!(fastest, portable, "the ways differ");
-    portable
+    assert_eq!(fastest, fallback, "the paths differ");
+    fallback
 }
 
-/// The rules once more, by other means: text, `str::parse` and `%`.
+/// Decodes a region by other means: text, `str::parse` and `%`.
 pub(super) fn naive(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
     let mut seen = Seen::default();
     let mut lines = 0;
@@ -49,7 +49,7 @@ pub(super) fn naive(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64)
             Ok(_) => {}
             Err(_) if text.is_empty() => {}
             Err(_) => {
-                let error = parse(line).expect_err("str::parse refuses it, so must parse");
+                let error = parse(line).expect_err("parse refuses the lines that str::parse does");
                 seen.malformed.push((line.to_vec(), error));
             }
         }
@@ -58,7 +58,7 @@ pub(super) fn naive(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64)
 }
 
 #[test]
-fn whole_i64_range_and_one_beyond() {
+fn the_ends_of_i64_are_numbers_and_one_beyond_is_out_of_range() {
     for value in [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX] {
         assert_eq!(parse(value.to_string().as_bytes()), Ok(Some(value)));
     }
@@ -83,7 +83,7 @@ fn signs_blanks_and_one_carriage_return_are_allowed() {
 }
 
 #[test]
-fn anything_else_is_malformed() {
+fn any_other_line_is_malformed() {
     use NumberError::{NoDigits, NotADigit};
     for (line, error) in [
         (&b" "[..], NoDigits),
@@ -114,7 +114,7 @@ fn an_empty_line_is_a_heartbeat() {
 }
 
 #[test]
-fn eighteen_nineteen_and_twenty_digits() {
+fn numbers_of_18_and_19_digits_up_to_the_greatest_i64() {
     let region = b"999999999999999996\n9223372036854775806\n9223372036854775808\n";
     let (seen, lines) = decode(region, 6, 4096);
     assert_eq!(seen.matched, [999_999_999_999_999_996, 9_223_372_036_854_775_806]);
@@ -123,7 +123,7 @@ fn eighteen_nineteen_and_twenty_digits() {
 }
 
 #[test]
-fn a_line_over_the_limit_counts_even_when_it_would_be_a_number() {
+fn a_number_of_the_limit_is_decoded_and_one_byte_more_is_oversized() {
     let (seen, lines) = decode(b"666\n6666\n   6\n  6\n", 6, 3);
     assert_eq!((seen.matched, seen.oversized, lines), (vec![666, 6], 2, 4));
 }
@@ -136,7 +136,7 @@ fn more_matches_than_a_batch_keep_their_order() {
 }
 
 #[test]
-fn an_error_says_what_was_expected() {
+fn an_error_names_the_expected_value() {
     let texts = [&b"-"[..], b"1\x002", b"99999999999999999999"]
         .map(|line| parse(line).unwrap_err().to_string());
     assert_eq!(

@@ -1,14 +1,15 @@
-//! The decoder for processors with 64-byte vectors: AVX-512 with VBMI2, which Intel has had since Ice
-//! Lake and AMD since Zen 4.
+//! Decodes regions on processors with 64-byte vectors.
 //!
-//! A region is taken in blocks of 64 bytes. A few comparisons find the newlines of a block and whether
-//! it is all digits beside them. Then the lines that end in it are decoded
+//! It needs AVX-512 with VBMI2: Intel since Ice Lake, AMD since Zen 4.
+//!
+//! A region is decoded in blocks of 64 bytes. A few comparisons find the line feeds of a block, and whether
+//! all other bytes are digits. The lines that end in the block are then decoded
 //!
 //! - all at once, if none has more than four digits,
-//! - eight at a time, once there are enough of them, if they are longer,
+//! - eight at a time, once enough of them are queued, if some are longer,
 //! - byte by byte, if one of them has any other byte.
 //!
-//! Masks have a bit for each byte of a block, the first byte's lowest.
+//! A mask has one bit for each byte of a block. The bit of the first byte is the lowest.
 
 #![expect(
     unsafe_code,
@@ -19,25 +20,24 @@ use std::arch::x86_64::*;
 
 use super::{Batch, Divisor, Handler, NumberDecoder, SAFE_DIGITS};
 
-/// The bytes of a vector, and of a block.
+/// The bytes of a vector and of a block.
 const BLOCK: usize = 64;
 
-/// The bytes before the end of a line that are looked at. Blocks begin as far behind the beginning of
-/// a region, so that they are there.
+/// The lowest index of the first block: 32 bytes, more than the digits that are loaded below the end of a line.
 pub(super) const LOOK_BACK: usize = 32;
 
-/// The longest region that this room takes: positions have 32 bits.
+/// The longest region in bytes: 4 GiB - 1, as positions have 32 bits.
 pub(super) const MAX_REGION: usize = u32::MAX as usize;
 
-/// The most lines with a digit that can end in a block.
+/// The most lines with a digit that end in a block: 32, as each has a digit and a line feed.
 const LINES: usize = BLOCK / 2;
 
-/// The proof that the processor has what this room needs.
+/// The proof that the processor has the features that this module needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Vector(());
 
 impl Vector {
-    /// Looks whether the processor is fit. The answer is remembered by the standard library.
+    /// Checks the features of the processor. The standard library caches the answer.
     pub(super) fn detect() -> Option<Vector> {
         let features = [
             is_x86_feature_detected!("avx512bw"),
@@ -49,11 +49,15 @@ impl Vector {
             is_x86_feature_detected!("lzcnt"),
             is_x86_feature_detected!("popcnt"),
         ];
-        features.into_iter().all(|has_it| has_it).then_some(Vector(()))
+        features.into_iter().all(|is_present| is_present).then_some(Vector(()))
     }
 
-    /// Judges the lines of `region` from the one at `start`, which is not before [`LOOK_BACK`], as far
-    /// as whole blocks reach. Returns how many lines that were, and where the next one begins.
+    /// Decodes the lines that begin at `start` or later and end in a whole block. Returns their number and the
+    /// start of the next line.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `start` is less than [`LOOK_BACK`], or the region longer than [`MAX_REGION`].
     pub(super) fn decode<V: Handler<NumberDecoder>>(
         self,
         decoder: &NumberDecoder,
@@ -65,7 +69,7 @@ impl Vector {
         if region.len() < start + BLOCK {
             return (0, start);
         }
-        // SAFETY: a `Vector` exists only where `detect` has found the features.
+        // SAFETY: a `Vector` exists only if `detect` has found the features.
         unsafe { decode_blocks(decoder, region, start, batch) }
     }
 }
@@ -80,77 +84,77 @@ fn decode_blocks<V: Handler<NumberDecoder>>(
     let short_divisor = ShortDivisor::new(decoder.divisor);
     let mut long_lines = LongLines::new(decoder, region, start);
     let mut lines = 0;
-    // Whether the line that has not ended is all digits so far.
+    // Whether all bytes of the unfinished line so far are digits.
     let mut is_plain = true;
-    // The newlines of the block before; the first block has one right before it.
-    let mut before = 1 << (BLOCK - 1);
+    // The line feeds of the previous block. The byte in front of the first block is a line feed.
+    let mut previous = 1 << (BLOCK - 1);
     let mut at = start;
     while at + BLOCK <= region.len() {
         let bytes = load(region, at);
-        let newlines = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(0x0a));
+        let line_feeds = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(0x0a));
         let digits = _mm512_sub_epi8(bytes, _mm512_set1_epi8(0x30));
-        let others = _mm512_cmpgt_epu8_mask(digits, _mm512_set1_epi8(9)) & !newlines;
-        let count = newlines.count_ones();
+        let others = _mm512_cmpgt_epu8_mask(digits, _mm512_set1_epi8(9)) & !line_feeds;
+        let count = line_feeds.count_ones();
         lines += u64::from(count);
         if is_plain && others == 0 {
-            let runs = Runs::new(newlines, before);
-            if count >= FEWEST_SHORT && newlines & runs.five == 0 {
-                goes(Path::AtOnce);
-                long_lines.decode_waiting(batch);
-                decode_short(region, at, newlines, &runs, &short_divisor, batch);
-                long_lines.skip_to(last(newlines, at));
+            let runs = Runs::new(line_feeds, previous);
+            if count >= FEWEST_SHORT && line_feeds & runs.five == 0 {
+                note(Path::AtOnce);
+                long_lines.decode_queued(batch);
+                decode_short(region, at, line_feeds, &runs, &short_divisor, batch);
+                long_lines.skip_to(last(line_feeds, at));
             } else {
-                goes(Path::InEights);
-                long_lines.push(newlines, at, batch);
+                note(Path::InEights);
+                long_lines.push(line_feeds, at, batch);
             }
         } else {
-            goes(Path::ByteByByte);
-            long_lines.decode_waiting(batch);
-            if newlines != 0 {
-                let end = last(newlines, at);
+            note(Path::ByteByByte);
+            long_lines.decode_queued(batch);
+            if line_feeds != 0 {
+                let end = last(line_feeds, at);
                 decoder.decode_fallback(&region[long_lines.start()..=end], batch);
                 long_lines.skip_to(end);
             }
-            // What stands behind the last newline belongs to the next line.
-            let tail = newlines.leading_zeros();
-            is_plain |= newlines != 0;
+            // The bytes at higher indices than the last line feed belong to the next line.
+            let tail = line_feeds.leading_zeros();
+            is_plain |= line_feeds != 0;
             is_plain &= tail == 0 || others >> (u64::BITS - tail) == 0;
         }
-        before = newlines;
+        previous = line_feeds;
         at += BLOCK;
     }
-    long_lines.decode_waiting(batch);
+    long_lines.decode_queued(batch);
     (lines, long_lines.start())
 }
 
-/// The way that a block goes, and on from there.
+/// The path of a block, and of eight lines in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Path {
     AtOnce,
     InEights,
     ByteByByte,
-    /// Eight lines of a block that went [`InEights`](Path::InEights), one of them too long for that.
+    /// The path of eight lines of an [`InEights`](Path::InEights) block if one has more than [`SAFE_DIGITS`].
     NotInEights,
 }
 
-/// Tells the tests, which cannot see it by the handler.
+/// Records a path for the tests, as the handler does not see it.
 #[inline]
-fn goes(path: Path) {
+fn note(path: Path) {
     #[cfg(test)]
     tests::PATHS.with_borrow_mut(|paths| paths.push(path));
     _ = path;
 }
 
-/// The position of the last newline of the block at `at`, which has one.
+/// Returns the position of the last line feed of the block at `at`, which has one.
 #[inline]
-fn last(newlines: u64, at: usize) -> usize {
-    at + BLOCK - 1 - newlines.leading_zeros() as usize
+fn last(line_feeds: u64, at: usize) -> usize {
+    at + BLOCK - 1 - line_feeds.leading_zeros() as usize
 }
 
-/// A block with fewer newlines has a line of more than four bytes.
+/// The fewest line feeds of a block whose lines have at most four digits: 12, one in each five bytes.
 const FEWEST_SHORT: u32 = 12;
 
-/// Which bytes of a block have at least so many bytes of their line before them.
+/// Masks of the bytes whose line has at least one to five bytes at lower indices.
 struct Runs {
     one: u64,
     two: u64,
@@ -161,42 +165,42 @@ struct Runs {
 
 impl Runs {
     #[inline]
-    fn new(newlines: u64, before: u64) -> Runs {
-        let no_newline = |back: u32| !(newlines << back | before >> (u64::BITS - back));
-        let one = no_newline(1);
-        let two = one & no_newline(2);
-        let three = two & no_newline(3);
-        let four = three & no_newline(4);
-        let five = four & no_newline(5);
+    fn new(line_feeds: u64, previous: u64) -> Runs {
+        let no_line_feed = |back: u32| !(line_feeds << back | previous >> (u64::BITS - back));
+        let one = no_line_feed(1);
+        let two = one & no_line_feed(2);
+        let three = two & no_line_feed(3);
+        let four = three & no_line_feed(4);
+        let five = four & no_line_feed(5);
         Runs { one, two, three, four, five }
     }
 }
 
-/// Judges all lines that end in the block at `at`, none of which has more than four bytes, all digits.
+/// Decodes all lines that end in the block at `at`. Each has at most four bytes, all of them digits.
 #[inline]
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
 fn decode_short<V: Handler<NumberDecoder>>(
     region: &[u8],
     at: usize,
-    newlines: u64,
+    line_feeds: u64,
     runs: &Runs,
     divisor: &ShortDivisor,
     batch: &mut Batch<'_, V>,
 ) {
     // An empty line is a heartbeat.
-    let ends = newlines & runs.one;
+    let ends = line_feeds & runs.one;
     let zero = _mm512_set1_epi8(0x30);
     let tens = _mm512_broadcast_i32x4(_mm_setr_epi8(
         0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 0, 0, 0, 0, 0, 0,
     ));
-    // At each end of a line: its last digit, the one before that, and so on, 0 where there is none.
+    // At the end of each line: its last digit, its second last digit, and so on, or 0 if it has fewer.
     let ones_digit = _mm512_sub_epi8(load(region, at - 1), zero);
     let tens_digit = _mm512_maskz_sub_epi8(runs.two, load(region, at - 2), zero);
     let hundreds_digit = _mm512_maskz_sub_epi8(runs.three, load(region, at - 3), zero);
     let thousands_digit = _mm512_maskz_sub_epi8(runs.four, load(region, at - 4), zero);
     let low = _mm512_add_epi8(ones_digit, _mm512_shuffle_epi8(tens, tens_digit));
     let high = _mm512_add_epi8(hundreds_digit, _mm512_shuffle_epi8(tens, thousands_digit));
-    // Only the ends, one beside the other: at most `LINES` of them, so half a vector holds all.
+    // The bytes at the ends, compressed. There are at most `LINES` of them, so half a vector holds all.
     let low = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(ends, low));
     let high = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(ends, high));
     let values = _mm512_add_epi16(
@@ -217,68 +221,69 @@ fn decode_short<V: Handler<NumberDecoder>>(
     batch.keep(count);
 }
 
-/// Lines that are all digits, and wait until there are as many as fit a vector.
+/// Lines of digits alone, queued until many of them are decoded together.
 struct LongLines<'a> {
     decoder: &'a NumberDecoder,
     divisor: LongDivisor,
     region: &'a [u8],
-    /// In `1..=count`, where the lines that wait end, and before that, where the line before them
-    /// does: positions of newlines. Behind that, whatever was there before.
+    /// The positions of line feeds: `1..=count` end the queued lines, and 0 ends the line in front of them.
+    /// Later entries are stale.
     ///
-    /// Invariant: each is at least `LOOK_BACK - 1` and less than the length of the region; from 1 on,
-    /// at least `LOOK_BACK`.
-    ends: [u32; 1 + WAITING + BLOCK],
-    /// Less than `WAITING` between two calls.
+    /// Invariant: each is at least `LOOK_BACK - 1` and less than the length of the region. From index 1 on,
+    /// each is at least `LOOK_BACK`.
+    ends: [u32; 1 + QUEUED + BLOCK],
+    /// The number of queued lines. Invariant: less than `QUEUED` between two calls.
     count: usize,
 }
 
-/// As many numbers of 64 bits fit a vector.
+/// The numbers of 64 bits that fit a vector.
 const LONG: usize = BLOCK / 8;
 
-/// When so many lines wait, they are decoded. Many more than fit a vector, since a processor stalls on
-/// what it has just stored in other pieces than it loads it.
-const WAITING: usize = 256;
+/// The queued lines at which all are decoded: 256, many more than fit a vector.
+///
+/// A processor stalls on a load of bytes that it has just stored in pieces of another size.
+const QUEUED: usize = 256;
 
 impl<'a> LongLines<'a> {
-    /// No lines yet, in front of the one that begins at `start`.
+    /// Makes an empty queue for the lines that begin at `start` or later.
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
     fn new(decoder: &'a NumberDecoder, region: &'a [u8], start: usize) -> LongLines<'a> {
-        let before = u32::try_from(start - 1).expect("the region is shorter");
+        let previous_end = u32::try_from(start - 1).expect("the region is shorter");
         let divisor = LongDivisor::new(decoder.divisor);
-        // Until one is stored, where the first block begins stands for an end.
-        let mut ends = [before + 1; 1 + WAITING + BLOCK];
-        ends[0] = before;
+        // The start of the first block is a valid position for the entries that are not stored yet.
+        let mut ends = [previous_end + 1; 1 + QUEUED + BLOCK];
+        ends[0] = previous_end;
         LongLines { decoder, divisor, region, ends, count: 0 }
     }
 
-    /// Where the first line that waits begins, or else the one that has not ended.
+    /// Returns the start of the first queued line, or of the unfinished line if none is queued.
     #[inline]
     fn start(&self) -> usize {
         self.ends[0] as usize + 1
     }
 
-    /// While no line waits: the next one begins behind the newline at `end`.
+    /// Continues with the line after the line feed at `end`. No line may be queued.
     #[inline]
     fn skip_to(&mut self, end: usize) {
         debug_assert!(self.count == 0 && (LOOK_BACK - 1..self.region.len()).contains(&end));
         self.ends[0] = u32::try_from(end).expect("the region is shorter");
     }
 
-    /// Adds the lines that end at the newlines of the block at `at`.
+    /// Queues the lines that end at the line feeds of the block at `at`.
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,popcnt")]
     fn push<V: Handler<NumberDecoder>>(
         &mut self,
-        newlines: u64,
+        line_feeds: u64,
         at: usize,
         batch: &mut Batch<'_, V>,
     ) {
-        let places = _mm512_maskz_compress_epi8(newlines, load(&INDICES, 0));
+        let places = _mm512_maskz_compress_epi8(line_feeds, load(&INDICES, 0));
         let block =
             _mm512_set1_epi32(u32::try_from(at).expect("the region is shorter").cast_signed());
         let to = &mut self.ends[1 + self.count..][..BLOCK];
-        let count = newlines.count_ones() as usize;
+        let count = line_feeds.count_ones() as usize;
         for (number, to) in to.chunks_exact_mut(16).enumerate().take(count.div_ceil(16)) {
             let places = match number {
                 0 => _mm512_castsi512_si128(places),
@@ -286,21 +291,21 @@ impl<'a> LongLines<'a> {
                 2 => _mm512_extracti32x4_epi32::<2>(places),
                 _ => _mm512_extracti32x4_epi32::<3>(places),
             };
-            // What is stored behind the last newline is the beginning of the block.
+            // The entries after the last line feed get the start of the block.
             let ends = _mm512_add_epi32(_mm512_cvtepu8_epi32(places), block);
-            // SAFETY: `to` is 16 numbers of four bytes, and they need no alignment.
+            // SAFETY: the store writes the 16 numbers of four bytes of `to` and needs no alignment.
             unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), ends) };
         }
         self.count += count;
-        if self.count >= WAITING {
-            self.decode_waiting(batch);
+        if self.count >= QUEUED {
+            self.decode_queued(batch);
         }
     }
 
-    /// Judges all lines that wait.
+    /// Decodes all queued lines.
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
-    fn decode_waiting<V: Handler<NumberDecoder>>(&mut self, batch: &mut Batch<'_, V>) {
+    fn decode_queued<V: Handler<NumberDecoder>>(&mut self, batch: &mut Batch<'_, V>) {
         if self.count > 0 {
             self.decode_groups(batch);
         }
@@ -318,7 +323,7 @@ impl<'a> LongLines<'a> {
         self.count = 0;
     }
 
-    /// Judges `count` lines, at most [`LONG`], from the `first` one on.
+    /// Decodes `count` queued lines, at most [`LONG`], from the one with index `first`.
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
     fn decode<V: Handler<NumberDecoder>>(
@@ -327,18 +332,18 @@ impl<'a> LongLines<'a> {
         count: usize,
         batch: &mut Batch<'_, V>,
     ) {
-        let before: &[u32; LONG] = self.ends[first..].first_chunk().expect("there is room");
-        let ends: &[u32; LONG] = self.ends[first + 1..].first_chunk().expect("there is room");
-        // SAFETY: it is eight numbers of four bytes each that are read, and they need no alignment.
-        let (before, ends_v) = unsafe {
-            (_mm256_loadu_si256(before.as_ptr().cast()), _mm256_loadu_si256(ends.as_ptr().cast()))
+        let previous: &[u32; LONG] = self.ends[first..].first_chunk().expect("the array is longer");
+        let ends: &[u32; LONG] = self.ends[first + 1..].first_chunk().expect("the array is longer");
+        // SAFETY: each load reads eight numbers of four bytes and needs no alignment.
+        let (previous, ends_v) = unsafe {
+            (_mm256_loadu_si256(previous.as_ptr().cast()), _mm256_loadu_si256(ends.as_ptr().cast()))
         };
-        let lens = _mm256_sub_epi32(_mm256_sub_epi32(ends_v, before), _mm256_set1_epi32(1));
+        let lens = _mm256_sub_epi32(_mm256_sub_epi32(ends_v, previous), _mm256_set1_epi32(1));
         let wanted = u8::MAX >> (LONG - count);
         let safe = i32::try_from(SAFE_DIGITS).expect("a small constant");
-        let oversized = _mm256_cmpgt_epu32_mask(lens, _mm256_set1_epi32(safe));
-        if oversized & wanted != 0 {
-            goes(Path::NotInEights);
+        let unsafe_lens = _mm256_cmpgt_epu32_mask(lens, _mm256_set1_epi32(safe));
+        if unsafe_lens & wanted != 0 {
+            note(Path::NotInEights);
             let start = self.ends[first] as usize + 1;
             let end = self.ends[first + count] as usize + 1;
             self.decoder.decode_fallback(&self.region[start..end], batch);
@@ -349,7 +354,7 @@ impl<'a> LongLines<'a> {
         let values = self.values(ends, lens);
         let hits = self.divisor.divides(values) & wanted;
         let spare = batch.spare::<LONG>();
-        // SAFETY: it is eight numbers of eight bytes that are written, and they need no alignment.
+        // SAFETY: the store writes eight numbers of eight bytes and needs no alignment.
         unsafe {
             let kept = _mm512_maskz_compress_epi64(hits, values);
             _mm512_storeu_si512(spare.as_mut_ptr().cast(), kept);
@@ -357,15 +362,15 @@ impl<'a> LongLines<'a> {
         batch.keep(hits.count_ones() as usize);
     }
 
-    /// The numbers of the lines that end at `ends` and have `lens` digits, at most [`SAFE_DIGITS`].
+    /// Returns the numbers of the lines that end at `ends` and have `lens` digits, at most [`SAFE_DIGITS`].
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
     fn values(&self, ends: &[u32; LONG], lens: __m256i) -> __m512i {
         // The length of a line in each byte of its lane.
         let lens = _mm256_mullo_epi32(lens, _mm256_set1_epi32(0x0101_0101));
-        // Of the last sixteen bytes, those of the even lines, and of the odd ones. A byte counts if
-        // it is no farther from the end than the line is long. Pairs of digits become numbers below
-        // 100, pairs of those numbers below 10^4, and then 10^8.
+        // The last sixteen bytes of the even lines, and of the odd ones. A byte is a digit of its line if its
+        // distance from the end is less than the length. Pairs of digits become numbers below 100. Pairs of
+        // those become numbers below 10^4, and then below 10^8.
         let from_end = _mm512_broadcast_i32x4(_mm_setr_epi8(
             15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
         ));
@@ -380,11 +385,11 @@ impl<'a> LongLines<'a> {
         let even = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
         let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
         let fours = _mm512_packus_epi32(fours([0, 2, 4, 6], even), fours([1, 3, 5, 7], odd));
-        // The packing has brought the lines into order: for each, two numbers below 10^8.
+        // The packing has restored the order of the lines. Each becomes two numbers below 10^8.
         let eights = _mm512_madd_epi16(fours, _mm512_set1_epi32(0x0001_2710));
         let upper = _mm512_mul_epu32(eights, _mm512_set1_epi64(100_000_000));
         let lower = _mm512_srli_epi64::<32>(eights);
-        // The four bytes in front of those, in the same way.
+        // The four bytes at the next lower indices, in the same way.
         let [a, b, c, d, e, f, g, h] = ends.map(|end| self.load_front(end));
         let bytes = _mm256_setr_epi32(a, b, c, d, e, f, g, h);
         let is_digit = _mm256_cmplt_epu8_mask(_mm256_set1_epi32(0x1011_1213), lens);
@@ -396,13 +401,14 @@ impl<'a> LongLines<'a> {
         _mm512_add_epi64(front, _mm512_add_epi64(upper, lower))
     }
 
-    /// The sixteen bytes in front of each of these ends.
+    /// Loads the sixteen bytes at the indices below each of these ends.
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
     fn load_lasts(&self, ends: [u32; 4]) -> __m512i {
         let [a, b, c, d] = ends.map(|end| {
             debug_assert!((LOOK_BACK..self.region.len()).contains(&(end as usize)));
-            // SAFETY: the invariant of `ends`, and that `LOOK_BACK` is more than sixteen.
+            // SAFETY: by the invariant of `ends`, `end` is at least `LOOK_BACK`, which is more than 16, and
+            // less than the length of the region.
             unsafe { _mm_loadu_si128(self.region.as_ptr().add(end as usize - 16).cast()) }
         });
         let ab = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
@@ -410,11 +416,12 @@ impl<'a> LongLines<'a> {
         _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd)
     }
 
-    /// The four bytes in front of those.
+    /// Loads the four bytes at the indices below those of [`load_lasts`](Self::load_lasts).
     #[inline]
     fn load_front(&self, end: u32) -> i32 {
         debug_assert!((LOOK_BACK..self.region.len()).contains(&(end as usize)));
-        // SAFETY: the invariant of `ends`, and that `LOOK_BACK` is more than twenty.
+        // SAFETY: by the invariant of `ends`, `end` is at least `LOOK_BACK`, which is more than 20, and less
+        // than the length of the region.
         unsafe { self.region.as_ptr().add(end as usize - 20).cast::<i32>().read_unaligned() }
     }
 }
@@ -430,7 +437,7 @@ static INDICES: [u8; BLOCK] = {
     indices
 };
 
-/// A [`Divisor`] for numbers of 64 bits, eight of them at once.
+/// A [`Divisor`] for eight numbers of 64 bits at once.
 struct LongDivisor {
     inverse: __m512i,
     shift: __m512i,
@@ -448,7 +455,7 @@ impl LongDivisor {
         }
     }
 
-    /// Which of the numbers, none of them negative, the divisor divides.
+    /// Returns a mask of the numbers that are multiples of the divisor. None of them is negative.
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
     fn divides(&self, numbers: __m512i) -> u8 {
@@ -457,7 +464,7 @@ impl LongDivisor {
     }
 }
 
-/// A [`Divisor`] for numbers of 16 bits, 32 of them at once.
+/// A [`Divisor`] for 32 numbers of 16 bits at once.
 struct ShortDivisor {
     inverse: __m512i,
     shift: __m512i,
@@ -476,7 +483,7 @@ impl ShortDivisor {
         }
     }
 
-    /// Which of the numbers the divisor divides.
+    /// Returns a mask of the numbers that are multiples of the divisor.
     #[inline]
     #[target_feature(enable = "avx512bw,avx512vbmi2")]
     fn divides(&self, numbers: __m512i) -> u32 {
@@ -490,7 +497,7 @@ impl ShortDivisor {
 #[target_feature(enable = "avx512bw")]
 fn load(region: &[u8], at: usize) -> __m512i {
     let bytes: &[u8; BLOCK] = region[at..].first_chunk().expect("whole blocks only");
-    // SAFETY: it is 64 bytes that are read, and they need no alignment.
+    // SAFETY: the load reads 64 bytes and needs no alignment.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
@@ -499,7 +506,7 @@ fn load(region: &[u8], at: usize) -> __m512i {
 #[target_feature(enable = "avx512bw")]
 fn store_widened(numbers: &mut [i64], values: __m128i) {
     let numbers: &mut [i64; 8] = numbers.try_into().expect("eight numbers");
-    // SAFETY: it is eight numbers of eight bytes that are written, and they need no alignment.
+    // SAFETY: the store writes eight numbers of eight bytes and needs no alignment.
     unsafe { _mm512_storeu_si512(numbers.as_mut_ptr().cast(), _mm512_cvtepu16_epi64(values)) };
 }
 
