@@ -1,7 +1,6 @@
 //! Cuts the list of servers into one contiguous slice per worker.
 //!
-//! The slices depend on counts alone. So all threads or processes that know the counts compute the same
-//! slices.
+//! The slices depend on counts alone. So all threads or processes compute the same slices from the same counts.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;

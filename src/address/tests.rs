@@ -247,7 +247,7 @@ fn several_servers_in_one_argument_are_a_list() {
 }
 
 #[test]
-fn an_error_names_the_argument_as_written_and_what_was_expected() {
+fn an_error_names_the_argument_as_written_and_the_expected_form() {
     assert_eq!(message("localhost"), "\"localhost\": no port, expected host:port");
     assert_eq!(message(""), "\"\": empty, expected host:port");
     assert_eq!(

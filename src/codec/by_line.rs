@@ -1,4 +1,4 @@
-//! A decoder of the user's, line by line.
+//! Makes a decoder of a user's function for one line.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -7,23 +7,24 @@ use memchr::memchr_iter;
 
 use super::{Decoder, Handler};
 
-/// Decodes one line at a time: what a user writes. [`ByLine`] makes a [`Decoder`] of it.
+/// Decodes one line at a time. [`ByLine`] makes a [`Decoder`] of it.
 pub trait LineDecoder: Clone + Debug + Send + 'static {
-    /// What a slot of a ring holds: small, and copied as bytes.
+    /// A record: one slot of a ring. It should be small, because it is copied.
     type Record: Copy + Debug + Send + 'static;
 
-    /// Why a line is malformed. The log shows it.
+    /// The reason why a line is malformed, which the log shows.
     type Error: Error;
 
-    /// Decodes a line, given without its line feed and without one carriage return before that.
-    /// `Ok(None)` skips the line.
+    /// Decodes a line, given without its line feed and without one carriage return in front of that. `Ok(None)`
+    /// skips the line.
     ///
     /// # Errors
-    /// If the line is malformed. It is counted and, within a limit, logged.
+    ///
+    /// Fails if the line is malformed. The line is then counted and, within a limit, logged.
     fn decode_line(&self, line: &[u8]) -> Result<Option<Self::Record>, Self::Error>;
 }
 
-/// A [`Decoder`] that hands on each line to a [`LineDecoder`].
+/// A [`Decoder`] that passes each line to a [`LineDecoder`].
 #[derive(Clone, Copy, Debug)]
 pub struct ByLine<L> {
     decoder: L,
@@ -31,7 +32,8 @@ pub struct ByLine<L> {
 }
 
 impl<L: LineDecoder> ByLine<L> {
-    /// A decoder for lines of at most `max_line` bytes, without their line feed.
+    /// Makes a decoder for lines of at most `max_line` bytes, without their line feed. Longer lines are
+    /// oversized.
     pub fn new(decoder: L, max_line: usize) -> ByLine<L> {
         ByLine { decoder, max_line }
     }
@@ -59,7 +61,7 @@ impl<L: LineDecoder> Decoder for ByLine<L> {
         count
     }
 
-    // Each line feed may end a line with a record, even an empty one.
+    // Each line feed may end a line with a record, as even an empty line may have one.
     fn max_records(_held: usize, bytes: usize) -> usize {
         bytes
     }
@@ -94,7 +96,7 @@ mod tests {
         let (found, count) = decode_all(&ByLine::new(Hex, 3), b"ff\r\n-\nzz\r\n0ab\n0abc\n\n");
         assert_eq!(count, 6);
         assert_eq!(found.records, [0xff, 0xab]);
-        assert_eq!(found.malformed, [b"zz\r".to_vec(), vec![]], "as they came");
+        assert_eq!(found.malformed, [b"zz\r".to_vec(), vec![]], "with their carriage return");
         assert_eq!(found.oversized, 1);
     }
 }

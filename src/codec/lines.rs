@@ -1,4 +1,4 @@
-//! Whole lines, byte for byte.
+//! Passes on whole lines byte for byte.
 
 use std::convert::Infallible;
 
@@ -6,14 +6,16 @@ use memchr::memchr_iter;
 
 use super::{Decoder, Handler};
 
-/// Hands on each line as its bytes with the line feed, empty ones too. A line over the limit is dropped.
+/// A [`Decoder`] whose records are the bytes of all lines, with their line feeds and including empty lines.
+///
+/// A line over the limit is dropped and counted as oversized.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines {
     max_line: usize,
 }
 
 impl Lines {
-    /// A decoder for lines of at most `max_line` bytes, without their line feed.
+    /// Makes a decoder for lines of at most `max_line` bytes, without their line feed.
     pub fn new(max_line: usize) -> Lines {
         Lines { max_line }
     }
@@ -52,7 +54,7 @@ mod tests {
     use crate::codec::tests::{Found, decode_all};
 
     #[test]
-    fn lines_come_byte_for_byte_and_empty_ones_too() {
+    fn all_lines_are_passed_on_byte_for_byte_including_empty_ones() {
         let text = b"temp=23.5\r\n\n\xff\0\n";
         let (found, count) = decode_all(&Lines::new(9 + 1), text);
         assert_eq!((found.records.as_slice(), count), (&text[..], 3));

@@ -1,7 +1,7 @@
-//! Bytes to records. Everything here is pure.
+//! Decodes bytes into records. All of it is pure.
 //!
-//! A [`Decoder`] takes regions of whole lines, so that it can decode many lines in a step. Whoever decodes one
-//! line at a time writes a [`LineDecoder`], and [`ByLine`] makes a `Decoder` of it.
+//! A [`Decoder`] takes regions of whole lines, so that it can decode many lines in one step. A [`LineDecoder`]
+//! decodes one line at a time, and [`ByLine`] makes a `Decoder` of it.
 
 mod by_line;
 pub mod framer;
@@ -16,37 +16,42 @@ pub use lines::Lines;
 
 /// Decodes regions of whole lines into records.
 ///
-/// A job has one decoder; each worker gets a clone.
+/// A job has one decoder, and each worker gets a clone of it.
 pub trait Decoder: Clone + Debug + Send + 'static {
-    /// What a slot of a ring holds: small, and copied as bytes.
+    /// A record: one slot of a ring. It should be small, because it is copied.
     type Record: Copy + Debug + Send + 'static;
 
-    /// Why a line is malformed. The log shows it.
+    /// The reason why a line is malformed, which the log shows.
     type Error: Error;
 
-    /// Decodes all lines of a region and returns how many there were.
+    /// Decodes all lines of a region and returns their number.
     ///
-    /// `lines` is empty or ends with a line feed. The records come in the order of their lines.
+    /// `lines` is empty or ends with a line feed. The decoder passes records to `handler` in the order of their
+    /// lines.
     fn decode(&self, lines: &[u8], handler: &mut impl Handler<Self>) -> u64;
 
-    /// The most records that a connection may yield whose decoder gets `bytes` more bytes while `held` bytes
-    /// of an unfinished line are held.
+    /// Returns the most records that `bytes` more bytes of a connection can yield. `held` is the length of its
+    /// unfinished line in bytes.
     fn max_records(held: usize, bytes: usize) -> usize;
 
-    /// The most bytes that may be read so that they yield no more records than `room`: the inverse of
-    /// [`max_records`](Self::max_records). It is 0 if the line that is held might yield more.
+    /// Returns the most bytes that can be read without more records than `room`: the inverse of
+    /// [`max_records`](Self::max_records).
+    ///
+    /// It is 0 if the line that is held may yield more records.
     fn max_bytes(held: usize, room: usize) -> usize;
 }
 
-/// Takes what a [`Decoder`] finds in a region, in the order of the lines within each method.
+/// Takes the records and the rejected lines of a region from a [`Decoder`].
+///
+/// Each method is called in the order of the lines. Calls of different methods may be in another order.
 pub trait Handler<D: Decoder> {
     /// Takes records.
     fn records(&mut self, records: &[D::Record]);
 
-    /// Takes a line that the decoder rejects, without its line feed.
+    /// Takes a malformed line, without its line feed.
     fn malformed(&mut self, line: &[u8], error: D::Error);
 
-    /// Takes note of a line that is longer than the limit.
+    /// Counts a line that is over the limit.
     fn oversized(&mut self);
 }
 
@@ -55,7 +60,7 @@ pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What a decoder found in a region.
+    /// The finds of a decoder in a region.
     #[derive(Debug, PartialEq)]
     pub(crate) struct Found<T> {
         pub(crate) records: Vec<T>,
@@ -84,7 +89,7 @@ pub(crate) mod tests {
     fn assert_inverse<D: Decoder>(held: usize, room: usize, bytes: usize) {
         let most = D::max_bytes(held, room);
         assert!(most == 0 || D::max_records(held, most) <= room, "{most} bytes yield too many");
-        assert!(bytes <= most || D::max_records(held, bytes) > room, "{bytes} bytes would do");
+        assert!(bytes <= most || D::max_records(held, bytes) > room, "{bytes} bytes also fit");
     }
 
     proptest! {

@@ -2,8 +2,8 @@
 //!
 //! `RUST_LOG` is a list with commas. A level alone (`debug`, `off`) applies to all modules. A module alone
 //! (`tcpcore::link`) logs all levels, and `module=level` sets its level. A name covers all modules whose paths
-//! begin with it, and the longest name that covers a module counts. Other modules have the level that stands
-//! alone, or else info.
+//! begin with it, and the longest name that covers a module counts. All other modules have the level without a
+//! name, or else info.
 
 use std::ffi::OsString;
 

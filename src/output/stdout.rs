@@ -84,8 +84,8 @@ impl Write for Stdout {
     /// Writes bytes. If the descriptor does not block, waits until it accepts some: the module `descriptor`
     /// explains why both must be expected.
     ///
-    /// If a write to a file on a disk fails, as on a full disk, the part of a line before the error is cut off.
-    /// Otherwise the next program that appends to the file would continue the line and join two numbers.
+    /// If a write to a file fails, as on a full disk, the part of a line before the error is cut off. Otherwise
+    /// the next program that appends to the file would continue the line and join two numbers.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut file = &*self.file;
         if self.is_regular {

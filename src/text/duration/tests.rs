@@ -146,7 +146,7 @@ fn each_likely_intent_has_its_remedy() {
 }
 
 #[test]
-fn an_error_names_the_text_and_what_was_expected() {
+fn an_error_names_the_text_and_the_expected_form() {
     let message = |text: &str| parse(text).unwrap_err().to_string();
     let expected = "expected one in ms, s, m, h or d";
     assert_eq!(message("10"), format!("\"10\" lacks a unit, {expected}; write 10s"));
