@@ -16,17 +16,18 @@ use crate::codec::number::{Divisor, NumberDecoder};
 use crate::config::Config;
 use crate::net::resolver::Resolver;
 use crate::net::{Net, Poller};
+use crate::notice_log::NoticeLog;
 use crate::output::encode::{Encoder, Plain};
 use crate::output::{self, Drained};
 use crate::partition;
 use crate::proto::counters::Counters;
 use crate::proto::fleet::Fleet;
 use crate::proto::policy::Policy;
-use crate::proto::wording::count;
 use crate::proto::worker::Worker;
 use crate::report::{ExitReason, OutputError, Report, Totals};
 use crate::ring::{Doorbell, ring};
 use crate::stop::{StopHandle, Wake};
+use crate::text::count;
 use crate::threads::spawn;
 
 /// The most records that may wait for the output, per worker: of numbers, half a megabyte.
@@ -113,7 +114,14 @@ impl Job {
             let (records, consumer) = ring(RING_CAPACITY, &bell, move || waker.wake());
             rings.push(consumer);
             let seed = SysRng.try_next_u64()?;
-            let mut fleet = Fleet::new(index, Policy::from(config), decoder.clone(), seed, 0);
+            let mut fleet = Fleet::new(
+                index,
+                Policy::from(config),
+                decoder.clone(),
+                Box::new(NoticeLog),
+                seed,
+                0,
+            );
             for server in &servers[slice] {
                 fleet.add(server.clone(), 0);
             }

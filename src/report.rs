@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::proto::counters::Counters;
-use crate::proto::wording::count;
+use crate::text::count;
 
 /// How a job ended, and what it did.
 #[derive(Clone, Debug, PartialEq, Eq)]

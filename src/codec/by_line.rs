@@ -13,7 +13,7 @@ pub trait LineDecoder: Clone + Debug + Send + 'static {
     type Record: Copy + Debug + Send + 'static;
 
     /// Why a line is malformed. The log shows it.
-    type Error: Error;
+    type Error: Error + 'static;
 
     /// Decodes a line, given without its line feed and without one carriage return before that.
     /// `Ok(None)` skips the line.

@@ -22,7 +22,7 @@ pub trait Decoder: Clone + Debug + Send + 'static {
     type Record: Copy + Debug + Send + 'static;
 
     /// Why a line is malformed. The log shows it.
-    type Error: Error;
+    type Error: Error + 'static;
 
     /// Decodes all lines of a region and returns how many there were.
     ///

@@ -2,3 +2,22 @@
 
 pub mod duration;
 pub(crate) mod echo;
+
+use std::fmt;
+
+/// Gives a number of things their name in the singular or the plural: `1 line`, `2 lines`.
+pub(crate) fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+    let s = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {thing}{s}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_has_the_singular() {
+        let counted = [0u64, 1, 2].map(|number| count(number, "line"));
+        assert_eq!(counted, ["0 lines", "1 line", "2 lines"]);
+    }
+}
