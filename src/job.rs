@@ -15,7 +15,7 @@ use crate::codec::Decoder;
 use crate::codec::number::{Divisor, NumberDecoder};
 use crate::config::Config;
 use crate::net::resolver::Resolver;
-use crate::net::{Net, Poller};
+use crate::net::{Net, Poller, Tcp};
 use crate::notice_log::NoticeLog;
 use crate::output::encode::{Encoder, Plain};
 use crate::output::{self, Drained};
@@ -129,7 +129,7 @@ impl Job {
             let (resolver, stop) = (resolver.clone(), stop.clone());
             workers.push(spawn(&format!("worker-{index}"), move || {
                 let _guard = StopOnPanic(stop.clone());
-                worker.run(&mut Net::new(poller, resolver, stop))
+                worker.run(&mut Net::<Tcp>::new(poller, resolver, stop))
             })?);
         }
         let on_error = stop.clone();
