@@ -3,8 +3,8 @@
 pub(crate) mod attempt;
 pub mod backoff;
 pub mod clock;
-pub(crate) mod connection_error;
-pub(crate) mod counters;
+pub mod connection_error;
+pub mod counters;
 pub mod fleet;
 pub mod link;
 pub(crate) mod log_limit;
