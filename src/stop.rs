@@ -19,7 +19,7 @@ struct Stop {
     asked: AtomicBool,
     /// The first error of the output that was not met by a write.
     output_error: OnceLock<Arc<io::Error>>,
-    /// What makes each worker look whether it is stopped.
+    /// Wakes each worker, so that it looks whether it is stopped.
     wakers: Vec<Wake>,
 }
 

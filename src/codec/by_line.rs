@@ -1,4 +1,4 @@
-//! A decoder of the user's, line by line.
+//! Decoding line by line, by a decoder of the user's.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -7,12 +7,12 @@ use memchr::memchr_iter;
 
 use super::{Decoder, Handler};
 
-/// Decodes one line at a time: what a user writes. [`ByLine`] makes a [`Decoder`] of it.
+/// Decodes one line at a time. [`ByLine`] makes a [`Decoder`] of it.
 pub trait LineDecoder: Clone + Debug + Send + 'static {
-    /// What a slot of a ring holds: small, and copied as bytes.
+    /// The type of a record, which a slot of a ring holds. It should be small, as it is copied.
     type Record: Copy + Debug + Send + 'static;
 
-    /// Why a line is malformed. The log shows it.
+    /// The reason why a line is malformed. The log shows it.
     type Error: Error + 'static;
 
     /// Decodes a line, given without its line feed and without one carriage return before that.

@@ -6,7 +6,7 @@ use memchr::memchr_iter;
 
 use super::{Decoder, Handler};
 
-/// Hands on each line as its bytes with the line feed, empty ones too. A line over the limit is dropped.
+/// Hands on the bytes of each line with its line feed, empty lines too. Drops lines over the limit.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines {
     max_line: usize,

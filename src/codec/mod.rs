@@ -1,7 +1,7 @@
 //! Bytes to records. Everything here is pure.
 //!
-//! A [`Decoder`] takes regions of whole lines, so that it can decode many lines in a step. Whoever decodes one
-//! line at a time writes a [`LineDecoder`], and [`ByLine`] makes a `Decoder` of it.
+//! A [`Decoder`] takes regions of whole lines, so that it can decode many lines in a step. A [`LineDecoder`]
+//! takes one line at a time; [`ByLine`] makes a `Decoder` of it.
 
 mod by_line;
 pub mod framer;
@@ -18,10 +18,10 @@ pub use lines::Lines;
 ///
 /// A job has one decoder; each worker gets a clone.
 pub trait Decoder: Clone + Debug + Send + 'static {
-    /// What a slot of a ring holds: small, and copied as bytes.
+    /// The type of a record, which a slot of a ring holds. It should be small, as it is copied.
     type Record: Copy + Debug + Send + 'static;
 
-    /// Why a line is malformed. The log shows it.
+    /// The reason why a line is malformed. The log shows it.
     type Error: Error + 'static;
 
     /// Decodes all lines of a region and returns how many there were.

@@ -1,4 +1,4 @@
-//! What happens to a worker's servers, for the log and for counters.
+//! Events worth noting, as values: for the log and for counters.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -82,7 +82,7 @@ pub enum ServerNotice<'a> {
         /// Whether it is one of many in a long outage.
         is_repeat: bool,
     },
-    /// An outage has become long: it is told once.
+    /// An outage has become long. Each outage has one such notice.
     Down {
         /// How long it has lasted.
         span: Millis,
@@ -109,26 +109,26 @@ pub enum ServerNotice<'a> {
         line: &'a [u8],
         /// What is wrong with it.
         error: &'a dyn Error,
-        /// The like that passed without a notice since the last one.
+        /// The number of such lines without a notice since the last notice.
         skipped: u64,
     },
     /// A line was skipped, as it is longer than the limit.
     Oversized {
         /// The limit in bytes.
         max_line: usize,
-        /// The like that passed without a notice since the last one.
+        /// The number of such lines without a notice since the last notice.
         skipped: u64,
     },
-    /// The end of a connection cut off a line before its line feed.
+    /// A connection ended within a line.
     Truncated {
-        /// What there was of the line.
+        /// The bytes of the line that came.
         line: &'a [u8],
-        /// The like that passed without a notice since the last one.
+        /// The number of such lines without a notice since the last notice.
         skipped: u64,
     },
-    /// The end of the job cut off a line before its line feed.
+    /// The job ended within a line.
     Unfinished {
-        /// What there was of the line.
+        /// The bytes of the line that came.
         line: &'a [u8],
     },
 }

@@ -1,4 +1,4 @@
-//! What a connection is made of.
+//! Transports: the kinds of connections.
 
 mod tcp;
 
