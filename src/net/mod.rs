@@ -1,7 +1,6 @@
-//! The I/O of a worker, with mio: sockets, readiness, the clock, the resolver's answers.
+//! Does the I/O of a worker with mio: sockets, readiness, the clock, the answers of the resolver.
 //!
-//! No other module names mio. What it promises is written at [`Io`]; beyond that there is nothing to
-//! decide here.
+//! Nothing outside this folder uses mio. [`Io`] states what a worker may rely on. All decisions are in the core.
 
 pub(crate) mod resolver;
 mod transport;
@@ -28,16 +27,16 @@ use crate::stop::StopHandle;
 pub(crate) use transport::Tcp;
 use transport::Transport;
 
-/// The token of the waker; sockets have their own number.
+/// The token of the waker. The token of a socket is its number.
 const WAKER: Token = Token(usize::MAX);
 
-/// The events that are taken from the system at once.
+/// The most events that one poll takes from the system.
 const EVENTS_PER_POLL: usize = 1024;
 
-/// Records are published at the end of a turn, and when so many are staged within one.
+/// The number of staged records at which they are published before the turn ends.
 const PUBLISH_AT: usize = 4096;
 
-/// The part of a worker's I/O that can fail to start.
+/// A poll and its waker: the part of a worker's I/O that can fail to start.
 #[derive(Debug)]
 pub(crate) struct Poller {
     poll: Poll,
@@ -45,14 +44,17 @@ pub(crate) struct Poller {
 }
 
 impl Poller {
-    /// Fails when the system has no descriptors left.
+    /// Opens the poll.
+    ///
+    /// # Errors
+    /// If the system has no descriptors left.
     pub(crate) fn new() -> io::Result<Poller> {
         let poll = Poll::new()?;
         let waker = Waker(Arc::new(mio::Waker::new(poll.registry(), WAKER)?));
         Ok(Poller { poll, waker })
     }
 
-    /// What wakes the worker.
+    /// Returns the waker of the worker.
     pub(crate) fn waker(&self) -> Waker {
         self.waker.clone()
     }
@@ -74,14 +76,14 @@ impl Waker {
 pub(crate) struct Net<T> {
     poll: Poll,
     events: Events,
-    /// By number: the socket, while there is one.
+    /// The open sockets, by number.
     sockets: Vec<Option<T>>,
     lookups: Lookups,
     stop: StopHandle,
     epoch: Instant,
 }
 
-/// What a worker needs to have its names resolved.
+/// A worker's access to the resolver.
 #[derive(Debug)]
 struct Lookups {
     resolver: Option<Arc<Resolver>>,
@@ -90,11 +92,11 @@ struct Lookups {
     waker: Waker,
 }
 
-/// An answer of the resolver: the link's id and the addresses.
+/// An answer of the resolver: the id of the link and the addresses.
 type Answer = (usize, io::Result<Vec<SocketAddr>>);
 
 impl<T: Transport> Net<T> {
-    /// The I/O of a worker whose time begins now, at 0. `resolver` is needed if a server has a name.
+    /// Makes the I/O of a worker whose time begins now, at 0. It needs a `resolver` if a server has a name.
     pub(crate) fn new(poller: Poller, resolver: Option<Arc<Resolver>>, stop: StopHandle) -> Net<T> {
         let (outbox, inbox) = mpsc::channel();
         Net {
@@ -166,7 +168,7 @@ impl<T: Transport> Io for Net<T> {
 
     fn close(&mut self, id: SocketId) {
         let Some(mut socket) = self.sockets.get_mut(id.0).and_then(Option::take) else { return };
-        // Closing it would do on most systems; mio asks for this on all of them.
+        // Closing the socket is enough on most systems. mio requires this call on all of them.
         _ = self.poll.registry().deregister(&mut socket);
     }
 
@@ -188,7 +190,7 @@ impl Lookups {
             for address in answer.iter_mut().flatten() {
                 address.set_port(port);
             }
-            // A worker that has ended takes no answers any more.
+            // A worker that has ended takes no answers.
             if outbox.send((id, answer)).is_ok() {
                 waker.wake();
             }
@@ -213,17 +215,17 @@ impl<T: Copy + Send> Sink<T> for Producer<T> {
     }
 
     fn wait_for_room(&mut self) -> bool {
-        // Half the ring, so that the two threads do not wake each other for every few numbers.
+        // Half of the ring, so that the two threads do not wake each other for every few records.
         Producer::wait_for_room(self, self.capacity() / 2) == Wait::Pending
     }
 }
 
-/// Whether a read may be short of what there is.
+/// Says whether a short read of this socket may leave bytes unread.
 fn read_on(event: &Event) -> bool {
     event.is_read_closed() || event.is_error() || event.is_priority()
 }
 
-/// Writable says that a socket is connected, and never changes after that, as nothing is written.
+/// The readiness to poll for. Writable means connected; it does not change later, as nothing is written.
 fn interest() -> Interest {
     let interest = Interest::READABLE | Interest::WRITABLE;
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -26,7 +26,7 @@ fn nonblocking(socket: Socket) -> Tcp {
     Tcp(TcpStream::from_std(socket.into()))
 }
 
-/// A worker's I/O, and a connection of it to a listener, with the listener's end.
+/// Returns a worker's I/O with a connection, and the other end of the connection.
 fn connected() -> (Net<Tcp>, SocketId, std::net::TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let stop = StopHandle::new(vec![]);
@@ -56,7 +56,7 @@ fn a_socket_that_is_connected_to_itself_is_not_connected() {
     let result = socket.handshake();
     assert!(matches!(result, Err(ConnectionError::ConnectedToItself)), "{result:?}");
     drop(socket);
-    // The port is free for the server at once, even for one that does not ask for reuse.
+    // The port is free immediately, even for a server that does not ask for reuse.
     let server = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     server.bind(&address.into()).unwrap();
 }
@@ -83,7 +83,7 @@ fn a_socket_that_was_never_connected_is_not_yet() {
 
 #[test]
 fn a_refused_socket_has_failed() {
-    // Bound, so that nobody else is, and not listening.
+    // It is bound, so that no other socket is, and does not listen.
     let (_socket, address) = socket();
     let mut net: Net<Tcp> = Net::new(Poller::new().unwrap(), None, StopHandle::new(vec![]));
     let result = net.connect(SocketId(0), address).and_then(|()| {
@@ -105,7 +105,7 @@ fn a_connection_that_was_reset_before_it_was_looked_at_was_connected_and_is_read
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     let mut buf = [0; 100];
     assert_eq!(net.read(id, &mut buf).unwrap(), 5);
-    assert_eq!(net.read(id, &mut buf).unwrap(), 0, "the error was told");
+    assert_eq!(net.read(id, &mut buf).unwrap(), 0, "the error was reported before");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_closed_socket_is_gone_and_its_number_can_be_used_again() {
     net.connect(id, peer.local_addr().unwrap()).unwrap();
 }
 
-/// A transport whose reads are short: they return three bytes at most, however many there are.
+/// A transport whose reads return three bytes at most.
 #[derive(Debug)]
 struct ShortReads(Tcp);
 

@@ -1,4 +1,4 @@
-//! TCP.
+//! Connections over TCP.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -15,9 +15,9 @@ use super::Transport;
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::worker::Handshake;
 
-/// How a dead peer is noticed on a connection without traffic: a probe after 20 s of silence, then
-/// every 5 s, and the connection is lost when three are not answered. (OpenBSD has one setting of the
-/// last two for the whole system.)
+/// Returns the settings that detect a dead peer on a silent connection: a probe after 20 s, then every 5 s. The
+/// connection is lost after three unanswered probes. OpenBSD has one setting of the last two for the whole
+/// system.
 fn keepalive() -> TcpKeepalive {
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(20));
     #[cfg(not(target_os = "openbsd"))]
@@ -25,7 +25,7 @@ fn keepalive() -> TcpKeepalive {
     keepalive
 }
 
-/// Where priority data (TCP's urgent mark) can be polled for.
+/// Whether the system can poll for priority data (TCP's urgent mark).
 const HAS_PRIORITY: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// A TCP socket.
@@ -33,9 +33,9 @@ const HAS_PRIORITY: bool = cfg!(any(target_os = "linux", target_os = "android"))
 pub(crate) struct Tcp(pub(in crate::net) TcpStream);
 
 impl Transport for Tcp {
-    /// Where readiness comes from epoll, a short read tells as much as the next one, which would block
-    /// (epoll(7)). The exception is TCP's urgent mark, at which a read stops early: the poll tells of it.
-    /// What arrives later makes an event of its own.
+    /// With epoll, a short read means the same as a read that would block (epoll(7)). The exception is TCP's
+    /// urgent mark, at which a read stops early; the poll reports the mark. Later bytes make an event of their
+    /// own.
     const SHORT_READ_MEANS_DRAINED: bool = HAS_PRIORITY;
 
     fn connect(address: SocketAddr) -> io::Result<Tcp> {
@@ -89,7 +89,7 @@ fn is_in_progress(error: &io::Error) -> bool {
     return error.kind() == io::ErrorKind::WouldBlock;
 }
 
-/// How far a socket is that was told to connect. If it is connected, it has keepalive on.
+/// Looks how far a socket is connected. Turns keepalive on if it is.
 fn handshake(socket: &TcpStream) -> Result<Handshake, ConnectionError> {
     if let Some(error) = socket.take_error()? {
         return if ends_a_connection(&error) {
@@ -100,13 +100,13 @@ fn handshake(socket: &TcpStream) -> Result<Handshake, ConnectionError> {
     }
     match socket.peer_addr() {
         Ok(peer) if socket.local_addr().is_ok_and(|local| local == peer) => {
-            // Closed in good order, it would keep the server from its own port for a minute. If that
-            // cannot be had, the minute has to be waited for.
+            // An orderly close would keep the server from its own port for a minute. A reset does not. If the
+            // system refuses the option, the minute has to pass.
             _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
             Err(ConnectionError::ConnectedToItself)
         }
         Ok(_) => {
-            // Only now, which saves four system calls for each attempt that fails.
+            // Not earlier, which saves four system calls for each failed attempt.
             keep_alive(socket);
             Ok(Handshake::Connected)
         }
@@ -115,14 +115,13 @@ fn handshake(socket: &TcpStream) -> Result<Handshake, ConnectionError> {
     }
 }
 
-/// Whether only a connection that was made can have this error. A reset in answer to the first packet is
-/// reported as refused, and one after the server's end of the stream as a broken pipe.
+/// Says whether only an established connection can have this error. The system reports a reset in answer to
+/// the first packet as refused, and a reset after the server's end of the stream as a broken pipe.
 fn ends_a_connection(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
-/// Leaves urgent data in its place in the stream. Taken out of it, the lines on either side of an urgent
-/// newline would become one.
+/// Leaves urgent data in its place in the stream. Without an urgent line feed, its two lines would become one.
 fn keep_urgent_data_in_place(socket: &Socket) {
     static IS_WARNED: AtomicBool = AtomicBool::new(false);
     warn_once(&IS_WARNED, socket.set_out_of_band_inline(true), |error| {
@@ -141,8 +140,8 @@ fn keep_alive(socket: &TcpStream) {
     });
 }
 
-/// Warns if the system refuses a socket option, as some sandboxes do: once, as it will refuse it again. The
-/// connection is good all the same.
+/// Warns if the system refuses a socket option, as some sandboxes do. One warning is enough, as the system
+/// refuses the option again. The connection works without it.
 fn warn_once(is_warned: &AtomicBool, set: io::Result<()>, what: impl FnOnce(io::Error) -> String) {
     if let Err(error) = set
         && !is_warned.swap(true, Relaxed)
