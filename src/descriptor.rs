@@ -1,7 +1,8 @@
-//! Waiting for a descriptor that may not block.
+//! Writes to a descriptor that may not block, by waiting until it accepts bytes.
 //!
-//! Whether a descriptor blocks is set in the open file, which other processes share (a shell's terminal,
-//! `ssh`). So any of them may change it at any time, and the standard streams have to expect both.
+//! A flag of the open file says whether a descriptor blocks. Other processes share the open file of a
+//! standard stream (a shell's terminal, `ssh`) and may change the flag at any time. A write to one must
+//! therefore expect both.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,10 +10,25 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// Returns when a write would succeed or fail but not block, or for no reason.
+/// Waits until a write would not block. May return earlier.
 pub(crate) fn wait_writable(file: &impl AsFd) -> io::Result<()> {
     match poll(&mut [PollFd::new(file, PollFlags::OUT)], None) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Repeats `write` until it does not block, and waits with `wait` before each repetition.
+///
+/// `wait` returns when a write would not block, or earlier.
+pub(crate) fn write_waiting(
+    mut write: impl FnMut() -> io::Result<usize>,
+    mut wait: impl FnMut() -> io::Result<()>,
+) -> io::Result<usize> {
+    loop {
+        match write() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait()?,
+            result => return result,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Threads: starting them, stopping them, and adding up what they did.
+//! Starts the threads of a job, stops them, and sums up their counts.
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
@@ -30,12 +30,13 @@ use crate::stop::{StopHandle, Wake};
 use crate::text::count;
 use crate::threads::spawn;
 
-/// The most records that may wait for the output, per worker: of numbers, half a megabyte.
+/// The most records that wait for the output, per worker. As numbers they take 512 KiB.
 const RING_CAPACITY: usize = 64 * 1024;
 
 /// A running collector: its workers and its output, each on a thread of its own.
 ///
-/// Dropping a `Job` lets it run on, as dropping a [`JoinHandle`] does.
+/// It ends when it is [stopped](StopHandle::stop), its output is closed or fails, or no server is left to
+/// dial. Dropping a `Job` does not stop it, as dropping a [`JoinHandle`] does not stop its thread.
 #[derive(Debug)]
 pub struct Job {
     stop: StopHandle,
@@ -45,27 +46,30 @@ pub struct Job {
 }
 
 impl Job {
-    /// Starts to dial the servers of `config` and to write the multiples of its divisor to `output`, one
-    /// number a line.
+    /// Starts a job that prints the multiples of `config`'s divisor to `output`, one number a line.
     ///
-    /// The rest is as with [`start_with`](Self::start_with).
+    /// All else is as for [`start_with`](Self::start_with).
     ///
     /// # Errors
-    /// If the system grants no thread, no descriptor or no random seed.
+    ///
+    /// Fails if the system refuses a thread, a descriptor or a random seed.
     pub fn start(config: Config, output: impl Write + Send + 'static) -> io::Result<Job> {
         let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.max_line().get());
         Job::start_with(config, decoder, Plain::default(), output)
     }
 
-    /// Starts to dial the servers of `config` and to write what `decoder` finds in their lines to `output`, as
-    /// `encoder` writes it. The divisor of `config` is not used.
+    /// Starts a job with a decoder and an encoder of the user's.
     ///
-    /// `output` is written to in whole lines and flushed whenever there is nothing more to add; it
-    /// may block, which holds the servers back by TCP's flow control and loses nothing.
+    /// The job dials the servers of `config`, decodes their lines with `decoder`, and writes the records to
+    /// `output` with `encoder`. It does not use the divisor of `config`.
+    ///
+    /// It writes whole lines, and flushes `output` as soon as no more records are queued. `output` may block:
+    /// TCP's flow control then slows the servers down, and no line is lost.
     ///
     /// # Errors
-    /// If the system grants no thread, no descriptor or no random seed. Nothing runs then. A server
-    /// that cannot be reached is no error: it is dialled again.
+    ///
+    /// Fails if the system refuses a thread, a descriptor or a random seed. Threads that have started then
+    /// end. A server that cannot be reached is no error, because the job reconnects.
     pub fn start_with<D: Decoder>(
         config: Config,
         decoder: D,
@@ -73,7 +77,7 @@ impl Job {
         output: impl Write + Send + 'static,
     ) -> io::Result<Job> {
         let servers = config.servers().len();
-        // A system that does not tell its cores has one, at least.
+        // If the system does not report its cores, there is at least one.
         let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let workers = partition::workers(servers, config.parallelism(), cores);
         if let Some(asked) = config.parallelism().filter(|asked| asked.get() > workers) {
@@ -86,8 +90,8 @@ impl Job {
             .map(|index| Poller::new().map_err(|error| no_descriptors(index, &error)))
             .collect::<io::Result<Vec<_>>>()?;
         let stop = StopHandle::new(pollers.iter().map(wake_of).collect());
-        // What has been started until then ends.
         let codec = (decoder, encoder);
+        // After an error, the threads that have started end.
         Job::launch(&config, pollers, stop.clone(), codec, output).inspect_err(|_| stop.halt())
     }
 
@@ -141,19 +145,21 @@ impl Job {
         Ok(Job { stop, servers: servers.len(), workers, output })
     }
 
-    /// What stops this job, from any thread.
+    /// Returns a handle that stops this job from any thread.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }
 
-    /// Waits for the end: until the job is [stopped](StopHandle::stop), its output is closed, or no
-    /// server is left to dial. All that was read has been printed then.
+    /// Waits for the end of the job. All records that were read are then printed, unless the output is closed.
     ///
     /// # Errors
-    /// If the output failed, other than by being closed ([`io::ErrorKind::BrokenPipe`]).
+    ///
+    /// Fails if the output failed. An output that its reader has closed ([`io::ErrorKind::BrokenPipe`]) is no
+    /// error.
     ///
     /// # Panics
-    /// If one of the job's threads has panicked.
+    ///
+    /// Panics if one of the job's threads has panicked, with its message.
     pub fn wait(self) -> Result<Report, OutputError> {
         let mut counters = Counters::default();
         let mut failed = 0;
@@ -165,10 +171,10 @@ impl Job {
         let drained = join(self.output);
         let totals = Totals { servers: self.servers, counters, printed: drained.written };
         let is_asked = self.stop.is_asked();
-        // Ctrl-C ends the reader in a pipeline, too, and as all is written that was read, the two do
-        // not differ but in their order.
-        let told = self.stop.output_error().filter(|error| !(is_asked && is_closed(error)));
-        let reason = match more_telling(drained.error, told) {
+        // Ctrl-C also ends the reader in a pipeline. The stop and the close then arrive in any order, and the
+        // result must not depend on it.
+        let reported = self.stop.output_error().filter(|error| !(is_asked && is_closed(error)));
+        let reason = match root_error(drained.error, reported) {
             Some(error) if is_closed(&error) => ExitReason::OutputClosed,
             Some(error) => return Err(OutputError { error, lost: drained.lost, totals }),
             None if is_asked => ExitReason::Stopped,
@@ -183,10 +189,10 @@ fn wake_of(poller: &Poller) -> Wake {
     Box::new(move || waker.wake())
 }
 
-/// The most servers that are named in the warning of those that are listed more than once.
+/// The most servers that the warning of repeated servers names. It bounds the length of the line.
 const REPEATED_NAMED: usize = 8;
 
-/// The warning of servers that are listed more than once, whose numbers are printed as often.
+/// Words the warning of servers that are listed more than once. Their numbers are printed as often.
 fn repeated_warning(servers: &[Server]) -> Option<String> {
     let repeated = address::repeated(servers);
     if repeated.is_empty() {
@@ -202,7 +208,7 @@ fn repeated_warning(servers: &[Server]) -> Option<String> {
     Some(format!("Listed more than once, and read as often: {}{more}", named.join(", ")))
 }
 
-/// The system refused the descriptors that the worker `index` waits with.
+/// Words the error of the descriptors that the system refused to worker `index`.
 fn no_descriptors(index: usize, error: &io::Error) -> io::Error {
     let remedy = "raise the limit of open files (ulimit -n) or lower the parallelism (-p)";
     io::Error::new(error.kind(), format!("no descriptors for worker-{index}, {remedy}: {error}"))
@@ -212,21 +218,23 @@ fn join<T>(thread: JoinHandle<T>) -> T {
     thread.join().unwrap_or_else(|panic| panic::resume_unwind(panic))
 }
 
-/// Whether the reader of the output has gone.
+/// Returns whether the reader has closed the output.
 fn is_closed(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe
 }
 
-/// The error to report of those that a write and [`StopHandle::output_failed`] have met. The first of
-/// them to see a lost connection takes its error, and the other one sees a closed one.
-fn more_telling(written: Option<io::Error>, told: Option<io::Error>) -> Option<io::Error> {
+/// Selects the error to report from those of a write and of [`StopHandle::output_failed`].
+///
+/// A lost connection reports its error only once. The second of the two calls then gets the error of a closed
+/// output, which says less.
+fn root_error(written: Option<io::Error>, reported: Option<io::Error>) -> Option<io::Error> {
     match written {
         Some(error) if !is_closed(&error) => Some(error),
-        written => told.or(written),
+        written => reported.or(written),
     }
 }
 
-/// Makes the panic of one thread the end of the job, instead of a job that lacks a part.
+/// Stops the job when a thread panics, so that it does not continue without that thread.
 struct StopOnPanic(StopHandle);
 
 impl Drop for StopOnPanic {
@@ -270,7 +278,7 @@ mod tests {
         assert_eq!(warning(10), Some(format!("{start}{eight} and 2 others")));
     }
 
-    /// A job with one server, which is connected and silent.
+    /// Starts a job with one server, which is connected and sends nothing.
     fn idle_job() -> (Job, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap().to_string().parse().unwrap();
@@ -296,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_is_closed_while_nothing_comes_ends_the_job() {
+    fn an_output_that_is_closed_while_no_data_arrives_ends_the_job() {
         let (job, _listener) = idle_job();
         job.stop_handle().output_failed(BrokenPipe.into());
         assert!(job.stop_handle().is_stopped());
@@ -306,10 +314,10 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_fails_while_nothing_comes_fails_the_job() {
+    fn an_output_that_fails_while_no_data_arrives_fails_the_job() {
         let (job, _listener) = idle_job();
         job.stop_handle().output_failed(io::Error::new(TimedOut, "the reader does not answer"));
-        // That came of it.
+        // A consequence of the first error.
         job.stop_handle().output_failed(BrokenPipe.into());
         let error = job.wait().unwrap_err();
         assert_eq!((error.kind(), error.lost()), (TimedOut, 0));
@@ -317,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_stopped_while_its_output_is_closed_was_stopped() {
+    fn a_stopped_job_whose_output_is_closed_ends_as_stopped() {
         for is_stopped_first in [false, true] {
             let (job, _listener) = idle_job();
             let stop = job.stop_handle();
@@ -331,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_fails_fails_a_job_that_was_stopped_too() {
+    fn an_output_that_fails_also_fails_a_stopped_job() {
         let (job, _listener) = idle_job();
         job.stop_handle().stop();
         job.stop_handle().output_failed(TimedOut.into());
@@ -339,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_errors_of_the_output_the_one_that_says_more_is_reported() {
+    fn the_more_specific_of_two_output_errors_is_reported() {
         let kinds = [
             ((None, None), None),
             ((Some(BrokenPipe), None), Some(BrokenPipe)),
@@ -348,8 +356,8 @@ mod tests {
             ((Some(StorageFull), Some(BrokenPipe)), Some(StorageFull)),
             ((Some(StorageFull), Some(TimedOut)), Some(StorageFull)),
         ];
-        for ((written, told), expected) in kinds {
-            let error = more_telling(written.map(io::Error::from), told.map(io::Error::from));
+        for ((written, reported), expected) in kinds {
+            let error = root_error(written.map(io::Error::from), reported.map(io::Error::from));
             assert_eq!(error.map(|error| error.kind()), expected);
         }
     }

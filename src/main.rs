@@ -1,4 +1,4 @@
-//! The program: arguments -> run -> exit code.
+//! Runs the program: parses the arguments, runs a job, and returns the exit status.
 
 mod startup;
 
@@ -14,11 +14,11 @@ use tcpcore::internals::output::stdout::Stdout;
 use tcpcore::internals::signals::{self, CaughtSignals};
 use tcpcore::{Config, ExitReason, Job};
 
-/// The exit status of bad usage, as of most programs.
+/// The exit status of bad usage: 2, as for most programs.
 const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    // Before anything is written, be it the help or the log.
+    // The handler comes first, because the help and the log are also written.
     if let Err(error) = signals::survive_sigxfsz() {
         complain(&format_args!("tcpcore: cannot handle SIGXFSZ: {error}"));
         return ExitCode::FAILURE;
@@ -53,7 +53,7 @@ fn run(config: Config) -> ExitCode {
     }
 }
 
-/// Runs the job to its end and returns whether it was a success.
+/// Runs the job to its end and returns whether it succeeded.
 fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
     let signals = CaughtSignals::catch()?;
     let (stdout, job) = open_stdout()
@@ -63,7 +63,7 @@ fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
     stdout.stop_when_closed(job.stop_handle())?;
     let result = job.wait();
     signals.wait_logged();
-    // A full queue would drop the totals.
+    // The flush empties the queue of log lines. A full one would drop the totals.
     log::logger().flush();
     let report = result.inspect_err(|error| info!("Totals: {}", error.totals()))?;
     match report.reason {
@@ -73,20 +73,24 @@ fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
     Ok(report.is_success())
 }
 
-/// Without the look at how the program was started, a closed stdout would swallow all numbers.
+/// Opens stdout, or fails if it was closed when the program started.
+///
+/// Without that check, /dev/null would replace a closed stdout and discard all numbers.
 fn open_stdout() -> io::Result<Stdout> {
     startup::stdout_was_open()?;
     Stdout::open()
 }
 
-/// Every server needs a descriptor. The soft limit is low, often 1024, only for programs that use
-/// `select`. Without the raise, servers beyond the limit fail and are dialled again.
+/// Raises the soft limit of open files, as each server needs a descriptor.
+///
+/// The soft limit is often as low as 1024 for the sake of programs that use `select`. Servers beyond the
+/// limit would fail and be retried.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
         return;
     }
-    // macOS allows no more than this, and has no limit as its hard one.
+    // macOS refuses more than this, although it reports no hard limit.
     let most = if cfg!(target_vendor = "apple") { Some(10_240) } else { limit.maximum };
     let raised = Rlimit { current: most, ..limit };
     let show = |limit: Option<u64>| limit.map_or("unlimited".into(), |limit| limit.to_string());
@@ -97,7 +101,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// A reader that has seen enough of the help is no failure.
+/// Prints the help or the version. A reader that closes stdout early is no failure.
 fn print(text: &str) -> ExitCode {
     let mut stdout = io::stdout();
     let written = startup::stdout_was_open()
@@ -112,7 +116,7 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Writes a line to stderr. If that fails there is no place left to say so.
+/// Writes a line to stderr. An error is ignored, as there is no other place to report it.
 fn complain(message: &dyn std::fmt::Display) {
     let _ = writeln!(io::stderr(), "{message}");
 }

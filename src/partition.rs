@@ -1,16 +1,16 @@
 //! Cuts the list of servers into one contiguous slice per worker.
 //!
-//! Pure arithmetic on counts: the same function can cut one list over threads or over processes,
-//! because every party that knows the counts computes the same cut.
+//! The slices depend on counts alone. So all threads or processes that know the counts compute the same
+//! slices.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-/// The servers, as a range of list positions, that worker `index` of `workers` looks after.
+/// Returns the slice of worker `index` of `workers`, as a range of list positions.
 ///
-/// The slices are contiguous and cover `0..servers` in order. Their sizes differ by at most one,
-/// the larger ones first, so no worker is idle unless there are fewer servers than workers. (Cutting
-/// by `ceil(servers / workers)` instead would leave the last of 4 workers without any of 5 servers.)
+/// The slices are contiguous and cover `0..servers` in order. Their sizes differ by at most one, the larger
+/// ones first. So each worker has a server unless there are fewer servers than workers. Slices of
+/// `ceil(servers / workers)` would leave the last of 4 workers without any of 5 servers.
 ///
 /// ```
 /// use tcpcore::internals::partition::slice;
@@ -21,7 +21,7 @@ use std::ops::Range;
 ///
 /// # Panics
 ///
-/// If `index` is not below `workers`: there is no such worker.
+/// Panics if `index` is not below `workers`, as there is no such worker.
 #[must_use]
 pub fn slice(servers: usize, workers: usize, index: usize) -> Range<usize> {
     assert!(index < workers, "worker {index} of {workers}");
@@ -32,11 +32,10 @@ pub fn slice(servers: usize, workers: usize, index: usize) -> Range<usize> {
     start..start + size + usize::from(index < larger)
 }
 
-/// How many workers to start for this many servers.
+/// Returns the number of workers to start: as requested, else one per core, but at most one per server.
 ///
-/// `requested` is what the user asked for, by default one per core. Workers beyond one per server
-/// would have nothing to do and are not counted; a caller that wants to warn of them compares the
-/// result with what was requested. Without servers the result is 0.
+/// Further workers would have no servers. A caller that warns of them compares the result with `requested`.
+/// Without servers the result is 0.
 #[must_use]
 pub fn workers(servers: usize, requested: Option<NonZeroUsize>, cores: NonZeroUsize) -> usize {
     requested.unwrap_or(cores).get().min(servers)
@@ -72,12 +71,12 @@ mod tests {
     }
 
     #[test]
-    fn five_over_four_leaves_nobody_idle() {
+    fn five_over_four_leaves_no_worker_without_servers() {
         assert_eq!(cut(5, 4), [0..2, 2..3, 3..4, 4..5]);
     }
 
     #[test]
-    fn one_over_three_leaves_the_surplus_empty() {
+    fn one_over_three_leaves_two_slices_empty() {
         assert_eq!(cut(1, 3), [0..1, 1..1, 1..1]);
     }
 
@@ -98,7 +97,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "worker 2 of 2")]
-    fn an_index_at_the_number_of_workers_is_a_bug() {
+    fn an_index_equal_to_the_number_of_workers_is_a_bug() {
         let _ = slice(4, 2, 2);
     }
 
@@ -138,7 +137,7 @@ mod tests {
         }
 
         #[test]
-        fn neighbours_meet_at_any_size(servers: usize, workers in 2..=usize::MAX, at: usize) {
+        fn neighbors_meet_at_any_size(servers: usize, workers in 2..=usize::MAX, at: usize) {
             let index = at % (workers - 1);
             let (this, next) = (slice(servers, workers, index), slice(servers, workers, index + 1));
             prop_assert_eq!(this.end, next.start);

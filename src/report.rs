@@ -1,4 +1,4 @@
-//! How a job ended, and what it did.
+//! Reports the end of a job and its totals.
 
 use std::fmt;
 use std::io;
@@ -6,47 +6,50 @@ use std::io;
 use crate::proto::counters::Counters;
 use crate::text::count;
 
-/// How a job ended, and what it did.
+/// The end of a job and its totals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Why it ended.
+    /// The reason of the end.
     pub reason: ExitReason,
-    /// What it did.
+    /// The counts over all servers, up to the end.
     pub totals: Totals,
 }
 
 impl Report {
-    /// Whether the job did what it was asked for: exit status 0.
+    /// Returns whether the job succeeded. The program then exits with status 0.
+    ///
+    /// A job fails only if it [has finished](ExitReason::Finished) and a server failed.
     pub fn is_success(&self) -> bool {
         !matches!(self.reason, ExitReason::Finished { failed: 1.. })
     }
 }
 
-/// Why a job ended.
+/// The reason of a job's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExitReason {
-    /// Somebody called [`StopHandle::stop`](crate::StopHandle::stop).
+    /// [`StopHandle::stop`](crate::StopHandle::stop) was called.
     Stopped,
     /// The reader of the output has closed it.
     OutputClosed,
-    /// No server is left to dial: each was read to its end, or given up.
+    /// No server is left to dial: each was read to its end or given up.
     Finished {
-        /// How many servers were given up, could not be connected, or ended by an error.
+        /// The number of failed servers: given up, not connected, ended by an error, or sent only
+        /// malformed or oversized lines.
         failed: usize,
     },
 }
 
-/// What a job did, over all servers.
+/// The counts of a job over all servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
-    /// The servers it was given.
+    /// The servers of its configuration. A server that is listed twice counts twice.
     pub servers: usize,
-    /// What it did with them.
+    /// The counts of connections, bytes and lines.
     pub counters: Counters,
-    /// The numbers that were printed.
+    /// The records whose lines the output accepted.
     pub printed: u64,
 }
 
@@ -66,7 +69,9 @@ impl fmt::Display for Totals {
     }
 }
 
-/// The output failed, and with it the job.
+/// The error of a job whose output failed.
+///
+/// An output that its reader has closed is no error: see [`ExitReason::OutputClosed`].
 #[derive(Debug)]
 pub struct OutputError {
     pub(crate) error: io::Error,
@@ -75,17 +80,17 @@ pub struct OutputError {
 }
 
 impl OutputError {
-    /// What kind of error the output met.
+    /// Returns the kind of the output's error.
     pub fn kind(&self) -> io::ErrorKind {
         self.error.kind()
     }
 
-    /// How many numbers were read and not printed.
+    /// Returns the number of records that were read and not printed.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// What the job did until then.
+    /// Returns the totals of the job.
     pub fn totals(&self) -> Totals {
         self.totals
     }
@@ -102,7 +107,7 @@ impl fmt::Display for OutputError {
 
 impl std::error::Error for OutputError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The error itself is in the text already.
+        // The text already has the error itself.
         self.error.source()
     }
 }

@@ -1,4 +1,4 @@
-//! Signals: the first one stops a job, a second one ends the process.
+//! Handles signals: the first one stops a job, a second one ends the process.
 
 use std::fs;
 use std::io;
@@ -18,40 +18,42 @@ use crate::proto::stopping::{CAUGHT, Decision, REPEAT_WINDOW, Stopping};
 use crate::stop::StopHandle;
 use crate::threads;
 
-/// Makes a write beyond the limit of file sizes (`ulimit -f`) fail like any other write, instead of
-/// ending the process by SIGXFSZ with no error named.
+/// Makes a write beyond the limit of file sizes (`ulimit -f`) fail with an error.
+///
+/// Without a handler, SIGXFSZ ends the process, and no message names the error.
 ///
 /// # Errors
 ///
-/// The system refuses the handler.
+/// Fails if the system refuses the handler.
 pub fn survive_sigxfsz() -> io::Result<()> {
-    // With a handler the write itself returns the error. A handler has to do something: it sets a flag.
+    // With any handler the write itself returns the error. This one sets a flag that has no reader.
     flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     Ok(())
 }
 
-/// SIGINT, SIGTERM and SIGHUP, caught before there is a job that they could stop.
+/// Catches SIGINT, SIGTERM and SIGHUP, also before there is a job to stop.
 ///
-/// The first of them stops the job that [`stop`](Self::stop) names, once it is named. Those that follow
-/// within 500 ms are repeats: `timeout`, for one, sends two. A later one ends the process at once, with
-/// 128 and its number as the status, because a job cannot end while its output is stuck.
+/// The first of them stops the job that [`stop`](Self::stop) sets, also if it arrives earlier. Further
+/// signals within 500 ms count as repeats, because some senders such as `timeout` send two. A later signal
+/// ends the process immediately, because a job cannot end while its output is stuck. The status is then 128
+/// plus the signal's number.
 ///
 /// SIGUSR1 and SIGUSR2 are caught and ignored.
 ///
-/// A signal that was ignored when the process started stays ignored, as `nohup` and a script's
-/// background jobs want it. Only Linux tells which ones these are (in `/proc/self/status`); elsewhere,
-/// or without `/proc`, they are caught.
+/// A signal that was ignored at the start of the process stays ignored, as `nohup` and the background jobs of
+/// a script require. Only Linux lists these signals, in `/proc/self/status`. Without the list they are caught.
 #[derive(Debug)]
 pub struct CaughtSignals(Arc<Shared>);
 
-/// What the thread that waits for signals shares with the one that runs the job.
+/// The state that the signal thread and the main thread share.
 #[derive(Debug, Default)]
 struct Shared {
     job: OnceLock<StopHandle>,
-    /// Set by the first of two events, the job's start and the signal, so that the second stops the job.
+    /// Whether one of two events has happened: the job's start or the signal. The second event stops the job.
     has_one_arrived: AtomicBool,
     /// The first signal, set before the job is stopped.
     signal: OnceLock<i32>,
+    /// Set when the log has the line about the signal, or cannot get it.
     is_logged: OnceLock<()>,
 }
 
@@ -60,29 +62,30 @@ impl CaughtSignals {
     ///
     /// # Errors
     ///
-    /// The system refuses the handlers or the thread that waits for the signals.
+    /// Fails if the system refuses the handlers or the thread that waits for the signals.
     pub fn catch() -> io::Result<Self> {
         let ignored = own_ignored_mask();
         let signals = Signals::new(CAUGHT.into_iter().filter(|&signal| !is_in(ignored, signal)))?;
         let shared = Arc::new(Shared::default());
         let caught = Self(Arc::clone(&shared));
-        // From the start, so that a signal has the time at which it came, and a second one ends the
-        // process even while the job is being started.
+        // The thread runs from the start, so that a signal gets the time of its arrival. A second signal
+        // ends the process even while the job starts.
         threads::spawn("signals", move || watch(signals, &shared))?;
         Ok(caught)
     }
 
-    /// Stops this job at the first signal, or now if that has come already.
+    /// Sets the job that the first signal stops. Stops it now if that signal has already arrived.
     ///
-    /// Only the first job that is named is stopped.
+    /// Only the first job that is set is stopped.
     pub fn stop(&self, job: StopHandle) {
         if self.0.job.set(job).is_ok() {
             self.0.arrive();
         }
     }
 
-    /// Returns once the log says that a signal has stopped the job, if one has. A process that ends
-    /// earlier may lose that line.
+    /// Waits until the line about the first signal is logged, if a signal has arrived.
+    ///
+    /// A process that ends earlier may lose that line.
     pub fn wait_logged(&self) {
         if self.0.signal.get().is_some() {
             self.0.is_logged.wait();
@@ -102,12 +105,12 @@ impl Shared {
             info!("Stopping on {name}; a second signal after {window} s ends at once");
             drop(logged);
         };
-        // On a thread of its own, since a logger may block, and the second signal must be seen. If the
-        // system grants no thread, the line is missing, and the job stops all the same.
+        // A logger may block. The line has a thread of its own, so that the second signal is still handled.
+        // Without that thread the line is missing, and the job still stops.
         _ = threads::spawn("signals-log", log);
     }
 
-    /// Called once when the job is known and once when the signal is; the later call stops the job.
+    /// Notes that the job has started or the first signal has arrived. The second call stops the job.
     fn arrive(&self) {
         if self.has_one_arrived.swap(true, AcqRel)
             && let Some(job) = self.job.get()
@@ -117,8 +120,9 @@ impl Shared {
     }
 }
 
-/// Sets [`Shared::is_logged`] when dropped: by the thread that logs, even if its logger panics, or with
-/// the thread that was not granted.
+/// Sets [`Shared::is_logged`] when dropped.
+///
+/// The thread that logs drops it, even if its logger panics. If the thread is refused, its closure is dropped.
 struct Logged(Arc<Shared>);
 
 impl Drop for Logged {
@@ -138,13 +142,13 @@ fn watch(mut signals: Signals, shared: &Arc<Shared>) -> ! {
                 signals.pending()
             }
         };
-        // Read before the signals are taken, one by one, so that none that came before it is left.
+        // The time is read first. So all signals that arrived earlier are among those taken below.
         let now = start.elapsed();
         for signal in found {
             match stopping.on_signal(signal, now) {
                 Decision::Stop => shared.on_first_signal(signal),
                 Decision::Nothing => {}
-                // Nothing is flushed and no destructor runs: whatever is stuck, this is not.
+                // Flushes nothing and runs no destructor, so that nothing can block the exit.
                 Decision::EndNow { status } => low_level::exit(status),
             }
         }
@@ -152,14 +156,15 @@ fn watch(mut signals: Signals, shared: &Arc<Shared>) -> ! {
     }
 }
 
-/// The mask of the signals that this process ignores, as far as the system says so.
+/// Returns the mask of the signals that this process ignores, or 0 if the system does not list them.
 fn own_ignored_mask() -> u128 {
     let status = fs::read_to_string("/proc/self/status").ok();
     status.and_then(|status| ignored_mask(&status)).unwrap_or(0)
 }
 
-/// The mask of ignored signals in a `/proc/PID/status` of Linux: signal 1 is its lowest bit. At most 128
-/// signals exist (on MIPS), elsewhere 64.
+/// Parses the mask of ignored signals in a `/proc/PID/status` of Linux. Signal 1 is the lowest bit.
+///
+/// MIPS has 128 signals, all other systems 64.
 fn ignored_mask(status: &str) -> Option<u128> {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     u128::from_str_radix(mask.trim(), 16).ok()
@@ -179,13 +184,13 @@ mod tests {
         StopHandle::new(Vec::new())
     }
 
-    /// Without handlers, which would be those of all tests.
+    /// Makes an instance without handlers, which would affect all tests.
     fn caught() -> CaughtSignals {
         CaughtSignals(Arc::new(Shared::default()))
     }
 
     #[test]
-    fn a_signal_that_came_before_the_job_stops_it_and_so_does_one_that_comes_later() {
+    fn a_signal_stops_the_job_whether_it_arrives_before_or_after_its_start() {
         let early = caught();
         early.0.on_first_signal(SIGTERM);
         early.stop(job());
@@ -211,9 +216,9 @@ mod tests {
     }
 
     #[test]
-    fn the_log_is_waited_for_only_after_a_signal() {
+    fn a_wait_for_the_log_line_waits_only_after_a_signal() {
         caught().wait_logged();
-        // Often, as who does not wait may come late by chance.
+        // Repeated, because a wait that returns too early may still return late by chance.
         for _ in 0..100 {
             let caught = caught();
             caught.0.signal.set(SIGHUP).unwrap();
@@ -239,19 +244,19 @@ mod tests {
     }
 
     #[test]
-    fn a_logger_that_panics_holds_nothing_up() {
+    fn a_logger_that_panics_does_not_block_the_wait() {
         let caught = caught();
         let logged = Logged(Arc::clone(&caught.0));
         let log = thread::spawn(move || {
             let _logged = logged;
-            panic!("as a test wants it");
+            panic!("the test expects this panic");
         });
         assert!(log.join().is_err());
         assert!(caught.0.is_logged.get().is_some());
     }
 
     #[test]
-    fn the_mask_of_ignored_signals_is_that_of_the_line_sigign() {
+    fn the_mask_of_ignored_signals_comes_from_the_line_sigign() {
         let status = |mask| format!("SigBlk:\t00000000ffffffff\nSigIgn:\t{mask}\nSigCgt:\t0000\n");
         assert_eq!(ignored_mask(&status("0000000000001003")), Some(0x1003));
         let mips = "80000000000000000000000000000001";

@@ -1,8 +1,8 @@
-//! Finds out whether standard output was open when the program started.
+//! Checks whether standard output was open when the program started.
 //!
-//! Before `main`, Rust's runtime opens /dev/null in place of a standard descriptor that is closed. From
-//! then on a closed stdout looks like one that was redirected to /dev/null, even in its access mode. So
-//! the look comes earlier: from the list of functions that the system calls before any runtime.
+//! Before `main`, Rust's runtime opens /dev/null in place of a closed standard descriptor. A closed stdout
+//! then equals one that was redirected to /dev/null, even in its access mode. The check therefore runs
+//! before any runtime, from the system's list of initializers.
 
 use std::io;
 use std::sync::atomic::AtomicBool;
@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::{Errno, fcntl_getfd};
 
-/// Set before `main`, by [`look`]. Where no such look is taken, stdout counts as open.
+/// Whether stdout was closed. [`check`] sets it before `main`. If a system skips the check, stdout counts as
+/// open.
 static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Fails if stdout was closed when the program started.
@@ -25,15 +26,15 @@ pub(crate) fn stdout_was_open() -> io::Result<()> {
 
 #[expect(
     unsafe_code,
-    reason = "an entry in the list of initializers has the type that the system expects, and the \
-              function needs nothing of a runtime: it makes one system call and stores one atomic"
+    reason = "an entry in the list of initializers has the type that the system expects; the \
+              function needs no runtime, as it makes one system call and stores one atomic"
 )]
 #[used]
 #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
 #[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
-static LOOK: extern "C" fn() = look;
+static CHECK: extern "C" fn() = check;
 
-extern "C" fn look() {
+extern "C" fn check() {
     if fcntl_getfd(rustix::stdio::stdout()) == Err(Errno::BADF) {
         WAS_CLOSED.store(true, Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Stopping a job, from any thread.
+//! Stops a job from any thread.
 
 use std::fmt;
 use std::io;
@@ -9,17 +9,20 @@ use std::sync::{Arc, OnceLock};
 /// Wakes one worker, from any thread.
 pub(crate) type Wake = Box<dyn Fn() + Send + Sync>;
 
-/// Stops a [`Job`](crate::Job): its servers are read no more, and what was read is printed.
+/// Stops a [`Job`](crate::Job) from any thread.
+///
+/// A stopped job reads no more from its servers and prints all records that it has read. All clones of a
+/// handle stop the same job.
 #[derive(Clone)]
 pub struct StopHandle(Arc<Stop>);
 
 struct Stop {
     stopped: AtomicBool,
-    /// Whether somebody asked for the stop, rather than a part of the job that has failed.
+    /// Whether [`StopHandle::stop`] was called. A job also stops when a part of it fails.
     asked: AtomicBool,
-    /// The first error of the output that was not met by a write.
+    /// The first error of the output that [`StopHandle::output_failed`] has reported.
     output_error: OnceLock<Arc<io::Error>>,
-    /// Wakes each worker, so that it looks whether it is stopped.
+    /// Wake all workers, which then check `stopped`.
     wakers: Vec<Wake>,
 }
 
@@ -29,7 +32,7 @@ impl StopHandle {
         StopHandle(Arc::new(Stop { stopped, asked, output_error: OnceLock::new(), wakers }))
     }
 
-    /// Stops the job; returns at once. [`Job::wait`](crate::Job::wait) returns when it has ended.
+    /// Stops the job without waiting for its end. [`Job::wait`](crate::Job::wait) waits for the end.
     pub fn stop(&self) {
         self.0.asked.store(true, Release);
         self.halt();
@@ -43,17 +46,20 @@ impl StopHandle {
         }
     }
 
-    /// Stops the job because its output can take no more, as a write with this error does. It is for an
-    /// output that learns of that while there is nothing to write, say from `poll`.
+    /// Stops the job because its output has failed with this error.
     ///
-    /// If the job is also [stopped](Self::stop), and the output was only closed, it ends as stopped.
+    /// It has the effect of a failed write. An output calls it that detects the failure while there is
+    /// nothing to write, for example by `poll`. Only the first error counts, as it causes later ones.
+    ///
+    /// An error of the kind [`io::ErrorKind::BrokenPipe`] means that the reader has closed the output. If the
+    /// job is then also [stopped](Self::stop), it ends as [stopped](crate::ExitReason::Stopped).
     pub fn output_failed(&self, error: io::Error) {
         // The first error is the cause of later ones.
         _ = self.0.output_error.set(Arc::new(error));
         self.halt();
     }
 
-    /// Whether the job has been stopped, or has stopped itself as its output failed.
+    /// Returns whether the job was stopped, or has stopped because its output failed.
     pub fn is_stopped(&self) -> bool {
         self.0.stopped.load(Acquire)
     }

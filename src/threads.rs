@@ -1,12 +1,13 @@
-//! Starting a thread.
+//! Starts threads.
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
-/// Starts a thread of this name.
+/// Starts a thread with this name.
 ///
 /// # Errors
-/// If the system refuses it. The error names the thread and the remedy.
+///
+/// Fails if the system refuses the thread. The error names the thread and the remedy.
 pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,

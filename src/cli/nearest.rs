@@ -1,15 +1,16 @@
-//! Which name a mistyped one may mean.
+//! Finds the names that a mistyped name may stand for.
 
-/// The least letters that tell something: one of three may be wrong.
+/// The shortest typed name that is compared, in letters. Of three letters, one may be wrong.
 const MIN_LEN: usize = 3;
 
-/// The longest name that is compared. It bounds the time, which grows with the square of the length.
+/// The longest typed name that is compared, in letters. It bounds the time, which grows with the length.
 const MAX_LEN: usize = 64;
 
-/// Finds the names that are nearest to a mistyped one, none if all are far from it.
+/// Finds the names that are nearest to a mistyped one. It finds none if all are far from it.
 ///
-/// A name is near if at most a third of the typed letters has to be changed to get the name or nearly
-/// its beginning, or if they are a part of it. Fewer than three letters are near to none.
+/// The distance is the least number of letters to change. A beginning of a name is one farther than a whole
+/// name, and a part of a name has the distance 1. A name is near up to a third of the typed letters. A typed
+/// name of fewer than three letters is near to none.
 pub(super) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let letters: Vec<char> = typed.to_lowercase().chars().collect();
     if !(MIN_LEN..=MAX_LEN).contains(&letters.len()) {
@@ -32,15 +33,17 @@ pub(super) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> 
     found
 }
 
-/// The distance to a name, or to one of its beginnings, which is one more.
+/// Returns the distance to a name. The distance to one of its beginnings counts one more.
 fn distance(typed: &[char], name: &str) -> usize {
     let distances = distances(typed, &name.chars().collect::<Vec<_>>());
     let beginning = distances.iter().min().map_or(usize::MAX, |distance| distance + 1);
     distances.last().map_or(beginning, |whole| beginning.min(*whole))
 }
 
-/// The distances from a text to each beginning of another one, the shortest first: the least number
-/// of letters to insert, delete, replace or swap with the next. No letter is touched twice.
+/// Returns the distances from a text to each beginning of another one, the shortest beginning first.
+///
+/// A distance is the least number of letters to insert, delete, replace or swap with the next letter. No
+/// letter is changed twice.
 fn distances(from: &[char], to: &[char]) -> Vec<usize> {
     let mut before = vec![0; to.len() + 1];
     let mut last: Vec<usize> = (0..=to.len()).collect();
@@ -70,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_distance_counts_letters_changed() {
+    fn the_distance_counts_changed_letters() {
         for (from, to, expected) in [
             ("", "", 0),
             ("", "abc", 3),
@@ -109,7 +112,7 @@ mod tests {
         for typed in ["", "p", "pa", "on", "ponse", "tewizer", "servers"] {
             assert_eq!(near(typed), [""; 0], "{typed}");
         }
-        // 64 letters, of which 21 may differ, and one more.
+        // Of 64 letters, 21 may differ. 65 are not compared.
         let long = "n".repeat(43);
         let near = |typed: String| nearest(&typed, [long.as_str()].into_iter()).len();
         assert_eq!(near(format!("{long}{}", "x".repeat(21))), 1);
@@ -117,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_names_the_nearest_are_found_in_their_order() {
+    fn the_nearest_of_several_names_are_found_in_order() {
         let names = ["connect-timeout", "idle-timeout", "idle-timeouts"];
         let near = |typed| nearest(typed, names.into_iter());
         assert_eq!(near("timeout"), names);
@@ -128,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_distance_is_that_of_a_metric_and_bounded_by_the_lengths(
+        fn the_distance_is_symmetric_zero_for_equals_and_bounded_by_the_lengths(
             a in "[ab]{0,6}", b in "[abc]{0,6}",
         ) {
             let (shorter, longer) = (a.len().min(b.len()), a.len().max(b.len()));

@@ -1,4 +1,4 @@
-//! What a job is to do: settings with their defaults and bounds, checked once.
+//! Collects the settings of a job and checks their bounds once.
 
 mod policy;
 
@@ -13,8 +13,7 @@ use crate::text::duration::show;
 
 /// The settings of a job.
 ///
-/// It comes from [`Config::builder`] only, which checks every bound, so a `Config` that exists can
-/// be run.
+/// [`Config::builder`] is the only way to make one. It checks every bound, so every `Config` can be run.
 ///
 /// ```
 /// use std::time::Duration;
@@ -31,114 +30,115 @@ use crate::text::duration::show;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Never empty.
+    /// Invariant: at least one.
     servers: Box<[Server]>,
     parallelism: Option<NonZeroUsize>,
-    /// At most [`Config::MAX_DIVISOR`].
+    /// Invariant: at most [`Config::MAX_DIVISOR`].
     divisor: NonZeroU64,
     backoff: Backoff,
-    /// At most [`Config::MAX_DURATION`], as are the three below, which are not under
-    /// [`Config::MIN_DURATION`] either.
+    /// Invariant: at most [`Config::MAX_DURATION`].
     reset_backoff_threshold: Duration,
+    /// Invariant of this and the next two: from [`Config::MIN_DURATION`] to [`Config::MAX_DURATION`].
     give_up_after: Option<Duration>,
     connect_timeout: Duration,
     idle_timeout: Option<Duration>,
-    /// At most [`Config::MAX_MAX_LINE`].
+    /// Invariant: at most [`Config::MAX_MAX_LINE`].
     max_line: NonZeroUsize,
     once: bool,
 }
 
 impl Config {
-    /// The default of [`ConfigBuilder::divisor`].
+    /// The default of [`ConfigBuilder::divisor`]: 6.
     pub const DEFAULT_DIVISOR: u64 = 6;
-    /// The greatest divisor: numbers are read as `i64`, and no greater one divides any but 0.
+    /// The greatest [`ConfigBuilder::divisor`]: [`i64::MAX`], as numbers are read as `i64`.
     pub const MAX_DIVISOR: u64 = i64::MAX.unsigned_abs();
-    /// The default of [`ConfigBuilder::initial_backoff`].
+    /// The default of [`ConfigBuilder::initial_backoff`]: 1 s.
     pub const DEFAULT_INITIAL_BACKOFF: Duration = Duration::from_secs(1);
-    /// The default of [`ConfigBuilder::max_backoff`].
+    /// The default of [`ConfigBuilder::max_backoff`]: 60 s.
     pub const DEFAULT_MAX_BACKOFF: Duration = Duration::from_secs(60);
-    /// The default of [`ConfigBuilder::backoff_multiplier`].
+    /// The default of [`ConfigBuilder::backoff_multiplier`]: 2, which doubles each delay.
     pub const DEFAULT_BACKOFF_MULTIPLIER: f64 = 2.0;
-    /// The default of [`ConfigBuilder::jitter_factor`].
+    /// The default of [`ConfigBuilder::jitter_factor`]: 0.1, a tenth of a delay.
     pub const DEFAULT_JITTER_FACTOR: f64 = 0.1;
-    /// The default of [`ConfigBuilder::reset_backoff_threshold`].
+    /// The default of [`ConfigBuilder::reset_backoff_threshold`]: 3 minutes.
     pub const DEFAULT_RESET_BACKOFF_THRESHOLD: Duration = Duration::from_secs(3 * 60);
-    /// The default of [`ConfigBuilder::connect_timeout`].
+    /// The default of [`ConfigBuilder::connect_timeout`]: 10 s.
     pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-    /// The default of [`ConfigBuilder::max_line`], in bytes.
+    /// The default of [`ConfigBuilder::max_line`]: 4096 bytes.
     pub const DEFAULT_MAX_LINE: usize = 4096;
-    /// The greatest [`ConfigBuilder::max_line`], in bytes: 16 MiB.
+    /// The greatest [`ConfigBuilder::max_line`]: 16 MiB. It bounds the memory of each connection.
     pub const MAX_MAX_LINE: usize = 16 << 20;
-    /// The shortest duration of a setting: a timer is not more precise than this.
+    /// The shortest duration of a setting: 1 ms, the precision of the timers.
     pub const MIN_DURATION: Duration = Duration::from_millis(1);
-    /// The longest duration of a setting: 365 days.
+    /// The longest duration of a setting: 365 days. A longer delay would amount to giving a server up.
     pub const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-    /// Starts with every setting at its default, and no server.
+    /// Returns a builder with each setting at its default and without servers.
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
     }
 
-    /// The servers to dial, at least one, in the order in which they were given.
+    /// Returns the servers to dial, at least one, in the order in which they were given.
     pub fn servers(&self) -> &[Server] {
         &self.servers
     }
 
-    /// The number of workers asked for; `None` for one per core.
+    /// Returns the requested number of workers, at least 1; `None` is one per core, at most one per server.
     pub fn parallelism(&self) -> Option<NonZeroUsize> {
         self.parallelism
     }
 
-    /// The number that divides what is printed, from 1 to [`Config::MAX_DIVISOR`].
+    /// Returns the divisor of the numbers to print, from 1 to [`Config::MAX_DIVISOR`].
     pub fn divisor(&self) -> NonZeroU64 {
         self.divisor
     }
 
-    /// The delays before a server is dialed again.
+    /// Returns the settings of the delays before a reconnect.
     pub fn backoff(&self) -> &Backoff {
         &self.backoff
     }
 
-    /// How long a connection has to stand for the back-off to start over.
+    /// Returns the age of a connection that resets its server's back-off, from 0 to 365 days.
     pub fn reset_backoff_threshold(&self) -> Duration {
         self.reset_backoff_threshold
     }
 
-    /// How long a server may fail without a break before it is given up; `None` for never.
+    /// Returns the length of an outage after which a server is given up; `None` is never.
     pub fn give_up_after(&self) -> Option<Duration> {
         self.give_up_after
     }
 
-    /// How long the lookup of a name may take, and then again how long connecting may take.
+    /// Returns the time limit of a lookup, and again of a connect, from 1 ms to 365 days.
     pub fn connect_timeout(&self) -> Duration {
         self.connect_timeout
     }
 
-    /// How long a connection may bring nothing before it counts as lost; `None` for ever.
+    /// Returns the time without data after which a connection counts as lost; `None` is no limit.
     pub fn idle_timeout(&self) -> Option<Duration> {
         self.idle_timeout
     }
 
-    /// The longest line that is read, in bytes, without its line feed.
+    /// Returns the longest line that is decoded, in bytes, without its line feed.
     pub fn max_line(&self) -> NonZeroUsize {
         self.max_line
     }
 
-    /// Whether each server gets one attempt only and is read to its end.
+    /// Returns whether each server gets one attempt and is read to its end once.
     pub fn once(&self) -> bool {
         self.once
     }
 }
 
-/// Collects the settings of a [`Config`]. Nothing is checked before [`build`](Self::build), and of a
-/// setting that is set twice the last value counts.
+/// Collects the settings of a [`Config`].
+///
+/// [`build`](Self::build) checks all settings. The last value of a setting counts.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ConfigBuilder {
     servers: Vec<Server>,
     parallelism: Option<usize>,
     divisor: u64,
-    /// Both `None` if not set: when they contradict each other, the one that was set is named.
+    /// `None` if not set. If the two delays contradict each other, the error names the one that was set.
     initial_backoff: Option<Duration>,
     max_backoff: Option<Duration>,
     backoff_multiplier: f64,
@@ -172,75 +172,91 @@ impl Default for ConfigBuilder {
 }
 
 impl ConfigBuilder {
-    /// The servers to dial, at least one. They are cut into one contiguous slice per worker. One
-    /// that is listed twice is dialed twice.
+    /// Sets the servers to dial, at least one.
+    ///
+    /// Each worker gets one contiguous slice of them. A server that is listed twice is dialed twice.
     pub fn servers(mut self, servers: impl IntoIterator<Item = Server>) -> Self {
         self.servers = servers.into_iter().collect();
         self
     }
 
-    /// The number of workers, each a thread, at least 1. More than there are servers do nothing and
-    /// are not started. The default, `None`, is one per core, at most one per server.
+    /// Sets the number of workers, each a thread, at least 1.
+    ///
+    /// Workers beyond the number of servers are not started. The default, `None`, is one per core, at most
+    /// one per server.
     pub fn parallelism(mut self, workers: impl Into<Option<usize>>) -> Self {
         self.parallelism = workers.into();
         self
     }
 
-    /// The number that divides what is printed, from 1 (every number is printed) to
-    /// [`Config::MAX_DIVISOR`]. The default is 6.
+    /// Sets the divisor: only its multiples are printed.
+    ///
+    /// It goes from 1, with which every number is printed, to [`Config::MAX_DIVISOR`]. The default is 6.
     pub fn divisor(mut self, divisor: u64) -> Self {
         self.divisor = divisor;
         self
     }
 
-    /// The delay before a failed server is dialed again for the first time, from 1 ms to 365 days.
-    /// The default is 1 s, as Flink's `exponential-delay.initial-backoff`.
+    /// Sets the delay before the first reconnect to a failed server, before jitter, from 1 ms to 365 days.
+    ///
+    /// The default is 1 s. Name and meaning are those of Flink's
+    /// `restart-strategy.exponential-delay.initial-backoff`.
     pub fn initial_backoff(mut self, delay: Duration) -> Self {
         self.initial_backoff = Some(delay);
         self
     }
 
-    /// The longest delay before a server is dialed again, jitter aside, from the initial one to
-    /// 365 days. The default is 60 s.
+    /// Sets the longest delay before a reconnect, before jitter, from the initial delay to 365 days.
+    ///
+    /// The default is 60 s. The name is that of Flink's `restart-strategy.exponential-delay.max-backoff`,
+    /// which limits a delay after its jitter.
     pub fn max_backoff(mut self, delay: Duration) -> Self {
         self.max_backoff = Some(delay);
         self
     }
 
-    /// What each further delay of a server that goes on failing is multiplied by, from 1 (the delay stays
-    /// the same) to 1000000. The default is 2.
+    /// Sets the factor from one delay to the next in an outage, from 1 to 1000000.
+    ///
+    /// With 1, the delay stays the same. The default is 2. Name and meaning are those of Flink's
+    /// `restart-strategy.exponential-delay.backoff-multiplier`.
     pub fn backoff_multiplier(mut self, multiplier: f64) -> Self {
         self.backoff_multiplier = multiplier;
         self
     }
 
-    /// The part of a delay by which it is made shorter or longer at random, so that servers that
-    /// failed together are not dialed together, from 0 (none) to 1. The default is 0.1.
+    /// Sets the greatest random part that is added to or taken from a delay, from 0 (none) to 1.
+    ///
+    /// It keeps servers that failed together from being dialed together. The default is 0.1. Name and
+    /// meaning are those of Flink's `restart-strategy.exponential-delay.jitter-factor`.
     pub fn jitter_factor(mut self, factor: f64) -> Self {
         self.jitter_factor = factor;
         self
     }
 
-    /// How long a connection has to stand for the back-off to start over, from 0 (every connection
-    /// counts) to 365 days. The default is 3 minutes: a server that accepts and closes at once is
-    /// dialed less and less often all the same.
+    /// Sets the age of a connection that resets the back-off to the initial delay, from 0 to 365 days.
+    ///
+    /// With 0, every connection resets it. The default is 3 minutes, so that the delays also grow for a
+    /// server that accepts and closes immediately. Name and meaning are those of Flink's
+    /// `restart-strategy.exponential-delay.reset-backoff-threshold`, here for each server.
     pub fn reset_backoff_threshold(mut self, threshold: Duration) -> Self {
         self.reset_backoff_threshold = threshold;
         self
     }
 
-    /// How long a server may fail without a break before it is given up, from 1 ms to 365 days. The
-    /// default, `None`, is never.
+    /// Sets the length of an outage after which a server is given up, from 1 ms to 365 days.
+    ///
+    /// A connection ends the outage once it has received a byte or reached
+    /// [`reset_backoff_threshold`](Self::reset_backoff_threshold). The default, `None`, is never.
     pub fn give_up_after(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.give_up_after = limit.into();
         self
     }
 
-    /// How long the lookup of a name may take, and then again how long connecting may take, from 1 ms to
-    /// 365 days. The addresses of a name are tried [`CONNECTION_ATTEMPT_DELAY`] milliseconds apart, or as
-    /// soon as the last one has failed; the first to connect wins
-    /// ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)). The default is 10 s; the system's own limit,
-    /// often two minutes, holds as well.
+    /// Sets the time limit of a lookup, and again of a connect, from 1 ms to 365 days.
+    ///
+    /// The addresses of a name are tried [`CONNECTION_ATTEMPT_DELAY`] milliseconds apart, or as soon as the
+    /// last one has failed. The first to connect wins ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)).
+    /// The default is 10 s. The system's own limit, often two minutes, also applies.
     ///
     /// [`CONNECTION_ATTEMPT_DELAY`]: crate::CONNECTION_ATTEMPT_DELAY
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
@@ -248,34 +264,37 @@ impl ConfigBuilder {
         self
     }
 
-    /// How long a connection may bring nothing before it counts as lost, from 1 ms to 365 days. The
-    /// default, `None`, is for ever: quiet feeds are normal, and a peer that is gone is found by
-    /// TCP keepalive.
+    /// Sets the time without data after which a connection counts as lost, from 1 ms to 365 days.
+    ///
+    /// The default, `None`, is no limit: quiet feeds are normal, and TCP keepalive detects a lost peer.
     pub fn idle_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = limit.into();
         self
     }
 
-    /// The longest line that is read, in bytes, without its line feed, from 1 to
-    /// [`Config::MAX_MAX_LINE`]. A longer one is skipped and counted. The default is 4096. It bounds
-    /// the memory of a connection that has sent a part of a line.
+    /// Sets the longest line that is decoded, in bytes, without its line feed.
+    ///
+    /// It goes from 1 to [`Config::MAX_MAX_LINE`]. The default is 4096. A longer line is skipped and counted
+    /// as oversized. The limit bounds the memory of a connection that has sent a part of a line.
     pub fn max_line(mut self, bytes: usize) -> Self {
         self.max_line = bytes;
         self
     }
 
-    /// Whether each server gets one attempt only (at all its addresses) and is read to its end, and
-    /// the job ends with the last of them. The default is `false`.
+    /// Sets whether each server gets one attempt, at all its addresses, and is read to its end once.
+    ///
+    /// The job then ends with the last of them. The default is `false`.
     pub fn once(mut self, once: bool) -> Self {
         self.once = once;
         self
     }
 
-    /// Checks the settings.
+    /// Checks the settings and makes a [`Config`] of them.
     ///
     /// # Errors
     ///
-    /// The first setting that is out of its bounds.
+    /// Fails if there is no server, a setting is out of its bounds, or the initial delay is longer than the
+    /// longest one. The error names one such setting.
     pub fn build(self) -> Result<Config, ConfigError> {
         let backoff = self.backoff()?;
         if self.servers.is_empty() {
@@ -310,7 +329,7 @@ impl ConfigBuilder {
             BackoffError::Initial { initial } => {
                 ConfigError::new(Setting::InitialBackoff, show(initial))
             }
-            // It would do by itself.
+            // The longest delay is within its bounds, but shorter than the first one.
             BackoffError::Max { max, initial }
                 if (Config::MIN_DURATION..=Config::MAX_DURATION).contains(&max) =>
             {
@@ -368,8 +387,9 @@ fn optional_duration(
     value.map(|value| duration(setting, value)).transpose()
 }
 
-/// A setting that is out of its bounds, or contradicts another one. Its `Display` names the setting,
-/// its value, and what was expected.
+/// The error of a setting that is out of its bounds or contradicts another one.
+///
+/// Its `Display` names the setting, its value, and the expected values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     setting: Setting,
@@ -379,13 +399,13 @@ pub struct ConfigError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Problem {
     NoServer,
-    /// The setting has this value.
+    /// The value of the setting.
     OutOfBounds(String),
     /// The first delay is longer than the longest one.
     Contradiction {
         initial: Duration,
         max: Duration,
-        /// If not, the setting of the error was set, and the other one is a default.
+        /// If false, only the setting of the error was set, and the other one has its default.
         are_both_set: bool,
     },
 }
@@ -395,19 +415,21 @@ impl ConfigError {
         Self { setting, problem: Problem::OutOfBounds(value.to_string()) }
     }
 
-    /// The name of the setting as the program's flag has it, without the dashes: `max-line`.
+    /// Returns the name of the setting as in the program's flag, without the dashes: `max-line`.
     pub fn setting(&self) -> &'static str {
         self.setting.name()
     }
 
-    /// Whether the setting is wrong whatever the others are.
+    /// Returns whether the value is wrong independently of other settings.
     #[cfg(feature = "cli")]
     pub(crate) fn is_out_of_bounds(&self) -> bool {
         matches!(self.problem, Problem::OutOfBounds(_))
     }
 
-    /// Words the error for a user who knows a setting by the name that `name` gives it, and has
-    /// written its value in the form that `written` returns, if in any.
+    /// Words the error.
+    ///
+    /// `name` returns the name of a setting in the user's input. `written` returns its value in the user's
+    /// input, if it has one there.
     pub(crate) fn describe(
         &self,
         name: impl Fn(Setting) -> String,
@@ -452,8 +474,9 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// The settings that can be out of bounds. The flags take their names and what they expect from
-/// here, so that a message, the help and the check say the same.
+/// The settings that can be out of bounds.
+///
+/// It defines their names and expected values, so that messages, help and checks agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Setting {
     Servers,
@@ -488,7 +511,7 @@ impl Setting {
         }
     }
 
-    /// The word for the setting's default, of the settings whose default is not a value.
+    /// Returns the word for the default, for a setting whose default is not a value.
     pub(crate) fn word(self) -> Option<&'static str> {
         match self {
             Self::Parallelism => Some("auto"),
@@ -498,7 +521,7 @@ impl Setting {
         }
     }
 
-    /// What the setting takes.
+    /// Describes the values that the setting accepts.
     pub(crate) fn expected(self) -> String {
         let duration = |shortest: &str| {
             let longest = show(Config::MAX_DURATION);
@@ -522,225 +545,4 @@ impl Setting {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn builder() -> ConfigBuilder {
-        Config::builder().servers(["localhost:8001".parse().unwrap()])
-    }
-
-    fn message(builder: ConfigBuilder) -> String {
-        builder.build().unwrap_err().to_string()
-    }
-
-    const NANO: Duration = Duration::from_nanos(1);
-
-    #[test]
-    fn the_defaults_are_those_of_the_contract() {
-        let config = builder().build().unwrap();
-        assert_eq!(config.servers(), ["localhost:8001".parse().unwrap()]);
-        assert_eq!(config.parallelism(), None);
-        assert_eq!(config.divisor().get(), 6);
-        assert_eq!(config.backoff(), &Backoff::default());
-        assert_eq!(config.reset_backoff_threshold(), Duration::from_secs(180));
-        assert_eq!(config.give_up_after(), None);
-        assert_eq!(config.connect_timeout(), Duration::from_secs(10));
-        assert_eq!(config.idle_timeout(), None);
-        assert_eq!(config.max_line().get(), 4096);
-        assert!(!config.once());
-    }
-
-    #[test]
-    fn each_setting_reaches_its_getter() {
-        let secs = Duration::from_secs;
-        let servers: [Server; 2] = ["b:2".parse().unwrap(), "a:1".parse().unwrap()];
-        let config = Config::builder()
-            .servers(servers.clone())
-            .parallelism(3)
-            .divisor(7)
-            .initial_backoff(secs(2))
-            .max_backoff(secs(20))
-            .backoff_multiplier(1.5)
-            .jitter_factor(0.25)
-            .reset_backoff_threshold(secs(4))
-            .give_up_after(secs(5))
-            .connect_timeout(secs(6))
-            .idle_timeout(secs(7))
-            .max_line(8)
-            .once(true)
-            .build()
-            .unwrap();
-        assert_eq!(config.servers(), servers);
-        assert_eq!(config.parallelism(), NonZeroUsize::new(3));
-        assert_eq!(config.divisor().get(), 7);
-        assert_eq!(config.backoff(), &Backoff::new(secs(2), secs(20), 1.5, 0.25).unwrap());
-        assert_eq!(config.reset_backoff_threshold(), secs(4));
-        assert_eq!(config.give_up_after(), Some(secs(5)));
-        assert_eq!(config.connect_timeout(), secs(6));
-        assert_eq!(config.idle_timeout(), Some(secs(7)));
-        assert_eq!(config.max_line().get(), 8);
-        assert!(config.once());
-    }
-
-    #[test]
-    fn no_server_is_an_error() {
-        let error = Config::builder().build().unwrap_err();
-        assert_eq!(error.setting(), "servers");
-        assert_eq!(error.to_string(), "servers: none, expected at least one server, as host:port");
-    }
-
-    #[test]
-    fn one_worker_is_the_fewest() {
-        assert_eq!(builder().parallelism(1).build().unwrap().parallelism(), NonZeroUsize::new(1));
-        assert!(builder().parallelism(usize::MAX).build().is_ok());
-        assert_eq!(
-            message(builder().parallelism(0)),
-            "parallelism: 0 is not allowed, expected a whole number of at least 1, or auto"
-        );
-    }
-
-    #[test]
-    fn a_divisor_goes_from_1_to_the_greatest_i64() {
-        for divisor in [1, Config::MAX_DIVISOR] {
-            assert_eq!(builder().divisor(divisor).build().unwrap().divisor().get(), divisor);
-        }
-        assert_eq!(
-            message(builder().divisor(0)),
-            "divisor: 0 is not allowed, expected a whole number from 1 to 9223372036854775807"
-        );
-        assert!(message(builder().divisor(1 << 63)).starts_with("divisor: 9223372036854775808 is"));
-    }
-
-    #[test]
-    fn a_line_goes_from_1_byte_to_16_mib() {
-        for bytes in [1, 16 * 1024 * 1024] {
-            assert_eq!(builder().max_line(bytes).build().unwrap().max_line().get(), bytes);
-        }
-        assert_eq!(
-            message(builder().max_line(0)),
-            "max-line: 0 is not allowed, expected a whole number of bytes from 1 to 16777216"
-        );
-        assert!(message(builder().max_line(16_777_217)).starts_with("max-line: 16777217 is not"));
-    }
-
-    #[test]
-    fn durations_go_from_1_ms_to_365_days() {
-        type Set = fn(ConfigBuilder, Duration) -> ConfigBuilder;
-        let setters: [(&str, Set, &str); 3] = [
-            ("give-up-after", |builder, d| builder.give_up_after(d), ", or never"),
-            ("connect-timeout", |builder, d| builder.connect_timeout(d), ""),
-            ("idle-timeout", |builder, d| builder.idle_timeout(d), ", or off"),
-        ];
-        for (name, set, word) in setters {
-            assert!(set(builder(), Config::MIN_DURATION).build().is_ok(), "{name}");
-            assert!(set(builder(), Config::MAX_DURATION).build().is_ok(), "{name}");
-            let expected = "expected a duration in ms, s, m, h or d, from 1ms to 365d";
-            for (bad, shown) in [(Duration::ZERO, "0s"), (2 * Config::MAX_DURATION, "730d")] {
-                assert_eq!(
-                    message(set(builder(), bad)),
-                    format!("{name}: {shown} is not allowed, {expected}{word}")
-                );
-            }
-            for bad in [Config::MIN_DURATION - NANO, Config::MAX_DURATION + NANO] {
-                assert_eq!(set(builder(), bad).build().unwrap_err().setting(), name);
-            }
-        }
-    }
-
-    #[test]
-    fn a_reset_threshold_goes_from_0_to_365_days() {
-        for threshold in [Duration::ZERO, Config::MAX_DURATION] {
-            let config = builder().reset_backoff_threshold(threshold).build().unwrap();
-            assert_eq!(config.reset_backoff_threshold(), threshold);
-        }
-        assert!(
-            message(builder().reset_backoff_threshold(Config::MAX_DURATION + NANO))
-                .starts_with("reset-backoff-threshold: 365d0.000001ms is not allowed, expected a duration in ms, s, m, h or d, from 0s to")
-        );
-    }
-
-    #[test]
-    fn an_error_of_the_backoff_names_its_setting_and_value() {
-        let secs = Duration::from_secs;
-        assert_eq!(
-            message(builder().initial_backoff(Duration::ZERO)),
-            "initial-backoff: 0s is not allowed, expected a duration in ms, s, m, h or d, from 1ms to 365d"
-        );
-        for (bad, shown) in
-            [(Config::MIN_DURATION - NANO, "0.999999ms"), (secs(31_622_400), "366d")]
-        {
-            assert_eq!(
-                message(builder().max_backoff(bad)),
-                format!(
-                    "max-backoff: {shown} is not allowed, expected a duration in ms, s, m, h or d, \
-                     from the initial back-off to 365d"
-                )
-            );
-        }
-        assert_eq!(
-            message(builder().backoff_multiplier(0.5)),
-            "backoff-multiplier: 0.5 is not allowed, expected a number from 1 to 1000000"
-        );
-        assert_eq!(
-            message(builder().jitter_factor(f64::NAN)),
-            "jitter-factor: NaN is not allowed, expected a number from 0 to 1"
-        );
-    }
-
-    #[test]
-    fn of_two_delays_that_contradict_each_other_the_one_that_was_set_is_named() {
-        let secs = Duration::from_secs;
-        let error = |builder: ConfigBuilder| {
-            let error = builder.build().unwrap_err();
-            (error.setting(), error.to_string())
-        };
-        let expect = |setting, message: &str| (setting, message.to_owned());
-        assert_eq!(
-            error(builder().initial_backoff(secs(120))),
-            expect(
-                "initial-backoff",
-                "initial-backoff: 2m is longer than the longest delay, which is 1m; \
-                 raise it with max-backoff"
-            )
-        );
-        // A millisecond is the shortest that could be right.
-        for max in [Duration::from_millis(500), Config::MIN_DURATION] {
-            let max_shown = show(max);
-            assert_eq!(
-                error(builder().max_backoff(max)),
-                expect(
-                    "max-backoff",
-                    &format!(
-                        "max-backoff: {max_shown} is shorter than the first delay, which is 1s; \
-                         lower it with initial-backoff"
-                    )
-                )
-            );
-        }
-        assert_eq!(
-            error(builder().max_backoff(secs(2)).initial_backoff(secs(3))),
-            expect(
-                "initial-backoff",
-                "initial-backoff: 3s is longer than max-backoff, which is 2s"
-            )
-        );
-        assert!(builder().initial_backoff(secs(60)).build().is_ok());
-        assert!(builder().max_backoff(secs(1)).build().is_ok());
-    }
-
-    #[test]
-    fn a_setting_has_a_word_for_its_default_if_that_is_none() {
-        for (setting, word) in [
-            (Setting::Parallelism, Some("auto")),
-            (Setting::GiveUpAfter, Some("never")),
-            (Setting::IdleTimeout, Some("off")),
-            (Setting::ConnectTimeout, None),
-            (Setting::Divisor, None),
-        ] {
-            assert_eq!(setting.word(), word);
-            let ending = word.map_or(String::new(), |word| format!(", or {word}"));
-            assert_eq!(setting.expected().contains(", or "), word.is_some());
-            assert!(setting.expected().ends_with(&ending));
-        }
-    }
-}
+mod tests;

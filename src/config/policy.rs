@@ -1,4 +1,4 @@
-//! The part of a configuration that the links need, in their units.
+//! Converts a configuration into the policy of the links, in their units.
 
 use crate::config::Config;
 use crate::proto::policy::Policy;

@@ -160,19 +160,3 @@ impl<T: Copy + Send, W: Write, F: FnMut()> Io<T> for Threaded<'_, T, W, F> {
         thread::sleep(time);
     }
 }
-
-/// Writes to a descriptor that may not block, by waiting until it takes something.
-///
-/// `wait` returns when a write would succeed or fail but not block, or for no reason.
-#[cfg(any(feature = "cli", test))]
-pub(crate) fn write_waiting(
-    mut write: impl FnMut() -> io::Result<usize>,
-    mut wait: impl FnMut() -> io::Result<()>,
-) -> io::Result<usize> {
-    loop {
-        match write() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait()?,
-            result => return result,
-        }
-    }
-}

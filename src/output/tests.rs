@@ -1,5 +1,7 @@
-//! The output's thread on real rings, with producers on other threads. `simulation` has the rest.
+//! Tests the output thread on real rings, with producers on other threads. `simulation` tests the rest.
 
+// It waits for a descriptor as stdout does, which only the program needs.
+#[cfg(feature = "cli")]
 mod simulation;
 
 use super::buffer::WRITE_SIZE;

@@ -1,39 +1,39 @@
-//! What a user typed, as a message shows it: on one line, nothing hidden, nothing without end.
+//! Quotes a user's text for a message: on one line, with all characters visible, and of bounded length.
 
 use std::ffi::OsStr;
 
-/// The most characters that are shown. More than the longest address and name have.
+/// The most characters of a text that is shown whole. The longest name has 253, and an address fewer.
 const MAX_SHOWN: usize = 300;
 
-/// The characters that are shown of a longer text.
+/// The characters that are shown of a longer text: enough to recognize it on one line of a terminal.
 const SHOWN_OF_LONGER: usize = 60;
 
 /// Shows a text in quotes.
 ///
-/// Printable characters are shown as they are, all others escaped, as are quotes and backslashes.
-/// The start of a text of more than 300 characters is followed by their number.
+/// Printable characters stay. Quotes, backslashes and all other characters are escaped. Of a text of more
+/// than 300 characters, the start and the number of characters are shown.
 pub(crate) fn quoted(text: impl AsRef<OsStr>) -> String {
     let (shown, more) = escape(text.as_ref());
     format!("\"{shown}\"{more}")
 }
 
-/// Shows a text like [`quoted`], without the quotes.
+/// Shows a text as [`quoted`] does, without the quotes.
 #[cfg(feature = "cli")]
 pub(crate) fn plain(text: impl AsRef<OsStr>) -> String {
     let (shown, more) = escape(text.as_ref());
     format!("{shown}{more}")
 }
 
-/// Shows a character and its number, or the number alone if it cannot be seen by itself.
+/// Shows a character and its code point, or the code point alone if the character is not visible by itself.
 pub(crate) fn character(c: char) -> String {
     let number = format!("U+{:04X}", u32::from(c));
     if is_printable(c) && !is_mark(c) { format!("'{c}' ({number})") } else { number }
 }
 
-/// The escaped text, and the note on what was left out of it.
+/// Escapes a text, and returns it with a note on its length if it is shortened.
 fn escape(text: &OsStr) -> (String, String) {
     let mut units = Vec::new();
-    // What is not UTF-8 on Unix is not UTF-8 here either.
+    // On Unix, these bytes are UTF-8 exactly where the text is.
     for chunk in text.as_encoded_bytes().utf8_chunks() {
         for c in chunk.valid().chars() {
             let is_first = units.is_empty();
@@ -50,32 +50,34 @@ fn escape(text: &OsStr) -> (String, String) {
 fn escape_char(c: char, is_first: bool) -> String {
     match c {
         '"' | '\\' | '\n' | '\r' | '\t' | '\0' => c.escape_debug().to_string(),
-        // A mark that combines with the character before it must not combine with the quote.
+        // At the start, a mark would combine with the quote.
         c if is_printable(c) && !(is_first && is_mark(c)) => c.to_string(),
         c => c.escape_unicode().to_string(),
     }
 }
 
-/// Whether a character can be seen, or changes the look of the one before it.
+/// Returns whether a character is visible, or combines with the previous one.
 fn is_printable(c: char) -> bool {
-    // The standard library knows what is printable. In a string it leaves marks as they are, except
-    // for one that is the first.
+    // The standard library has a table of printable characters. Within a string it escapes a mark only
+    // at the start.
     let is_escaped = || ["a", c.encode_utf8(&mut [0; 4])].concat().escape_debug().count() > 2;
     is_quote(c) || !(is_invisible(c) || is_escaped())
 }
 
-/// Whether a printable character combines with the one before it.
+/// Returns whether a printable character combines with the previous one.
 fn is_mark(c: char) -> bool {
     !is_quote(c) && c.escape_debug().count() > 1
 }
 
-/// The printable characters that the standard library escapes all the same.
+/// Returns whether the standard library escapes this character although it is printable.
 fn is_quote(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\')
 }
 
-/// The characters that Unicode lets a display ignore, of those that are not format characters, and
-/// the blank of Braille.
+/// Returns whether a display shows nothing for this character.
+///
+/// These are the characters that Unicode marks as ignorable, except for format characters, and the blank of
+/// Braille.
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_seen_or_moves_the_rest_is_escaped() {
+    fn invisible_and_moving_characters_are_escaped() {
         for (text, shown) in [
             ("a\nb\tc\rd\0", "a\\nb\\tc\\rd\\0"),
             ("\na", "\\na"),
@@ -140,13 +142,13 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn bytes_that_are_not_utf8_are_shown_by_their_number() {
+    fn bytes_that_are_not_utf8_are_shown_in_hexadecimal() {
         use std::os::unix::ffi::OsStrExt;
         assert_eq!(quoted(OsStr::from_bytes(b"\xff\x1b:1\xc3")), "\"\\xFF\\u{1b}:1\\xC3\"");
     }
 
     #[test]
-    fn of_more_than_300_characters_the_start_and_the_number_are_shown() {
+    fn text_of_more_than_300_characters_is_shortened_to_60_and_its_length() {
         let text = "\u{fc}".repeat(300);
         assert_eq!(quoted(&text), format!("\"{text}\""));
         let start = "\u{fc}".repeat(60);
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_is_shown_with_its_number() {
+    fn a_character_is_shown_with_its_code_point() {
         assert_eq!(character('\u{fc}'), "'\u{fc}' (U+00FC)");
         assert_eq!(character('\u{1f600}'), "'\u{1f600}' (U+1F600)");
         assert_eq!(character('\u{200b}'), "U+200B");
@@ -164,7 +166,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_message_stays_one_line_without_anything_hidden(text: String) {
+        fn any_quoted_text_is_one_line_of_visible_characters(text: String) {
             let shown = quoted(&text);
             prop_assert!(shown.chars().all(is_printable), "{shown:?}");
             prop_assert!(!shown.contains(|c: char| c.is_control()));

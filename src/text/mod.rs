@@ -1,4 +1,4 @@
-//! Values as a user types them and as messages show them.
+//! Reads and shows durations, and quotes a user's text in messages.
 
 pub mod duration;
 pub(crate) mod echo;

@@ -15,10 +15,11 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::descriptor::write_waiting;
 use crate::output::buffer::{ADD_MAX, Drained, WRITE_SIZE};
 use crate::output::encode::{NUMBER_MAX_LEN, Plain};
 use crate::output::pacing::POLL_INTERVAL;
-use crate::output::{Io, Rings, run, write_waiting};
+use crate::output::{Io, Rings, run};
 use crate::ring::{Doorbell, Producer, Wait, ring};
 
 /// More calls than any world needs: a thread that makes them all does not come to its end.
