@@ -140,11 +140,8 @@ pub use codec::{ByLine, Decoder, Handler, LineDecoder, Lines};
 pub use config::{Config, ConfigBuilder, ConfigError};
 pub use job::Job;
 pub use output::encode::{ENCODE_SLACK, Encoder, Plain};
-pub use proto::attempt::{CONNECTION_ATTEMPT_DELAY, MAX_OPEN_SOCKETS};
-pub use proto::backoff::Backoff;
 pub use proto::connection_error::ConnectionError;
 pub use proto::counters::Counters;
-pub use proto::outage::DOWN_ALARM;
 pub use report::{ExitReason, OutputError, Report, Totals};
 pub use stop::StopHandle;
 

@@ -3,7 +3,7 @@
 use crate::proto::time::Millis;
 
 /// A server that has been down for this long is worth one line at level ERROR.
-pub const DOWN_ALARM: Millis = 3 * 60 * 1000;
+pub(crate) const DOWN_ALARM: Millis = 3 * 60 * 1000;
 
 /// The first so many failures in a row are logged each; after that, those at powers of two.
 const FAILURES_LOGGED_EACH: u32 = 8;
