@@ -15,18 +15,19 @@ use crate::codec::Decoder;
 use crate::codec::number::{Divisor, NumberDecoder};
 use crate::config::Config;
 use crate::net::resolver::Resolver;
-use crate::net::{Net, Poller};
+use crate::net::{Net, Poller, Tcp};
+use crate::notice_log::NoticeLog;
 use crate::output::encode::{Encoder, Plain};
 use crate::output::{self, Drained};
 use crate::partition;
 use crate::proto::counters::Counters;
 use crate::proto::fleet::Fleet;
 use crate::proto::policy::Policy;
-use crate::proto::wording::count;
 use crate::proto::worker::Worker;
 use crate::report::{ExitReason, OutputError, Report, Totals};
 use crate::ring::{Doorbell, ring};
 use crate::stop::{StopHandle, Wake};
+use crate::text::count;
 use crate::threads::spawn;
 
 /// The most records that wait for the output, per worker. As numbers they take 512 KiB.
@@ -117,7 +118,14 @@ impl Job {
             let (records, consumer) = ring(RING_CAPACITY, &bell, move || waker.wake());
             rings.push(consumer);
             let seed = SysRng.try_next_u64()?;
-            let mut fleet = Fleet::new(index, Policy::from(config), decoder.clone(), seed, 0);
+            let mut fleet = Fleet::new(
+                index,
+                Policy::from(config),
+                decoder.clone(),
+                Box::new(NoticeLog),
+                seed,
+                0,
+            );
             for server in &servers[slice] {
                 fleet.add(server.clone(), 0);
             }
@@ -125,7 +133,7 @@ impl Job {
             let (resolver, stop) = (resolver.clone(), stop.clone());
             workers.push(spawn(&format!("worker-{index}"), move || {
                 let _guard = StopOnPanic(stop.clone());
-                worker.run(&mut Net::new(poller, resolver, stop))
+                worker.run(&mut Net::<Tcp>::new(poller, resolver, stop))
             })?);
         }
         let on_error = stop.clone();

@@ -39,13 +39,14 @@
 //! | `codec` | bytes to records | |
 //! | `config` | settings, their defaults and bounds | `address`, `proto`, `text` |
 //! | `descriptor` | waiting for a descriptor that may not block | |
-//! | `job` | the threads: start, stop, report | `address`, `codec`, `config`, `net`, `output`, `partition`, `proto`, `report`, `ring`, `stop`, `threads` |
+//! | `job` | the threads: start, stop, report | `address`, `codec`, `config`, `net`, `notice_log`, `output`, `partition`, `proto`, `report`, `ring`, `stop`, `text`, `threads` |
 //! | `logging` | log records to stderr, without holding up a caller | `descriptor`, `threads` |
 //! | `net` | sockets, readiness, the clock, lookups: all that uses mio | `address`, `proto`, `ring`, `stop`, `threads` |
+//! | `notice_log` | the notices of the core as lines of the log | `address`, `proto`, `text` |
 //! | `output` | the records of all workers to one output, as text | `descriptor`, `ring`, `stop`, `threads` |
 //! | `partition` | which worker dials which servers | |
 //! | `proto` | the core: all decisions of a worker | `address`, `codec`, `text` |
-//! | `report` | how a job ended, and what it did | `proto` |
+//! | `report` | how a job ended, and what it did | `proto`, `text` |
 //! | `ring` | records from a worker to the output, without locks, and the doorbell | |
 //! | `signals` | what SIGINT, SIGTERM and SIGHUP do | `proto`, `stop`, `threads` |
 //! | `stop` | stopping a job, from any thread | |
@@ -67,6 +68,7 @@
 //! | `connection_error` | why an attempt failed or a connection ended |
 //! | `wheel` | timers, in O(1) |
 //! | `clock` | a worker's time, without that in which the process did not run |
+//! | `notice` | what happens, as values |
 //! | `log_limit` | how often a line that may repeat without end is logged |
 //! | `lookups` | which name is looked up next, and by how many threads |
 //! | `stopping` | what a signal means, given its time |
@@ -120,6 +122,7 @@ mod job;
 #[cfg(feature = "cli")]
 mod logging;
 mod net;
+mod notice_log;
 mod output;
 mod partition;
 mod proto;
@@ -137,11 +140,8 @@ pub use codec::{ByLine, Decoder, Handler, LineDecoder, Lines};
 pub use config::{Config, ConfigBuilder, ConfigError};
 pub use job::Job;
 pub use output::encode::{ENCODE_SLACK, Encoder, Plain};
-pub use proto::attempt::{CONNECTION_ATTEMPT_DELAY, MAX_OPEN_SOCKETS};
-pub use proto::backoff::Backoff;
 pub use proto::connection_error::ConnectionError;
 pub use proto::counters::Counters;
-pub use proto::outage::DOWN_ALARM;
 pub use report::{ExitReason, OutputError, Report, Totals};
 pub use stop::StopHandle;
 

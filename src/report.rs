@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 
 use crate::proto::counters::Counters;
-use crate::proto::wording::count;
+use crate::text::count;
 
 /// The end of a job and its totals.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -144,7 +144,7 @@ fn a_crowd_that_is_due_at_once_is_dialled_in_turns_within_the_bound() {
     let server: Server = "192.0.2.1:9000".parse().unwrap();
     let config = Config::builder().servers([server.clone()]).build().unwrap();
     let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.max_line().get());
-    let mut fleet = Fleet::new(0, Policy::from(&config), decoder, 0, 0);
+    let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), 0, 0);
     for _ in 0..2 * TIMERS_PER_TURN + 1 {
         fleet.add(server.clone(), 0);
     }

@@ -9,11 +9,11 @@ use super::{Decoder, Handler};
 
 /// Decodes one line at a time. [`ByLine`] makes a [`Decoder`] of it.
 pub trait LineDecoder: Clone + Debug + Send + 'static {
-    /// A record: one slot of a ring. It should be small, because it is copied.
+    /// The type of a record, which a slot of a ring holds. It should be small, as it is copied.
     type Record: Copy + Debug + Send + 'static;
 
-    /// The reason why a line is malformed, which the log shows.
-    type Error: Error;
+    /// The reason why a line is malformed. The log shows it.
+    type Error: Error + 'static;
 
     /// Decodes a line, given without its line feed and without one carriage return in front of that. `Ok(None)`
     /// skips the line.

@@ -18,11 +18,11 @@ pub use lines::Lines;
 ///
 /// A job has one decoder, and each worker gets a clone of it.
 pub trait Decoder: Clone + Debug + Send + 'static {
-    /// A record: one slot of a ring. It should be small, because it is copied.
+    /// The type of a record, which a slot of a ring holds. It should be small, as it is copied.
     type Record: Copy + Debug + Send + 'static;
 
-    /// The reason why a line is malformed, which the log shows.
-    type Error: Error;
+    /// The reason why a line is malformed. The log shows it.
+    type Error: Error + 'static;
 
     /// Decodes all lines of a region and returns their number.
     ///

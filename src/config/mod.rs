@@ -93,8 +93,28 @@ impl Config {
         self.divisor
     }
 
+    /// Returns the delay before the first reconnect, from 1 ms to 365 days.
+    pub fn initial_backoff(&self) -> Duration {
+        self.backoff.initial()
+    }
+
+    /// Returns the longest delay before a reconnect, without its jitter, up to 365 days.
+    pub fn max_backoff(&self) -> Duration {
+        self.backoff.max()
+    }
+
+    /// Returns the factor from one delay to the next, from 1 to 1000000.
+    pub fn backoff_multiplier(&self) -> f64 {
+        self.backoff.multiplier()
+    }
+
+    /// Returns the part of a delay by which jitter shortens or lengthens it, from 0 to 1.
+    pub fn jitter_factor(&self) -> f64 {
+        self.backoff.jitter()
+    }
+
     /// Returns the settings of the delays before a reconnect.
-    pub fn backoff(&self) -> &Backoff {
+    pub(crate) fn backoff(&self) -> &Backoff {
         &self.backoff
     }
 
@@ -254,11 +274,9 @@ impl ConfigBuilder {
 
     /// Sets the time limit of a lookup, and again of a connect, from 1 ms to 365 days.
     ///
-    /// The addresses of a name are tried [`CONNECTION_ATTEMPT_DELAY`] milliseconds apart, or as soon as the
+    /// The addresses of a name are tried 250 ms apart, or as soon as the
     /// last one has failed. The first to connect wins ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)).
     /// The default is 10 s. The system's own limit, often two minutes, also applies.
-    ///
-    /// [`CONNECTION_ATTEMPT_DELAY`]: crate::CONNECTION_ATTEMPT_DELAY
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self

@@ -49,6 +49,8 @@ fn each_setting_reaches_its_getter() {
     assert_eq!(config.parallelism(), NonZeroUsize::new(3));
     assert_eq!(config.divisor().get(), 7);
     assert_eq!(config.backoff(), &Backoff::new(secs(2), secs(20), 1.5, 0.25).unwrap());
+    assert_eq!((config.initial_backoff(), config.max_backoff()), (secs(2), secs(20)));
+    assert_eq!((config.backoff_multiplier(), config.jitter_factor()), (1.5, 0.25));
     assert_eq!(config.reset_backoff_threshold(), secs(4));
     assert_eq!(config.give_up_after(), Some(secs(5)));
     assert_eq!(config.connect_timeout(), secs(6));

@@ -1,11 +1,10 @@
-//! The threads that look names up, off the event loop.
+//! Looks names up on threads of their own, off the event loop.
 //!
-//! The system's lookup blocks, so it has threads of its own; [`Lookups`] decides how many there are and
-//! which of them looks up what. One thread, the resolver, asks it and carries out what it says. All
-//! threads talk through channels: asking never blocks, and no thread waits for a lock.
+//! The system's lookup blocks its thread. [`Lookups`] decides how many threads there are and which names they
+//! look up. One thread, the resolver, carries out its orders. The threads communicate through channels, so
+//! asking never blocks, and no thread waits for a lock.
 //!
-//! A lookup cannot be cancelled. One that hangs holds up neither the other names nor the end of the
-//! program.
+//! A lookup cannot be canceled. One that hangs delays neither the other names nor the end of the program.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -19,24 +18,24 @@ use log::warn;
 use crate::proto::lookups::{Lookups, Order};
 use crate::threads;
 
-/// The stack of a thread that looks names up.
+/// The stack of a thread that looks names up, in bytes.
 ///
 /// musl runs `getaddrinfo` within its default stack of 128 KiB. glibc allocates at most a quarter of the
-/// stack at a time, and at most 64 KiB, before it turns to the heap; in 256 KiB that is the same as in the
-/// usual 8 MiB. Only pages that are used take memory, but all count where overcommitting is off.
+/// stack at a time, and at most 64 KiB, before it uses the heap. In 256 KiB that is the same as in the usual
+/// 8 MiB. Only used pages take memory, but all pages count where overcommitting is off.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// At most one in so many of the descriptors that the process may have is a lookup's. Each lookup holds one,
-/// of a socket or a file, and names that hang must leave enough to the connections.
+/// The descriptors that the process may have for each lookup under way. Each lookup holds one, of a socket
+/// or a file. Names that hang must leave enough descriptors to the connections.
 const DESCRIPTORS_PER_LOOKUP: u64 = 4;
 
-/// What a lookup yields: addresses with port 0, in the resolver's order, each once.
+/// The answer to a lookup: addresses with port 0, in the system's order, each once.
 type Answer = io::Result<Vec<SocketAddr>>;
 
-/// Called once with the answer, on the resolver's thread; must not block.
+/// Takes the answer, on the resolver's thread. It must not block.
 type Deliver = Box<dyn FnOnce(Answer) + Send>;
 
-/// The way to the resolver's thread, which ends when this is dropped.
+/// A handle of the resolver's thread, which ends when the handle is dropped.
 #[derive(Debug)]
 pub(crate) struct Resolver {
     inbox: Sender<Message>,
@@ -64,7 +63,7 @@ impl Resolver {
 
 impl Drop for Resolver {
     fn drop(&mut self) {
-        // It can only fail if the thread is gone, which is what it asks for.
+        // It fails only if the thread has ended, which is the purpose.
         _ = self.inbox.send(Message::Stop);
     }
 }
@@ -75,13 +74,13 @@ enum Message {
     Stop,
 }
 
-/// What the resolver's thread knows.
+/// The state of the resolver's thread.
 struct Desk {
     lookup: fn(&str) -> Answer,
     stack_bytes: usize,
     inbox: Sender<Message>,
     lookups: Lookups<Deliver>,
-    /// By number, the way to a thread that looks names up. The thread ends when this is dropped.
+    /// The channels to the threads that look names up, by number. A thread ends when its channel is dropped.
     threads: HashMap<usize, Sender<Box<str>>>,
     /// Whether the system refused the last thread that was to be started.
     is_refused: bool,
@@ -117,7 +116,7 @@ impl Desk {
         }
     }
 
-    /// Waits for a message; `None` if the deadline has come first.
+    /// Waits for a message. Returns `None` if the deadline has come first.
     fn next_message(&self, messages: &Receiver<Message>) -> Option<Message> {
         let Some(deadline_ms) = self.lookups.next_deadline() else {
             return Some(messages.recv().expect("self holds a sender"));
@@ -126,7 +125,7 @@ impl Desk {
         messages.recv_timeout(left).ok()
     }
 
-    /// The time for the lookups: rounded down, so that nothing is due before its time.
+    /// The time in milliseconds, rounded down, so that nothing is due before its time.
     fn now_ms(&self) -> u64 {
         u64::try_from(self.epoch.elapsed().as_millis()).expect("half a billion years of uptime")
     }
@@ -150,7 +149,7 @@ impl Desk {
             .stack_size(self.stack_bytes)
             .spawn(move || {
                 for name in names {
-                    // It is not wanted any more if the resolver has stopped; then no name follows.
+                    // It fails if the resolver has stopped. Then no name follows.
                     _ = inbox.send(Message::Found { thread, answer: lookup(&name) });
                 }
             });
@@ -178,8 +177,8 @@ impl Desk {
         }
     }
 
-    /// Whether a refusal while there are so many `threads` is worth a line in the log: the first of a
-    /// series is. Without any thread, the errors that were delivered tell it.
+    /// Says whether a refusal beside this number of threads is logged: the first of a series is. Without any
+    /// thread, the delivered errors report the refusal.
     fn is_news(&mut self, threads: usize) -> bool {
         threads > 0 && !std::mem::replace(&mut self.is_refused, true)
     }
@@ -189,13 +188,13 @@ fn deliver(waiting: Vec<Deliver>, answer: &Answer) {
     for deliver in waiting {
         deliver(match answer {
             Ok(addresses) => Ok(addresses.clone()),
-            // An io::Error has no Clone; its kind and words are what matters here.
+            // An io::Error has no Clone. The copy keeps its kind and its text.
             Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
         });
     }
 }
 
-/// How many lookups may be under way, by the limit of open files.
+/// Returns how many lookups may be under way, by the limit of open files.
 fn most_lookups() -> usize {
     #[cfg(unix)]
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -223,7 +222,7 @@ mod tests {
         SocketAddr::from(([127, 0, 0, last], 0))
     }
 
-    /// Resolves each name with `resolver`, answers going to one channel with the name's place.
+    /// Resolves each name. The answers go to one channel, each with the position of its name.
     fn ask(resolver: &Resolver, names: &[&str]) -> Receiver<(usize, Answer)> {
         let (answers, inbox) = mpsc::channel();
         for (place, name) in names.iter().enumerate() {
@@ -268,7 +267,7 @@ mod tests {
         let answers = ask(&resolver, &names);
         assert_eq!(answers.recv_timeout(DEADLINE).unwrap().0, HANGING);
         drop(resolver);
-        // With the resolver gone, nobody can answer the others any more.
+        // The resolver has ended, so the other names get no answers.
         assert_eq!(answers.recv_timeout(DEADLINE).unwrap_err(), RecvTimeoutError::Disconnected);
         RELEASE.wait();
     }
@@ -289,20 +288,20 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(answers.recv_timeout(DEADLINE).unwrap().1.unwrap(), [address(1)]);
         }
-        // Asked again, it is looked up again.
+        // A second request is a second lookup.
         let answers = ask(&resolver, &["name"]);
         RELEASE.wait();
         assert_eq!(answers.recv_timeout(DEADLINE).unwrap().1.unwrap(), [address(2)]);
     }
 
-    /// The name of the thread that this runs on, as an error.
-    fn tell_thread(_: &str) -> Answer {
+    /// Returns the name of the current thread, as an error.
+    fn thread_name(_: &str) -> Answer {
         Err(io::Error::other(thread::current().name().unwrap_or("unnamed")))
     }
 
     #[test]
     fn threads_have_names_and_serve_one_name_after_another() {
-        let resolver = Resolver::with_lookup(tell_thread, STACK_BYTES).unwrap();
+        let resolver = Resolver::with_lookup(thread_name, STACK_BYTES).unwrap();
         for name in ["a", "b", "a"] {
             let (_, answer) = ask(&resolver, &[name]).recv_timeout(DEADLINE).unwrap();
             assert_eq!(answer.unwrap_err().to_string(), "lookup-0");
@@ -311,8 +310,8 @@ mod tests {
 
     #[test]
     fn without_any_thread_all_who_wait_get_an_error_that_says_so() {
-        // No system has room for such a stack.
-        let resolver = Resolver::with_lookup(tell_thread, usize::MAX / 4).unwrap();
+        // No system grants such a stack.
+        let resolver = Resolver::with_lookup(thread_name, usize::MAX / 4).unwrap();
         let answers = ask(&resolver, &["a", "b"]);
         for _ in 0..2 {
             let error = answers.recv_timeout(DEADLINE).unwrap().1.unwrap_err().to_string();
@@ -323,17 +322,17 @@ mod tests {
     #[test]
     fn the_first_of_a_series_of_refusals_is_logged_unless_it_is_an_error() {
         let (inbox, messages) = mpsc::channel();
-        let mut desk = Desk::new(tell_thread, STACK_BYTES, inbox);
+        let mut desk = Desk::new(thread_name, STACK_BYTES, inbox);
         for _ in 0..2 {
             let news = [0, 1, 2, 0].map(|threads| desk.is_news(threads));
             assert_eq!(news, [false, true, false, false]);
-            // With a thread that was granted, the series ends.
+            // A granted thread ends the series.
             desk.carry_out(Order::Start { thread: 0, name: "name".into() });
             messages.recv_timeout(DEADLINE).unwrap();
         }
     }
 
-    /// Tells a channel when its thread ends.
+    /// Sends a message when its thread ends.
     struct ExitReason(Sender<()>);
 
     impl Drop for ExitReason {
@@ -342,8 +341,8 @@ mod tests {
         }
     }
 
-    /// A desk all of whose threads have looked a name up and wait for the next, and what tells of each
-    /// that ends.
+    /// Returns a desk whose threads have each looked a name up and wait for the next, and a channel with a
+    /// message for each thread that ends.
     fn desk(threads: usize) -> (Desk, Receiver<()>) {
         static ENDED: Mutex<Option<Sender<()>>> = Mutex::new(None);
         thread_local! {

@@ -14,11 +14,11 @@ use crate::proto::time::Millis;
 
 /// The time between the starts of two addresses, unless the first of them fails earlier: the
 /// recommended Connection Attempt Delay of RFC 8305, section 5.
-pub const CONNECTION_ATTEMPT_DELAY: Millis = 250;
+pub(crate) const CONNECTION_ATTEMPT_DELAY: Millis = 250;
 
 /// The sockets that one attempt has open at once at most, so that a name with hundreds of silent
 /// addresses does not take the descriptors of other servers.
-pub const MAX_OPEN_SOCKETS: usize = 64;
+pub(crate) const MAX_OPEN_SOCKETS: usize = 64;
 
 /// One attempt to connect to a server.
 #[derive(Debug)]

@@ -105,6 +105,26 @@ mod tests {
     }
 
     #[test]
+    fn the_source_of_an_error_of_the_system_is_what_lies_below_it() {
+        #[derive(Debug)]
+        struct Outer(fmt::Error);
+        impl fmt::Display for Outer {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("outer")
+            }
+        }
+        impl Error for Outer {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let error = || io::Error::other(Outer(fmt::Error));
+        for error in [ConnectionError::Io(error()), ConnectionError::NotResolved(error())] {
+            assert!(error.source().is_some_and(|source| source.is::<fmt::Error>()), "{error}");
+        }
+    }
+
+    #[test]
     fn a_refusal_is_told_from_other_errors() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert!(matches!(refused.into(), ConnectionError::Refused));

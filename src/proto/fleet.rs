@@ -24,7 +24,6 @@
 use std::collections::VecDeque;
 use std::io::Read;
 
-use log::info;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use slab::Slab;
@@ -33,6 +32,7 @@ use crate::address::Server;
 use crate::codec::Decoder;
 use crate::proto::counters::Counters;
 use crate::proto::link::{Action, Context, Event, Link, Progress, ReadContext, Sink};
+use crate::proto::notice::{Notice, Notices};
 use crate::proto::policy::Policy;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::Millis;
@@ -67,6 +67,7 @@ pub struct Fleet<D> {
     index: usize,
     policy: Policy,
     decoder: D,
+    notices: Box<dyn Notices + Send>,
     links: Slab<Member>,
     /// The sockets in use, each with its link's id. One that is to be closed stays until that is done,
     /// so that its number is not used again while events of it may come.
@@ -143,12 +144,20 @@ pub enum SocketRole {
 }
 
 impl<D: Decoder> Fleet<D> {
-    /// An empty fleet. `index` is the worker's number in the log, `seed` decides the jitter.
-    pub fn new(index: usize, policy: Policy, decoder: D, seed: u64, now: Millis) -> Fleet<D> {
+    /// Makes an empty fleet of the worker `index`. `seed` decides the jitter.
+    pub fn new(
+        index: usize,
+        policy: Policy,
+        decoder: D,
+        notices: Box<dyn Notices + Send>,
+        seed: u64,
+        now: Millis,
+    ) -> Fleet<D> {
         Fleet {
             index,
             policy,
             decoder,
+            notices,
             links: Slab::new(),
             sockets: Slab::new(),
             wheel: Wheel::new(now),
@@ -163,9 +172,9 @@ impl<D: Decoder> Fleet<D> {
         }
     }
 
-    /// The worker's number.
-    pub fn index(&self) -> usize {
-        self.index
+    /// Notes that the worker did not run for a time.
+    pub(crate) fn note_standstill(&mut self, late: Millis) {
+        self.notices.notice(Notice::StoodStill { worker: self.index, late });
     }
 
     /// Adds a server, which is dialed at the next [`on_time`](Fleet::on_time), and returns its id:
@@ -243,6 +252,7 @@ impl<D: Decoder> Fleet<D> {
             now,
             policy: &self.policy,
             rng: &mut self.rng,
+            notices: &mut *self.notices,
             actions: &mut self.actions,
             sockets: &mut self.sockets,
         };
@@ -253,7 +263,7 @@ impl<D: Decoder> Fleet<D> {
         if link.is_connected() && !was_connected && link.counters().connects == 1 {
             self.unconnected -= 1;
             if self.unconnected == 0 {
-                info!("Initialized sockets and readers for task index {}", self.index);
+                self.notices.notice(Notice::AllConnected { worker: self.index });
             }
         }
         self.arm(id);
@@ -338,6 +348,7 @@ impl<D: Decoder> Fleet<D> {
         let bytes_before = member.link.counters().bytes;
         let mut cx = ReadContext {
             decoder: &self.decoder,
+            notices: &mut *self.notices,
             now,
             policy: &self.policy,
             scratch: &mut self.scratch,
@@ -400,7 +411,7 @@ impl<D: Decoder> Fleet<D> {
     /// Ends all links for good; their sockets may be closed without being asked for.
     pub fn shut_down(&mut self) {
         for (_, member) in &mut self.links {
-            member.link.shut_down();
+            member.link.shut_down(&mut *self.notices);
             member.queue = Queue::None;
         }
         self.alive = 0;

@@ -20,11 +20,9 @@
 //! after its attempt has failed serves the next attempt, which then needs no lookup.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 
-use log::{Level, debug, error, info, log, warn};
 use rand::Rng;
 use slab::Slab;
 
@@ -35,11 +33,11 @@ use crate::proto::attempt::Attempt;
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::counters::Counters;
 use crate::proto::log_limit::LogLimit;
+use crate::proto::notice::{Notice, Notices, Retry, ServerNotice};
 use crate::proto::outage::{Outage, Streak};
 use crate::proto::policy::Policy;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::{Millis, millis};
-use crate::proto::wording::{Shown, Span, count};
 
 /// What happened to a link.
 #[derive(Debug)]
@@ -124,6 +122,8 @@ pub struct Context<'a, R> {
     pub policy: &'a Policy,
     /// The source of jitter.
     pub rng: &'a mut R,
+    /// Where notices go.
+    pub notices: &'a mut dyn Notices,
     /// Where actions go, with the link's id.
     pub actions: &'a mut VecDeque<(usize, Action)>,
     /// The sockets in use, each with its link's id. The number of one that is to be closed is free
@@ -140,6 +140,8 @@ pub struct ReadContext<'a, D> {
     pub policy: &'a Policy,
     /// What decodes the lines.
     pub decoder: &'a D,
+    /// Where notices go.
+    pub notices: &'a mut dyn Notices,
     /// Where to read to: what the link keeps of it is the link's.
     pub scratch: &'a mut [u8],
     /// The most bytes to read.
@@ -343,7 +345,7 @@ impl Link {
                     connection.heard = cx.now;
                     self.outage = None;
                     let is_drained = cx.short_read_means_drained && n < len && !connection.read_on;
-                    self.take(&cx.scratch[..n], sink, cx.decoder, cx.policy, cx.now);
+                    self.take(n, sink, cx);
                     if is_drained {
                         return Progress::Drained;
                     }
@@ -363,11 +365,11 @@ impl Link {
     }
 
     /// Ends the link for good, as the program ends.
-    pub fn shut_down(&mut self) {
+    pub fn shut_down(&mut self, notices: &mut dyn Notices) {
         let tail = self.framer.finish();
         if !tail.is_empty() {
             self.counters.truncated += 1;
-            debug!("Dropped an unfinished line from {}: \"{}\"", self.server, Shown(&tail));
+            self.tell(ServerNotice::Unfinished { line: &tail }, notices);
         }
         if self.ended().is_none() {
             self.state = State::Ended { success: true };
@@ -408,7 +410,7 @@ impl Link {
             }
             // The next attempt asks anew for a name that had no address, or was not resolved.
             (State::Waiting { .. }, Ok(addresses)) if !addresses.is_empty() => {
-                debug!("The lookup for {} ended late; its answer is kept", self.server);
+                self.tell(ServerNotice::LateAnswer, cx.notices);
                 self.lookup = Lookup::Answered(addresses);
             }
             _ => {}
@@ -426,7 +428,7 @@ impl Link {
         }
         self.close_attempt(Some(socket), cx);
         self.counters.connects += 1;
-        self.log_connection(cx.now);
+        self.note_connection(cx);
         self.state = State::Connected(Connection {
             socket,
             since: cx.now,
@@ -436,18 +438,15 @@ impl Link {
         });
     }
 
-    fn log_connection(&mut self, now: Millis) {
-        let server = &self.server;
-        let level = self.streak.note_connection();
-        if self.streak.failures() == 0 {
-            info!("Connected successfully to {server}");
+    fn note_connection<R>(&mut self, cx: &mut Context<'_, R>) {
+        let is_repeat = self.streak.note_connection();
+        let failures = self.streak.failures();
+        if failures == 0 {
             // It was not down.
             self.outage = None;
-            return;
         }
-        let failures = count(self.streak.failures(), "failure");
-        let span = Span(self.streak.span(now));
-        log!(level, "Connected successfully to {server} after {failures} in {span}");
+        let span = if failures == 0 { 0 } else { self.streak.span(cx.now) };
+        self.tell(ServerNotice::Connected { failures, span, is_repeat }, cx.notices);
     }
 
     fn socket_failed<R: Rng>(
@@ -468,18 +467,18 @@ impl Link {
         }
     }
 
+    /// Decodes the first `len` bytes of the scratch.
     fn take<D: Decoder>(
         &mut self,
-        chunk: &[u8],
+        len: usize,
         sink: &mut impl Sink<D::Record>,
-        decoder: &D,
-        policy: &Policy,
-        now: Millis,
+        cx: &mut ReadContext<'_, D>,
     ) {
-        self.counters.bytes += chunk.len() as u64;
+        self.counters.bytes += len as u64;
+        let (decoder, max_line) = (cx.decoder, cx.policy.max_line);
         let mut framer = std::mem::take(&mut self.framer);
-        let mut reader = Reader { link: self, sink, policy, now };
-        framer.feed(chunk, policy.max_line, |framed| match framed {
+        let mut reader = Reader { link: self, sink, max_line, now: cx.now, notices: cx.notices };
+        framer.feed(&cx.scratch[..len], max_line, |framed| match framed {
             Framed::Lines(region) => {
                 reader.link.counters.lines += decoder.decode(region, &mut reader);
             }
@@ -502,7 +501,8 @@ impl Link {
         }
         let Some(outage) = &mut self.outage else { return };
         if outage.take_alarm(cx.now) {
-            error!("{} has been down for {}", self.server, Span(outage.span(cx.now)));
+            let span = outage.span(cx.now);
+            self.tell(ServerNotice::Down { span }, cx.notices);
         }
         if self.give_up_at(cx.policy).is_some_and(|at| at <= cx.now) {
             self.give_up(cx);
@@ -516,31 +516,29 @@ impl Link {
             self.streak.count_failure(false, cx.now);
             self.counters.failures += 1;
         }
-        let failures = count(self.streak.failures(), "failure");
-        let down = Span(outage.span(cx.now));
-        let error = self.last_error.take().map_or("no answer".into(), |error| error.to_string());
-        error!("Gave up on {} after {failures} and {down}: {error}", self.server);
+        let (failures, span) = (self.streak.failures(), outage.span(cx.now));
+        let error = self.last_error.take();
+        let error = error.as_deref();
+        self.tell(ServerNotice::GaveUp { failures, span, error }, cx.notices);
         self.close_attempt(None, cx);
         self.state = State::Ended { success: false };
     }
 
     fn begin_attempt<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
         self.outage.get_or_insert_with(|| Outage::new(cx.now));
-        log!(self.streak.level(Level::Info), "Trying to connect to {}", self.server);
-        let name = match self.server.host() {
-            Host::Ip(ip) => {
-                let address = SocketAddr::new(*ip, self.server.port());
-                return self.connect(vec![address], cx);
-            }
-            Host::Name(name) => name,
-        };
+        let is_repeat = self.streak.is_repeat();
+        self.tell(ServerNotice::Trying { is_repeat }, cx.notices);
+        if let Host::Ip(ip) = self.server.host() {
+            let address = SocketAddr::new(*ip, self.server.port());
+            return self.connect(vec![address], cx);
+        }
         match std::mem::replace(&mut self.lookup, Lookup::Pending) {
             Lookup::Answered(addresses) => {
                 self.lookup = Lookup::Idle;
                 return self.connect(addresses, cx);
             }
             Lookup::Idle => self.act(Action::Resolve, cx),
-            Lookup::Pending => debug!("The lookup of {name} is still under way"),
+            Lookup::Pending => self.tell(ServerNotice::LookupPending, cx.notices),
         }
         let deadline = cx.now.saturating_add(cx.policy.connect_timeout);
         self.state = State::Resolving { deadline };
@@ -558,7 +556,8 @@ impl Link {
     fn connect_next<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
         let State::Connecting(attempt) = &mut self.state else { return };
         while let Some(address) = attempt.next_address(cx.now) {
-            debug!("Dialing {} at {address}", self.server);
+            let what = ServerNotice::Dialing { address };
+            cx.notices.notice(Notice::Server { server: &self.server, what });
             let socket = SocketId(cx.sockets.insert(self.id));
             cx.actions.push_back((self.id, Action::Connect { socket, address }));
             if let Some(oldest) = attempt.opened(socket, address) {
@@ -601,22 +600,20 @@ impl Link {
         if cx.now.saturating_sub(since) >= cx.policy.reset_backoff_threshold {
             (self.streak, self.outage) = (Streak::default(), None);
         }
-        self.drop_tail(cx.now);
+        self.drop_tail(cx);
         self.act(Action::Close(socket), cx);
         self.fail(error, cx);
     }
 
     /// Drops the line that the end of the connection cut before its newline.
-    fn drop_tail(&mut self, now: Millis) {
+    fn drop_tail<R>(&mut self, cx: &mut Context<'_, R>) {
         let tail = self.framer.finish();
         if tail.is_empty() {
             return;
         }
         self.counters.truncated += 1;
-        if let Some(skipped) = self.malformed_log.admit(now) {
-            let (shown, more) = (Shown(&tail), Skipped(skipped));
-            let server = &self.server;
-            warn!("Dropped a line from {server} that ended without its newline: \"{shown}\"{more}");
+        if let Some(skipped) = self.malformed_log.admit(cx.now) {
+            self.tell(ServerNotice::Truncated { line: &tail, skipped }, cx.notices);
         }
     }
 
@@ -624,25 +621,27 @@ impl Link {
     fn fail<R: Rng>(&mut self, error: ConnectionError, cx: &mut Context<'_, R>) {
         let was_connected = self.is_connected();
         if cx.policy.once && was_connected && matches!(error, ConnectionError::Closed) {
-            return self.end_once();
+            return self.end_once(cx);
         }
         self.counters.failures += 1;
         self.outage.get_or_insert_with(|| Outage::new(cx.now));
         let retry = self.streak.failures();
         self.streak.count_failure(was_connected, cx.now);
-        let failure = Failure { server: &self.server, error: &error, was_connected };
+        let failed = |retry, is_repeat| ServerNotice::Failed {
+            error: &error,
+            was_connected,
+            retry,
+            is_repeat,
+        };
         if cx.policy.once {
-            warn!("{failure}; not tried again");
+            self.tell(failed(None, false), cx.notices);
             self.state = State::Ended { success: false };
             return;
         }
         let delay = millis(cx.policy.backoff.delay(retry, cx.rng));
-        log!(
-            self.streak.level(Level::Warn),
-            "{failure}; attempt {} in {}",
-            self.streak.failures(),
-            Span(delay)
-        );
+        let attempt = self.streak.failures();
+        let retry = Retry { attempt, delay };
+        self.tell(failed(Some(retry), self.streak.is_repeat()), cx.notices);
         self.state = State::Waiting { until: cx.now.saturating_add(delay) };
         self.last_error = Some(Box::new(error));
         self.note_outage(cx);
@@ -650,19 +649,15 @@ impl Link {
 
     /// The server has closed its only connection in good order. That is a failure only if it sent
     /// nothing but malformed lines.
-    fn end_once(&mut self) {
+    fn end_once<R>(&mut self, cx: &mut Context<'_, R>) {
         let Counters { lines, malformed, oversized, .. } = self.counters;
         let success = lines == 0 || malformed + oversized < lines;
-        let server = &self.server;
-        if success {
-            info!("Read {server} to its end");
-        } else {
-            let lines = count(lines, "line");
-            warn!(
-                "Read {server} to its end: it sent {lines}, but only malformed or oversized ones"
-            );
-        }
+        self.tell(ServerNotice::ReadToEnd { lines, success }, cx.notices);
         self.state = State::Ended { success };
+    }
+
+    fn tell(&self, what: ServerNotice<'_>, notices: &mut dyn Notices) {
+        notices.notice(Notice::Server { server: &self.server, what });
     }
 
     fn act<R>(&self, action: Action, cx: &mut Context<'_, R>) {
@@ -674,8 +669,9 @@ impl Link {
 struct Reader<'a, S> {
     link: &'a mut Link,
     sink: &'a mut S,
-    policy: &'a Policy,
+    max_line: usize,
     now: Millis,
+    notices: &'a mut dyn Notices,
 }
 
 impl<D: Decoder, S: Sink<D::Record>> Handler<D> for Reader<'_, S> {
@@ -687,8 +683,8 @@ impl<D: Decoder, S: Sink<D::Record>> Handler<D> for Reader<'_, S> {
     fn malformed(&mut self, line: &[u8], error: D::Error) {
         self.link.counters.malformed += 1;
         if let Some(skipped) = self.link.malformed_log.admit(self.now) {
-            let (shown, more) = (Shown(line), Skipped(skipped));
-            warn!("Malformed line from {}: \"{shown}\": {error}{more}", self.link.server);
+            let error = &error;
+            self.link.tell(ServerNotice::Malformed { line, error, skipped }, self.notices);
         }
     }
 
@@ -698,43 +694,12 @@ impl<D: Decoder, S: Sink<D::Record>> Handler<D> for Reader<'_, S> {
 }
 
 impl<S> Reader<'_, S> {
-    /// An oversized line was skipped.
+    /// Notes that an oversized line was skipped.
     fn skipped(&mut self) {
         self.link.counters.oversized += 1;
         if let Some(skipped) = self.link.malformed_log.admit(self.now) {
-            let max_line = count(self.policy.max_line as u64, "byte");
-            let (server, more) = (&self.link.server, Skipped(skipped));
-            warn!("Skipped a line of {server} longer than {max_line}{more}");
-        }
-    }
-}
-
-/// How many lines were not logged.
-struct Skipped(u64);
-
-impl fmt::Display for Skipped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            more => write!(f, " ({more} more since the last such line)"),
-        }
-    }
-}
-
-/// A failure as the log shows it.
-struct Failure<'a> {
-    server: &'a Server,
-    error: &'a ConnectionError,
-    was_connected: bool,
-}
-
-impl fmt::Display for Failure<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Failure { server, error, was_connected } = self;
-        match error {
-            _ if *was_connected => write!(f, "Connection lost to {server}: {error}"),
-            ConnectionError::Refused => write!(f, "Connection refused by {server}"),
-            _ => write!(f, "Could not connect to {server}: {error}"),
+            let max_line = self.max_line;
+            self.link.tell(ServerNotice::Oversized { max_line, skipped }, self.notices);
         }
     }
 }

@@ -1,11 +1,9 @@
 //! How long a server is down, and how often in a row it has failed.
 
-use log::Level;
-
 use crate::proto::time::Millis;
 
 /// A server that has been down for this long is worth one line at level ERROR.
-pub const DOWN_ALARM: Millis = 3 * 60 * 1000;
+pub(crate) const DOWN_ALARM: Millis = 3 * 60 * 1000;
 
 /// The first so many failures in a row are logged each; after that, those at powers of two.
 const FAILURES_LOGGED_EACH: u32 = 8;
@@ -81,20 +79,16 @@ impl Streak {
         self.attempt_failed |= !was_connected;
     }
 
-    /// Takes note of a connection, which may not be the end of the streak. Returns the level to log it at:
-    /// a server that comes back is always logged, one that only closes again not every time.
-    pub(crate) fn note_connection(&mut self) -> Level {
+    /// Takes note of a connection, which may not be the end of the streak. Returns whether it is a repeat:
+    /// a server that comes back never is, one that only closes again may be.
+    pub(crate) fn note_connection(&mut self) -> bool {
         let is_return = std::mem::take(&mut self.attempt_failed);
-        if is_return { Level::Info } else { self.level(Level::Info) }
+        !is_return && self.is_repeat()
     }
 
-    /// The level to log its news at: the longer it lasts, the fewer are above DEBUG.
-    pub(crate) fn level(&self, level: Level) -> Level {
-        if self.failures <= FAILURES_LOGGED_EACH || self.failures.is_power_of_two() {
-            level
-        } else {
-            Level::Debug
-        }
+    /// Whether its news are repeats: the longer it lasts, the more of them are.
+    pub(crate) fn is_repeat(&self) -> bool {
+        self.failures > FAILURES_LOGGED_EACH && !self.failures.is_power_of_two()
     }
 }
 
@@ -119,12 +113,12 @@ mod tests {
         for failure in 1..=40 {
             streak.count_failure(false, Millis::from(failure) * 100);
             assert_eq!(streak.failures(), failure);
-            if streak.level(Level::Warn) == Level::Warn {
+            if !streak.is_repeat() {
                 logged.push(failure);
             }
         }
         assert_eq!(logged, [1, 2, 3, 4, 5, 6, 7, 8, 16, 32]);
-        assert_eq!((streak.level(Level::Warn), streak.span(4100)), (Level::Debug, 4000));
+        assert_eq!((streak.is_repeat(), streak.span(4100)), (true, 4000));
     }
 
     #[test]
@@ -133,10 +127,10 @@ mod tests {
         for _ in 0..9 {
             streak.count_failure(false, 0);
         }
-        assert_eq!(streak.note_connection(), Level::Info, "an attempt had failed");
+        assert!(!streak.note_connection(), "an attempt had failed");
         streak.count_failure(true, 0);
-        assert_eq!(streak.note_connection(), Level::Debug, "only connections have ended since");
+        assert!(streak.note_connection(), "only connections have ended since");
         streak.count_failure(false, 0);
-        assert_eq!(streak.note_connection(), Level::Info);
+        assert!(!streak.note_connection());
     }
 }

@@ -1,4 +1,4 @@
-//! The number of a socket.
+//! Numbers of sockets.
 
 /// One socket of a worker. The number is small, and is used again after the socket is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -17,8 +17,6 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
-use log::warn;
-
 use crate::address::Server;
 use crate::codec::Decoder;
 use crate::proto::clock::Clock;
@@ -202,9 +200,7 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         if let Some(late) = late.filter(|late| *late >= STANDSTILL_LOGGED)
             && self.standstill_log.admit(self.clock.now()).is_some()
         {
-            let index = self.fleet.index();
-            let (s, ms) = (late / 1000, late % 1000);
-            warn!("Worker {index} stood still for {s}.{ms:03}s; its timeouts go on from here");
+            self.fleet.note_standstill(late);
         }
         self.clock.now()
     }

@@ -40,7 +40,7 @@ pub(crate) fn soak(form: Form) -> Outcome {
     let (servers, addresses) = open_servers(form.seed, &world);
     let mut command = Subject::command(FLAGS, &addresses);
     // A line for each failure would be a million of them in an hour.
-    command.env("RUST_LOG", "error,tcpcore=info,tcpcore::proto::link=off");
+    command.env("RUST_LOG", "error,tcpcore=info,tcpcore::link=off");
     let mut subject = Subject::spawn(&mut command);
     let mut ledger = Ledger::with_records(&world.records);
     let mut memory = Memory::default();

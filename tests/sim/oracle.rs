@@ -49,12 +49,11 @@ pub(super) struct Rules {
 
 impl From<&Config> for Rules {
     fn from(config: &Config) -> Rules {
-        let backoff = config.backoff();
         Rules {
-            initial_backoff_s: backoff.initial().as_secs_f64(),
-            max_backoff_s: backoff.max().as_secs_f64(),
-            multiplier: backoff.multiplier(),
-            jitter: backoff.jitter(),
+            initial_backoff_s: config.initial_backoff().as_secs_f64(),
+            max_backoff_s: config.max_backoff().as_secs_f64(),
+            multiplier: config.backoff_multiplier(),
+            jitter: config.jitter_factor(),
             threshold: ms(config.reset_backoff_threshold()),
             give_up_after: config.give_up_after().map(ms),
             connect_timeout: ms(config.connect_timeout()),

@@ -177,7 +177,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         let rules = Rules::from(&config);
         let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.max_line().get());
         let seed = u64::from(chance.below(256));
-        let mut fleet = Fleet::new(0, Policy::from(&config), decoder, seed, now);
+        let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), seed, now);
         let is_small = chance.fault(Kind::PrinterStalls, 2);
         let capacity = if is_small { MIN_ROOM + chance.index(64) } else { LARGE_SINK };
         let is_exact = chance.one_in(2);

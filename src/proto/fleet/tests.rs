@@ -15,7 +15,7 @@ fn fleet(
     let server: Server = "127.0.0.1:8001".parse().unwrap();
     let builder = Config::builder().servers([server.clone()]).jitter_factor(0.0);
     let policy = Policy::from(&adjust(builder).build().unwrap());
-    let mut fleet = Fleet::new(0, policy, decoder(), 1, 0);
+    let mut fleet = Fleet::new(0, policy, decoder(), Box::new(()), 1, 0);
     for id in 0..servers {
         assert_eq!(fleet.add(server.clone(), 0), id);
     }

@@ -8,6 +8,45 @@ use crate::codec::number::{Divisor, NumberDecoder};
 use crate::config::Config;
 use crate::proto::outage::DOWN_ALARM;
 
+/// The notices so far, in short.
+#[derive(Debug, Default)]
+struct Recorder(Vec<String>);
+
+impl Notices for Recorder {
+    fn notice(&mut self, notice: Notice<'_>) {
+        let Notice::Server { what, .. } = notice else { panic!("{notice:?} is no link's") };
+        self.0.push(match what {
+            ServerNotice::Trying { is_repeat } => format!("trying, repeat: {is_repeat}"),
+            ServerNotice::Dialing { address } => format!("dialing {address}"),
+            ServerNotice::Connected { failures, span, is_repeat } => {
+                format!("connected after {failures} in {span}, repeat: {is_repeat}")
+            }
+            ServerNotice::Failed { error, was_connected, retry, is_repeat } => {
+                let retry = retry.map(|Retry { attempt, delay }| (attempt, delay));
+                format!("failed: {error}, {was_connected}, {retry:?}, repeat: {is_repeat}")
+            }
+            ServerNotice::Down { span } => format!("down for {span}"),
+            ServerNotice::GaveUp { failures, span, error } => {
+                let error = error.map(ToString::to_string);
+                format!("gave up after {failures} in {span}: {error:?}")
+            }
+            ServerNotice::ReadToEnd { lines, success } => format!("read {lines}, {success}"),
+            ServerNotice::Malformed { line, error, skipped } => {
+                format!("malformed {}: {error}, {skipped}", line.escape_ascii())
+            }
+            ServerNotice::Oversized { max_line, skipped } => {
+                format!("oversized {max_line}, {skipped}")
+            }
+            ServerNotice::Truncated { line, skipped } => {
+                format!("truncated {}, {skipped}", line.escape_ascii())
+            }
+            ServerNotice::Unfinished { line } => format!("unfinished {}", line.escape_ascii()),
+            ServerNotice::LookupPending => "lookup pending".into(),
+            ServerNotice::LateAnswer => "late answer".into(),
+        });
+    }
+}
+
 /// A link with no jitter, the world that drives it, and what it asked for.
 struct Bench {
     link: Link,
@@ -19,6 +58,7 @@ struct Bench {
     pushed: Vec<i64>,
     room: usize,
     trusts_short_reads: bool,
+    notices: Recorder,
 }
 
 impl Bench {
@@ -42,11 +82,13 @@ impl Bench {
             pushed: Vec::new(),
             room: usize::MAX / 4,
             trusts_short_reads: true,
+            notices: Recorder::default(),
         }
     }
 
     fn handle(&mut self, event: Event) {
         let mut cx = Context {
+            notices: &mut self.notices,
             now: self.now,
             policy: &self.policy,
             rng: &mut self.rng,
@@ -158,6 +200,7 @@ impl Bench {
             now: self.now,
             policy: &self.policy,
             decoder: &decoder,
+            notices: &mut self.notices,
             scratch: &mut [0; 4096],
             budget: 8192,
             short_read_means_drained: self.trusts_short_reads,
@@ -812,13 +855,42 @@ fn a_wake_up_while_connected_is_no_outage() {
 }
 
 #[test]
-fn failures_say_what_happened() {
-    let server = &"127.0.0.1:8001".parse().unwrap();
-    let text = |error: &ConnectionError, was_connected| {
-        Failure { server, error, was_connected }.to_string()
-    };
-    let (closed, refused) = (&ConnectionError::Closed, &ConnectionError::Refused);
-    assert_eq!(text(closed, true), "Connection lost to 127.0.0.1:8001: closed by the server");
-    assert_eq!(text(refused, false), "Connection refused by 127.0.0.1:8001");
-    assert_eq!(text(&reset(), false), "Could not connect to 127.0.0.1:8001: connection reset");
+fn each_step_of_an_outage_is_a_notice() {
+    let mut bench = Bench::with("127.0.0.1:8001", |config| {
+        config
+            .give_up_after(Duration::from_millis(2 * DOWN_ALARM))
+            .connect_timeout(Duration::from_secs(3600))
+            .max_line(4)
+    });
+    bench.connect();
+    bench.read(&mut Script::new([Ok(&b"6\nx\n12345\n66"[..])]));
+    bench.failed(0, reset());
+    for _ in 0..3 {
+        bench.wake();
+    }
+    assert_eq!(
+        bench.notices.0,
+        [
+            "trying, repeat: false",
+            "dialing 127.0.0.1:8001",
+            "connected after 0 in 0, repeat: false",
+            "malformed x: unexpected 'x', expected a whole number, 0",
+            "failed: connection reset, true, Some((1, 1000)), repeat: false",
+            "trying, repeat: false",
+            "dialing 127.0.0.1:8001",
+            "down for 180000",
+            "gave up after 2 in 360000: Some(\"connection reset\")",
+        ]
+    );
+}
+
+#[test]
+fn an_unfinished_line_at_the_end_of_the_job_is_a_notice() {
+    let mut bench = Bench::new("127.0.0.1:8001");
+    bench.connect();
+    bench.read(&mut Script::new([Ok(&b"66"[..])]));
+    bench.notices.0.clear();
+    bench.link.shut_down(&mut bench.notices);
+    assert_eq!(bench.notices.0, ["unfinished 66"]);
+    assert_eq!(bench.link.counters().truncated, 1);
 }

@@ -1,0 +1,214 @@
+//! Words the notices of the core for the log.
+//!
+//! The wording follows the log lines of the Flink job that tcpcore is modeled on.
+
+use std::fmt;
+
+use log::{Level, debug, error, info, log, warn};
+
+use crate::address::Server;
+use crate::proto::connection_error::ConnectionError;
+use crate::proto::notice::{Notice, Notices, Retry, ServerNotice};
+use crate::proto::time::Millis;
+use crate::text::count;
+
+/// The target of what happens to a server, for the filter of the log.
+const LINK: &str = "tcpcore::link";
+
+/// The target of what happens to a worker.
+const WORKER: &str = "tcpcore::worker";
+
+/// The most bytes of a line that are shown.
+const LINE_SHOWN: usize = 64;
+
+/// Logs each notice as one line, by the logger of the process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NoticeLog;
+
+impl Notices for NoticeLog {
+    fn notice(&mut self, notice: Notice<'_>) {
+        match notice {
+            Notice::Server { server, what } => log_server(server, what),
+            Notice::AllConnected { worker } => info!(
+                target: WORKER, worker; "Initialized sockets and readers for task index {worker}"
+            ),
+            Notice::StoodStill { worker, late } => {
+                let (s, ms) = (late / 1000, late % 1000);
+                warn!(
+                    target: WORKER, worker, late_ms = late;
+                    "Worker {worker} stood still for {s}.{ms:03}s; its timeouts go on from here"
+                );
+            }
+        }
+    }
+}
+
+fn log_server(server: &Server, what: ServerNotice<'_>) {
+    match what {
+        ServerNotice::Trying { is_repeat } => log!(
+            target: LINK, level(Level::Info, is_repeat), server:%; "Trying to connect to {server}"
+        ),
+        ServerNotice::LookupPending => debug!(
+            target: LINK, server:%; "The lookup for {server} is still under way"
+        ),
+        ServerNotice::LateAnswer => debug!(
+            target: LINK, server:%; "The lookup for {server} ended late; its answer is kept"
+        ),
+        ServerNotice::Dialing { address } => debug!(
+            target: LINK, server:%, address:%; "Dialing {server} at {address}"
+        ),
+        ServerNotice::Connected { failures: 0, .. } => info!(
+            target: LINK, server:%, failures = 0; "Connected successfully to {server}"
+        ),
+        ServerNotice::Connected { failures, span, is_repeat } => log!(
+            target: LINK, level(Level::Info, is_repeat), server:%, failures, span_ms = span;
+            "Connected successfully to {server} after {} in {}", count(failures, "failure"), Span(span)
+        ),
+        ServerNotice::Failed { error, was_connected, retry, is_repeat } => {
+            let failure = Failure { server, error, was_connected };
+            log_failure(&failure, retry, is_repeat);
+        }
+        ServerNotice::Down { span } => error!(
+            target: LINK, server:%, span_ms = span; "{server} has been down for {}", Span(span)
+        ),
+        ServerNotice::GaveUp { failures, span, error } => {
+            let error: &dyn fmt::Display = error.map_or(&"no answer", |error| error);
+            error!(
+                target: LINK, server:%, failures, span_ms = span, error:%;
+                "Gave up on {server} after {} and {}: {error}", count(failures, "failure"), Span(span)
+            );
+        }
+        ServerNotice::ReadToEnd { lines, success: true } => info!(
+            target: LINK, server:%, lines; "Read {server} to its end"
+        ),
+        ServerNotice::ReadToEnd { lines, success: false } => warn!(
+            target: LINK, server:%, lines;
+            "Read {server} to its end: it sent {}, but only malformed or oversized ones",
+            count(lines, "line")
+        ),
+        ServerNotice::Malformed { line, error, skipped } => warn!(
+            target: LINK, server:%, error:%, skipped;
+            "Malformed line from {server}: \"{}\": {error}{}", Shown(line), Skipped(skipped)
+        ),
+        ServerNotice::Oversized { max_line, skipped } => warn!(
+            target: LINK, server:%, max_line, skipped;
+            "Skipped a line of {server} longer than {}{}",
+            count(max_line as u64, "byte"), Skipped(skipped)
+        ),
+        ServerNotice::Truncated { line, skipped } => warn!(
+            target: LINK, server:%, skipped;
+            "Dropped a line from {server} that ended without its newline: \"{}\"{}",
+            Shown(line), Skipped(skipped)
+        ),
+        ServerNotice::Unfinished { line } => debug!(
+            target: LINK, server:%; "Dropped an unfinished line from {server}: \"{}\"", Shown(line)
+        ),
+    }
+}
+
+fn log_failure(failure: &Failure<'_>, retry: Option<Retry>, is_repeat: bool) {
+    let Failure { server, error, was_connected } = failure;
+    match retry {
+        Some(Retry { attempt, delay }) => log!(
+            target: LINK, level(Level::Warn, is_repeat),
+            server:%, error:%, was_connected, attempt, delay_ms = delay;
+            "{failure}; attempt {attempt} in {}", Span(delay)
+        ),
+        None => warn!(
+            target: LINK, server:%, error:%, was_connected; "{failure}; not tried again"
+        ),
+    }
+}
+
+/// Logs repeats at DEBUG.
+fn level(level: Level, is_repeat: bool) -> Level {
+    if is_repeat { Level::Debug } else { level }
+}
+
+/// Says how many notices like this one there were since the last.
+struct Skipped(u64);
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            more => write!(f, " ({more} more since the last such line)"),
+        }
+    }
+}
+
+/// A failure as the log shows it.
+struct Failure<'a> {
+    server: &'a Server,
+    error: &'a ConnectionError,
+    was_connected: bool,
+}
+
+impl fmt::Display for Failure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { server, error, was_connected } = self;
+        match error {
+            _ if *was_connected => write!(f, "Connection lost to {server}: {error}"),
+            ConnectionError::Refused => write!(f, "Connection refused by {server}"),
+            _ => write!(f, "Could not connect to {server}: {error}"),
+        }
+    }
+}
+
+/// A line as the log shows it: printable, and not too much of it.
+struct Shown<'a>(&'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get(..LINE_SHOWN) {
+            Some(start) if start.len() < self.0.len() => write!(f, "{}...", start.escape_ascii()),
+            _ => write!(f, "{}", self.0.escape_ascii()),
+        }
+    }
+}
+
+/// A span in the log, to three figures or so.
+struct Span(Millis);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ms @ ..1000 => write!(f, "{ms}ms"),
+            ms @ ..60_000 => write!(f, "{}.{:02}s", ms / 1000, ms % 1000 / 10),
+            ms => write!(f, "{}m {:02}s", ms / 60_000, ms % 60_000 / 1000),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+
+    #[test]
+    fn of_a_long_line_its_beginning_is_shown() {
+        assert_eq!(Shown(b"a\0\x1b[2J").to_string(), "a\\x00\\x1b[2J");
+        let text = "x".repeat(LINE_SHOWN);
+        assert_eq!(Shown(text.as_bytes()).to_string(), text);
+        assert_eq!(Shown(format!("{text}y").as_bytes()).to_string(), format!("{text}..."));
+    }
+
+    #[test]
+    fn spans_read_like_spans() {
+        let texts = [0, 999, 1000, 1999, 59_999, 60_000, 3_723_000].map(|ms| Span(ms).to_string());
+        assert_eq!(texts, ["0ms", "999ms", "1.00s", "1.99s", "59.99s", "1m 00s", "62m 03s"]);
+    }
+
+    #[test]
+    fn failures_say_what_happened() {
+        let server = &"127.0.0.1:8001".parse().unwrap();
+        let text = |error: &ConnectionError, was_connected| {
+            Failure { server, error, was_connected }.to_string()
+        };
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset).into();
+        let (closed, refused) = (&ConnectionError::Closed, &ConnectionError::Refused);
+        assert_eq!(text(closed, true), "Connection lost to 127.0.0.1:8001: closed by the server");
+        assert_eq!(text(refused, false), "Connection refused by 127.0.0.1:8001");
+        assert_eq!(text(&reset, false), "Could not connect to 127.0.0.1:8001: connection reset");
+    }
+}
