@@ -109,15 +109,21 @@
 //! | doorbell | what wakes the thread of the output |
 //! | burst | wake-ups in quick succession, in which the output polls instead of sleeping |
 
+#[cfg(all(feature = "cli", not(unix)))]
+compile_error!(
+    "the command line (feature `cli`) needs a Unix system; for the library alone, turn the default \
+     features off"
+);
+
 mod address;
 #[cfg(feature = "cli")]
 mod cli;
 mod codec;
 mod config;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", unix))]
 mod descriptor;
 mod job;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", unix))]
 mod logging;
 mod net;
 mod output;
@@ -125,7 +131,7 @@ mod partition;
 mod proto;
 mod report;
 mod ring;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", unix))]
 mod signals;
 mod stop;
 mod text;
@@ -163,13 +169,13 @@ pub mod internals {
         #[cfg(feature = "cli")]
         cli,
         codec,
-        #[cfg(feature = "cli")]
+        #[cfg(all(feature = "cli", unix))]
         logging,
         output,
         partition,
         proto,
         ring,
-        #[cfg(feature = "cli")]
+        #[cfg(all(feature = "cli", unix))]
         signals,
         text,
     }

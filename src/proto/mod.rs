@@ -12,7 +12,7 @@ pub(crate) mod lookups;
 pub(crate) mod outage;
 pub mod policy;
 pub mod socket_id;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", unix))]
 pub(crate) mod stopping;
 pub mod time;
 pub mod wheel;
