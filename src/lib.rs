@@ -1,8 +1,8 @@
-//! A collector that dials out: it connects to any number of TCP servers, reads newline-delimited
-//! numbers from each, and prints those that a divisor divides. A server that is lost is dialled again
-//! with exponential back-off, alone, while the others go on.
+//! Connects to any number of TCP servers, reads lines from each, and writes the records in them to one output.
+//! By default a line is a number, and the multiples of a divisor are written. Each server has its own
+//! exponential back-off: one that is lost does not delay the others.
 //!
-//! What the program `tcpcore` does, another program does with a [`Config`] and a [`Job`]:
+//! A [`Config`] and a [`Job`] do what the program `tcpcore` does:
 //!
 //! ```
 //! use std::io::Write;
@@ -111,15 +111,21 @@
 //! | doorbell | what wakes the thread of the output |
 //! | burst | wake-ups in quick succession, in which the output polls instead of sleeping |
 
+#[cfg(all(feature = "cli", not(unix)))]
+compile_error!(
+    "the command line (feature `cli`) needs a Unix system; for the library alone, turn the default \
+     features off"
+);
+
 mod address;
 #[cfg(feature = "cli")]
 mod cli;
 mod codec;
 mod config;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", unix))]
 mod descriptor;
 mod job;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", unix))]
 mod logging;
 mod net;
 mod notice_log;
@@ -128,7 +134,7 @@ mod partition;
 mod proto;
 mod report;
 mod ring;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", unix))]
 mod signals;
 mod stop;
 mod text;
@@ -163,13 +169,13 @@ pub mod internals {
         #[cfg(feature = "cli")]
         cli,
         codec,
-        #[cfg(feature = "cli")]
+        #[cfg(all(feature = "cli", unix))]
         logging,
         output,
         partition,
         proto,
         ring,
-        #[cfg(feature = "cli")]
+        #[cfg(all(feature = "cli", unix))]
         signals,
         text,
     }

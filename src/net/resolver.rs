@@ -199,7 +199,7 @@ fn most_lookups() -> usize {
     #[cfg(unix)]
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     #[cfg(not(unix))]
-    let descriptors = None;
+    let descriptors: Option<u64> = None;
     descriptors.map_or(usize::MAX, |descriptors| {
         usize::try_from(descriptors / DESCRIPTORS_PER_LOOKUP).unwrap_or(usize::MAX)
     })

@@ -10,7 +10,7 @@ mod buffer;
 mod drain;
 pub mod encode;
 mod pacing;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", unix))]
 pub mod stdout;
 #[cfg(test)]
 mod tests;

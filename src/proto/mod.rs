@@ -13,7 +13,7 @@ pub mod notice;
 pub(crate) mod outage;
 pub mod policy;
 pub mod socket_id;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", unix))]
 pub(crate) mod stopping;
 pub mod time;
 pub mod wheel;

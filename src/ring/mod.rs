@@ -1194,7 +1194,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig {
-            cases: if cfg!(miri) { 8 } else { 512 },
+            cases: if cfg!(miri) { 2 } else { 512 },
             failure_persistence: None,
             ..ProptestConfig::default()
         })]
@@ -1204,7 +1204,7 @@ mod tests {
         fn a_ring_is_a_bounded_queue(
             capacity in 1..9_usize,
             before_the_end in 0..40_usize,
-            ops in prop::collection::vec(op(), 1..100),
+            ops in prop::collection::vec(op(), 1..if cfg!(miri) { 20 } else { 100 }),
         ) {
             let origin = usize::MAX - before_the_end;
             let (mut producer, mut consumer) =

@@ -18,7 +18,7 @@ pub(crate) fn quoted(text: impl AsRef<OsStr>) -> String {
 }
 
 /// Shows a text as [`quoted`] does, without the quotes.
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", test))]
 pub(crate) fn plain(text: impl AsRef<OsStr>) -> String {
     let (shown, more) = escape(text.as_ref());
     format!("{shown}{more}")
