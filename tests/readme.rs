@@ -1,7 +1,8 @@
-//! README.md says what the program and the library do; here it is held to it.
+//! Checks README.md against the program and the library, and the links of the documents.
 #![cfg(feature = "cli")]
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use tcpcore::internals::cli::{self, Command};
 use tcpcore::internals::codec::number::parse;
@@ -50,7 +51,7 @@ fn the_flags_their_bounds_and_defaults_are_those_of_the_help() {
 #[test]
 fn the_example_lines_are_what_they_are_said_to_be() {
     let rows = table("| line | is |");
-    assert!(rows.len() >= 20, "{rows:?}");
+    assert!(rows.len() >= 14, "{rows:?}");
     for row in rows {
         let line = code(row[0]).unwrap_or("").replace("\\r", "\r").replace("\\t", "\t");
         let said = match parse(line.as_bytes()) {
@@ -75,4 +76,39 @@ fn the_example_is_the_tested_one_of_the_library() {
     let shown: Vec<&str> = shown.filter(|line| !line.starts_with("# ")).collect();
     let trimmed: Vec<&str> = example.lines().map(str::trim_start).collect();
     assert_eq!(trimmed, shown);
+}
+
+/// What GitHub and the package registry call a heading in a link.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    text.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()
+}
+
+#[test]
+fn relative_links_name_files_and_headings_of_the_package() {
+    // Folders with a manifest of their own, and those that Cargo.toml excludes, are not in the package.
+    let absent = ["benches", "fuzz", ".ci"];
+    let documents = [
+        ("README.md", README),
+        ("CONTRIBUTING.md", include_str!("../CONTRIBUTING.md")),
+        ("CHANGELOG.md", include_str!("../CHANGELOG.md")),
+    ];
+    let mut links = 0;
+    for (name, text) in documents {
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if link.contains("://") {
+                continue;
+            }
+            links += 1;
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let file = if file.is_empty() { name } else { file };
+            let folder = file.split('/').next().unwrap();
+            assert!(!absent.contains(&folder), "{name}: {link} is not in the package");
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            let target = std::fs::read_to_string(path).expect("the linked file exists");
+            let mut headings = target.lines().filter(|line| line.starts_with('#')).map(anchor);
+            assert!(heading.is_empty() || headings.any(|found| found == heading), "{name}: {link}");
+        }
+    }
+    assert!(links > 3, "the links are found");
 }
