@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::common::{DEADLINE, Pid, Program, Server};
 use crate::ledger::{self, Ledger};
 use crate::runner::{Form, Outcome};
-use crate::subject::{Chunk, Subject, pour, status_kib};
+use crate::subject::{Chunk, Subject, demo_server, pour, status_kib};
 
 /// The disk is full after 64 KiB: the error says how many of the numbers that were read are not in
 /// the file.
@@ -113,7 +113,7 @@ pub(crate) fn half_open(form: Form) -> Outcome {
         Ok(network) => network,
         Err(reason) => return Outcome::Skipped(reason),
     };
-    let mut serve = network.server.command(env!("CARGO_BIN_EXE_demo-server"));
+    let mut serve = network.server.command(&demo_server());
     serve.args(["--listen", SERVER, "--interval", "100ms", "0"]);
     let mut server = Program::spawn(&mut serve);
     let line = server.wait_for_log("Listening on");

@@ -15,7 +15,7 @@ use rustix::process::set_parent_process_death_signal;
 use crate::common::{DEADLINE, Program, Server, Signal};
 use crate::ledger::{self, Ledger, Record, Records};
 use crate::runner::{Form, Outcome};
-use crate::subject::{Chunk, Subject, memory_kib, own_address, percentiles, pour};
+use crate::subject::{Chunk, Subject, demo_server, memory_kib, own_address, percentiles, pour};
 
 /// Tells this program to be a server: then follows the address to listen on. What it sends is its
 /// stdin.
@@ -141,11 +141,8 @@ pub(crate) fn killed_server(form: Form) -> Outcome {
 /// it, and to find it again after each connection that the kernel accepts in its name.
 pub(crate) fn stopped_server(form: Form) -> Outcome {
     let stopped_for = form.pick(Duration::from_secs(4), Duration::from_secs(60));
-    let mut server = Program::spawn(Program::command(env!("CARGO_BIN_EXE_demo-server")).args([
-        "--interval",
-        "20ms",
-        "0",
-    ]));
+    let mut server =
+        Program::spawn(Program::command(&demo_server()).args(["--interval", "20ms", "0"]));
     let line = server.wait_for_log("Listening on");
     let (_, address) = line.rsplit_once(' ').expect("the line names an address");
     let flags = "--idle-timeout 1s --initial-backoff 100ms --max-backoff 400ms";

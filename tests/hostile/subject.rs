@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{ChildStdout, Command};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -11,6 +12,21 @@ use std::time::{Duration, Instant};
 
 use crate::common::{DEADLINE, Program, Server, Signal, total};
 use crate::ledger::{self, Ledger};
+
+/// Builds `demo-server`, of another package, beside the program under test. Returns its path.
+pub(crate) fn demo_server() -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_tcpcore"));
+    let target_dir = program.ancestors().nth(2).expect("a program is in target/PROFILE");
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let status = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--quiet", "--package", "tcpcore-demo", "--bin", "demo-server"])
+        .args(["--profile", profile, "--target-dir"])
+        .arg(target_dir)
+        .status();
+    assert!(status.is_ok_and(|status| status.success()), "demo-server was not built");
+    program.with_file_name("demo-server").to_str().expect("a path in UTF-8").to_owned()
+}
 
 /// The program, prints all numbers, with its output unread until somebody asks for it.
 pub(crate) struct Subject {

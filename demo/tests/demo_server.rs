@@ -1,6 +1,7 @@
 //! `demo-server` as its users see it: the real program on free ports, with clients of our own.
-#![cfg(all(feature = "cli", unix))]
+#![cfg(unix)]
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::ffi::OsStr;

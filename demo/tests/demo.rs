@@ -1,6 +1,7 @@
 //! `demo`, as far as it can be tried in less time than it takes.
-#![cfg(all(feature = "cli", unix))]
+#![cfg(unix)]
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use common::{Program, Signal};
