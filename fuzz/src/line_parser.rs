@@ -1,4 +1,4 @@
-//! Framing and judging together, cut into reads anywhere, equal splitting and parsing the whole.
+//! Compares framing and decoding, cut into reads anywhere, with splitting and parsing the whole.
 
 use std::num::NonZeroU64;
 

@@ -94,7 +94,7 @@ pub(crate) fn soak(form: Form) -> Outcome {
     Outcome::Seen(figures, ended.tally())
 }
 
-/// What the servers and the judge share.
+/// The state that the servers and the checks share.
 struct World {
     records: Arc<Records>,
     /// By server: its connection since the calm, when all its lines are sent.
@@ -118,7 +118,7 @@ impl World {
     }
 }
 
-/// Ends the servers when the judge fails, so that they do not disturb the next scenario.
+/// Ends the servers when a check fails, so that they do not disturb the next scenario.
 struct OverOnDrop(Arc<World>);
 
 impl Drop for OverOnDrop {

@@ -202,7 +202,7 @@ fn an_idle_program_sleeps() {
         peer.send("6\n12");
         assert_eq!(program.next_line().as_deref(), Some("6"));
     }
-    // One by one and fast: what is done differently in a rush has to end with it.
+    // One by one and fast: a burst makes the output poll, and the end of the burst has to end that.
     peers[0].send("\n");
     for _ in 0..500 {
         peers[0].send("18\n");
