@@ -142,7 +142,7 @@ mod threads;
 
 pub use address::{Host, Server, ServerError, ServerErrorKind};
 pub use codec::number::{Divisor, NumberDecoder, NumberError};
-pub use codec::{ByLine, Decoder, Handler, LineDecoder, Lines};
+pub use codec::{ByLine, Decoder, Handler, LineDecoder};
 pub use config::{Config, ConfigBuilder, ConfigError};
 pub use job::Job;
 pub use output::encode::{ENCODE_SLACK, Encoder, Plain};
