@@ -1,11 +1,11 @@
-//! How long to wait before a server is tried again.
+//! Computes the delay before a retry.
 //!
-//! The delay before retry `n`, counted from 0, is `min(initial * multiplier^n, max)`, spread evenly
-//! over plus and minus a share of itself. The settings and their names are those of Flink's
-//! exponential-delay restart strategy (`restart-strategy.exponential-delay.*`). The jitter is that
-//! of gRPC's connection back-off, added after the cap is applied: Flink cuts the jittered delay at
-//! the maximum, which makes half of all servers that have been down for long retry at the same
-//! moment.
+//! The delay before retry `n`, counted from 0, is `min(initial * multiplier^n, max)`. A jitter spreads it
+//! evenly over plus and minus a share of itself. The settings and their names are those of Flink's
+//! exponential-delay restart strategy (`restart-strategy.exponential-delay.*`).
+//!
+//! The jitter is that of gRPC's connection back-off, added after the cap is applied. Flink cuts the jittered
+//! delay at the maximum. Then half of all servers that have been down for long retry at the same moment.
 
 use std::error::Error;
 use std::fmt;
@@ -16,17 +16,17 @@ use rand::{Rng, RngExt};
 
 use crate::text::duration::show;
 
-/// The shortest delay that is ever waited, and the lower bound of the initial one.
+/// The shortest delay, and the lower bound of the initial one, so that no setting makes a busy loop.
 const MIN_DELAY: Duration = Duration::from_millis(1);
-/// The upper bound of the settings: beyond it a server is as good as given up.
+/// The upper bound of both delays. A server with a longer delay is in effect given up.
 const MAX_DELAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-/// The upper bound of the multiplier, there to catch a delay given in its place.
+/// The upper bound of the multiplier. It detects a delay that was given in its place.
 const MAX_MULTIPLIER: f64 = 1e6;
 
-/// An exponential back-off: the settings alone, without a state.
+/// The settings of an exponential back-off, without a state.
 ///
-/// The caller counts the attempts, and starts over at 0 when it trusts a server again. The default
-/// is 1 s, 60 s, 2 and 0.1.
+/// The caller counts the retries, and starts over at 0 after a connection that lasts. The default is an
+/// initial delay of 1 s, a cap of 60 s, a multiplier of 2 and a jitter of 0.1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     /// Invariant: `MIN_DELAY <= initial <= max <= MAX_DELAY`.
@@ -39,18 +39,18 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// A back-off with these settings, each checked against its bounds:
+    /// Makes a back-off of these settings, and checks each against its bounds:
     ///
-    /// - `initial`, the delay before the first retry: 1 ms to 365 days.
-    /// - `max`, the cap of the delay before its jitter: `initial` to 365 days. The longest delay is
+    /// - `initial`, the delay before the first retry, without jitter: 1 ms to 365 days.
+    /// - `max`, the cap of the delay, without jitter: `initial` to 365 days. The longest delay with jitter is
     ///   `max * (1 + jitter)`.
-    /// - `multiplier`, what the delay grows by from one retry to the next: 1 to 1000000. With 1 the
-    ///   delay stays as it is (Flink wants more than 1, and has another strategy for that).
+    /// - `multiplier`, the factor from one delay to the next: 1 to 1000000. With 1 the delay is constant.
+    ///   Flink requires more than 1, and has another strategy for a constant delay.
     /// - `jitter`, the share of the delay by which it is spread to either side: 0 to 1.
     ///
     /// # Errors
     ///
-    /// The first setting in this order that is outside its bounds.
+    /// If a setting is outside its bounds. The error names the first one in this order.
     pub fn new(
         initial: Duration,
         max: Duration,
@@ -73,40 +73,41 @@ impl Backoff {
         Ok(Backoff { initial, max, multiplier, jitter })
     }
 
-    /// The delay before the first retry, without its jitter.
+    /// Returns the delay before the first retry, without jitter.
     #[must_use]
     pub fn initial(&self) -> Duration {
         self.initial
     }
 
-    /// The cap of the delay before its jitter.
+    /// Returns the cap of the delay, without jitter.
     #[must_use]
     pub fn max(&self) -> Duration {
         self.max
     }
 
-    /// What the delay grows by from one retry to the next.
+    /// Returns the factor from one delay to the next.
     #[must_use]
     pub fn multiplier(&self) -> f64 {
         self.multiplier
     }
 
-    /// The share of the delay by which it is spread to either side.
+    /// Returns the share of the delay by which it is spread to either side.
     #[must_use]
     pub fn jitter(&self) -> f64 {
         self.jitter
     }
 
-    /// The delay before retry `attempt`, counted from 0: one of [`bounds`](Self::bounds), all of
-    /// them equally likely.
+    /// Returns the delay before retry `attempt`, counted from 0.
+    ///
+    /// It is within [`bounds`](Self::bounds), where each value is equally likely.
     #[must_use]
     pub fn delay(&self, attempt: u32, rng: &mut impl Rng) -> Duration {
         rng.random_range(self.bounds(attempt))
     }
 
-    /// The shortest and the longest delay before retry `attempt`, counted from 0.
+    /// Returns the shortest and the longest delay before retry `attempt`, counted from 0.
     ///
-    /// The shortest is never below 1 ms, so that no setting makes a busy loop.
+    /// The shortest is at least 1 ms, so that no setting makes a busy loop.
     #[must_use]
     pub fn bounds(&self, attempt: u32) -> RangeInclusive<Duration> {
         let delay = self.delay_without_jitter(attempt);
@@ -115,8 +116,8 @@ impl Backoff {
     }
 
     fn delay_without_jitter(&self, attempt: u32) -> Duration {
-        // The power soon is more than a `Duration` holds and then infinite, but never NaN, for the
-        // multiplier is at least 1. All of that is beyond the cap.
+        // A large power exceeds a `Duration` or is infinite, and both are above the cap. It is never NaN,
+        // as the multiplier is at least 1.
         let delay_s = self.initial.as_secs_f64() * self.multiplier.powf(f64::from(attempt));
         Duration::try_from_secs_f64(delay_s)
             .map_or(self.max, |delay| delay.clamp(self.initial, self.max))
@@ -163,7 +164,7 @@ pub enum BackoffError {
 }
 
 impl BackoffError {
-    /// The name of the setting, as Flink has it after `restart-strategy.exponential-delay.`.
+    /// Returns the name of the setting in Flink, without the prefix `restart-strategy.exponential-delay.`.
     #[must_use]
     pub fn setting(&self) -> &'static str {
         match self {

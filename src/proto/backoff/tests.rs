@@ -24,7 +24,7 @@ fn the_default_passes_its_own_checks() {
 }
 
 #[test]
-fn what_was_set_can_be_read() {
+fn the_settings_can_be_read() {
     let backoff = Backoff::new(ms(20), ms(70), 3.5, 0.25).unwrap();
     assert_eq!((backoff.initial(), backoff.max()), (ms(20), ms(70)));
     assert_eq!((backoff.multiplier(), backoff.jitter()), (3.5, 0.25));
@@ -65,21 +65,21 @@ fn the_exponent_saturates_after_a_month_and_at_u32_max() {
 }
 
 #[test]
-fn a_multiplier_of_1_never_grows() {
+fn a_multiplier_of_1_keeps_the_delay() {
     let backoff = Backoff::new(s(5), s(60), 1.0, 0.0).expect("within the bounds");
     assert_eq!(backoff.bounds(0), s(5)..=s(5));
     assert_eq!(backoff.bounds(u32::MAX), s(5)..=s(5));
 }
 
 #[test]
-fn no_jitter_is_one_delay() {
+fn a_jitter_of_0_makes_each_delay_exact() {
     let backoff = Backoff::new(ms(1), s(1), 3.0, 0.0).expect("within the bounds");
     assert_eq!(delays_without_jitter(backoff), [ms(1), ms(3), ms(9), ms(27), ms(81)]);
     assert_eq!(backoff.delay(2, &mut SmallRng::seed_from_u64(0)), ms(9));
 }
 
 #[test]
-fn full_jitter_never_goes_below_1_ms() {
+fn a_jitter_of_1_makes_no_delay_below_1_ms() {
     let backoff = Backoff::new(ms(1), s(60), 2.0, 1.0).expect("within the bounds");
     assert_eq!(backoff.bounds(0), ms(1)..=ms(2));
     assert_eq!(backoff.bounds(u32::MAX), ms(1)..=s(120));
@@ -138,35 +138,35 @@ fn the_jitter_is_0_to_1() {
 
 #[test]
 fn an_error_names_its_setting_the_value_and_what_was_expected() {
-    let told = |initial, max, multiplier, jitter| {
+    let error_of = |initial, max, multiplier, jitter| {
         let error = Backoff::new(initial, max, multiplier, jitter).expect_err("out of bounds");
         (error.setting(), error.to_string())
     };
     assert_eq!(
-        told(s(0), s(60), 2.0, 0.1),
+        error_of(s(0), s(60), 2.0, 0.1),
         ("initial-backoff", "the initial back-off is 0s, but must be 1ms to 365d".to_owned())
     );
     assert_eq!(
-        told(s(2), s(1), 2.0, 0.1),
+        error_of(s(2), s(1), 2.0, 0.1),
         (
             "max-backoff",
             "the maximum back-off is 1s, but must be 2s (the initial back-off) to 365d".to_owned()
         )
     );
     assert_eq!(
-        told(s(1), s(60), 0.5, 0.1),
+        error_of(s(1), s(60), 0.5, 0.1),
         (
             "backoff-multiplier",
             "the back-off multiplier is 0.5, but must be 1 to 1000000".to_owned()
         )
     );
     assert_eq!(
-        told(s(1), s(60), 2.0, 1.5),
+        error_of(s(1), s(60), 2.0, 1.5),
         ("jitter-factor", "the jitter factor is 1.5, but must be 0 to 1".to_owned())
     );
 }
 
-/// Any valid settings, the extremes among them.
+/// Generates valid settings, including the extremes.
 fn backoffs() -> impl Strategy<Value = Backoff> {
     let delay_ms = || prop_oneof![Just(1), 1..100_000_u64, Just(31_536_000_000)];
     let multiplier = prop_oneof![Just(1.0), 1.0..4.0, Just(MAX_MULTIPLIER)];
@@ -182,7 +182,7 @@ fn attempts() -> impl Strategy<Value = u32> {
 
 proptest! {
     #[test]
-    fn a_delay_is_within_its_bounds_and_the_settings(
+    fn a_delay_is_within_its_bounds_and_those_of_the_settings(
         backoff in backoffs(),
         attempt in attempts(),
         seed: u64,
@@ -194,7 +194,7 @@ proptest! {
     }
 
     #[test]
-    fn a_later_attempt_never_waits_less(backoff in backoffs(), a in attempts(), b in attempts()) {
+    fn a_later_attempt_never_has_a_shorter_delay(backoff in backoffs(), a in attempts(), b in attempts()) {
         let (earlier, later) = (backoff.bounds(a.min(b)), backoff.bounds(a.max(b)));
         prop_assert!(earlier.start() <= later.start());
         prop_assert!(earlier.end() <= later.end());
