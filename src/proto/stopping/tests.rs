@@ -4,14 +4,14 @@ use proptest::prelude::*;
 const STOPS: [i32; 3] = [SIGHUP, SIGINT, SIGTERM];
 const MS: Duration = Duration::from_millis(1);
 
-/// Looks once, as a caller does.
+/// Makes one check, as a caller does.
 fn look(stopping: &mut Stopping, signals: &[i32], now: Duration) -> Vec<Decision> {
     let decisions = signals.iter().map(|&signal| stopping.on_signal(signal, now)).collect();
     stopping.on_look(now);
     decisions
 }
 
-/// That has found `first` at 10 s and has looked for repeats on time.
+/// Returns a `Stopping` that has found `first` at 10 s and has checked for repeats on time.
 fn stopped(first: i32) -> (Stopping, Duration) {
     let (mut stopping, at) = (Stopping::default(), Duration::from_secs(10));
     assert_eq!(look(&mut stopping, &[first], at), [Decision::Stop]);
@@ -20,7 +20,7 @@ fn stopped(first: i32) -> (Stopping, Duration) {
 }
 
 #[test]
-fn a_second_signal_ends_at_once_from_500_ms_on_and_a_repeat_before_changes_nothing() {
+fn a_second_signal_ends_the_process_from_500_ms_on_and_is_a_repeat_at_499_ms() {
     for (first, second) in STOPS.iter().flat_map(|&first| STOPS.map(|second| (first, second))) {
         let (mut stopping, at) = stopped(first);
         for after in [100, 101, 250, 499] {
@@ -33,7 +33,7 @@ fn a_second_signal_ends_at_once_from_500_ms_on_and_a_repeat_before_changes_nothi
 }
 
 #[test]
-fn statuses_are_those_that_shells_show() {
+fn the_statuses_are_those_of_shells() {
     for (signal, status) in [(SIGHUP, 129), (SIGINT, 130), (SIGTERM, 143)] {
         let (mut stopping, at) = stopped(SIGTERM);
         let decision = stopping.on_signal(signal, at + REPEAT_WINDOW);
@@ -42,14 +42,14 @@ fn statuses_are_those_that_shells_show() {
 }
 
 #[test]
-fn of_signals_that_one_look_finds_one_stops_and_the_others_repeat_it() {
+fn one_of_the_signals_of_one_check_stops_and_the_others_are_repeats() {
     let mut stopping = Stopping::default();
     let expected = [Decision::Stop, Decision::Nothing, Decision::Nothing];
     assert_eq!(look(&mut stopping, &STOPS, 3 * MS), expected);
 }
 
 #[test]
-fn signals_without_a_meaning_neither_stop_nor_end() {
+fn sigusr1_and_sigusr2_neither_stop_nor_end() {
     let others = [SIGUSR1, SIGUSR2];
     let mut stopping = Stopping::default();
     assert_eq!(look(&mut stopping, &others, MS), [Decision::Nothing; 2]);
@@ -60,12 +60,12 @@ fn signals_without_a_meaning_neither_stop_nor_end() {
 }
 
 #[test]
-fn it_waits_for_a_signal_then_100_ms_for_repeats_and_then_for_a_signal_again() {
+fn the_pause_after_the_first_signal_is_100_ms_and_otherwise_has_no_limit() {
     let mut stopping = Stopping::default();
     assert_eq!(stopping.pause(7 * MS), None);
     look(&mut stopping, &[SIGTERM], 10 * MS);
     assert_eq!(stopping.pause(10 * MS), Some(100 * MS));
-    // A look that is early is none.
+    // An early check does not count.
     look(&mut stopping, &[SIGTERM], 109 * MS);
     assert_eq!(stopping.pause(109 * MS), Some(MS));
     assert_eq!(stopping.pause(200 * MS), Some(Duration::ZERO));
@@ -74,7 +74,7 @@ fn it_waits_for_a_signal_then_100_ms_for_repeats_and_then_for_a_signal_again() {
 }
 
 #[test]
-fn what_a_look_finds_that_is_100_ms_late_is_a_repeat_and_it_looks_again() {
+fn signals_of_a_check_that_is_100_ms_late_are_repeats_and_another_check_follows() {
     for late in [100, 400, 60_000] {
         let (mut stopping, mut now) = (Stopping::default(), Duration::ZERO);
         look(&mut stopping, &[SIGTERM], now);
@@ -90,14 +90,15 @@ fn what_a_look_finds_that_is_100_ms_late_is_a_repeat_and_it_looks_again() {
     }
 }
 
-/// What a process decides about signals sent at these times, and when it has found each. It gets to
-/// run as late as `delays` say, one after the other.
+/// Returns the decisions of a process about signals sent at these times, and when it found each.
+///
+/// The process wakes up late by each of `delays` in turn.
 fn run(sent: &[(u64, i32)], delays: &[u64]) -> Vec<(Duration, u64, Decision)> {
     let millis = Duration::from_millis;
     let mut stopping = Stopping::default();
     let mut delays = delays.iter().cycle();
     let (mut now, mut taken, mut decisions) = (Duration::ZERO, 0, Vec::new());
-    // Each signal takes a look, and so does each delay that makes the look for repeats too late.
+    // Each signal takes a check, and so does each delay that makes the check for repeats too late.
     for _ in 0..100 {
         match (stopping.pause(now), sent.get(taken)) {
             (Some(pause), _) => now += pause,
@@ -112,14 +113,15 @@ fn run(sent: &[(u64, i32)], delays: &[u64]) -> Vec<(Duration, u64, Decision)> {
         }
         stopping.on_look(now);
     }
-    panic!("it looks for repeats without an end");
+    panic!("the checks for repeats do not end");
 }
 
+/// Generates one of the caught signals.
 fn any_signal() -> impl Strategy<Value = i32> {
     prop::sample::select(CAUGHT.to_vec())
 }
 
-/// In order of time, with many close to each other.
+/// Generates signals in order of time, with many close to each other.
 fn any_sent() -> impl Strategy<Value = Vec<(u64, i32)>> {
     let gap = prop_oneof![0..=5_u64, 0..=200_u64, 400..=700_u64];
     prop::collection::vec((gap, any_signal()), 0..8).prop_map(|gaps| {
@@ -134,9 +136,9 @@ fn any_sent() -> impl Strategy<Value = Vec<(u64, i32)>> {
 
 proptest! {
     #[test]
-    fn only_the_first_stops_and_nothing_within_100_ms_of_it_ends_however_late_the_process_runs(
+    fn only_the_first_signal_stops_and_none_within_100_ms_of_it_ends_a_late_process(
         sent in any_sent(),
-        // One of them is on time, or it would look for repeats forever.
+        // One delay is 0, as otherwise the checks for repeats may not end.
         mut delays in prop::collection::vec(0..=1000_u64, 0..6),
     ) {
         delays.push(0);
@@ -159,7 +161,7 @@ proptest! {
     }
 
     #[test]
-    fn a_process_that_gets_to_run_ends_at_each_signal_500_ms_after_it_found_the_first(
+    fn a_process_that_is_on_time_ends_at_each_signal_500_ms_after_it_found_the_first(
         sent in any_sent(),
         delays in prop::collection::vec(0..100_u64, 1..6),
     ) {
