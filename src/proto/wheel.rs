@@ -1,12 +1,13 @@
-//! Timers: one per id, armed and cancelled in constant time.
+//! Provides timers, one per id, that are armed and canceled in constant time.
 //!
-//! A hierarchical timing wheel (Varghese and Lauck, *Hashed and Hierarchical Timing Wheels*, 1987),
-//! as in the Linux kernel and in tokio, with two differences that suit a loop which must not wake
-//! for nothing. The wheel tells the earliest deadline itself, not the start of the slot that holds
-//! it. And there are as many levels as a `u64` has digits to the base of 64, so that every
-//! deadline has a place and none has to wait outside of the wheel.
+//! This is a hierarchical timing wheel (Varghese and Lauck, *Hashed and Hierarchical Timing Wheels*, 1987), as
+//! in the Linux kernel and in tokio. Two differences suit a loop which must not wake up without a reason:
 //!
-//! The wheel does not know what a tick is. The fleet counts milliseconds.
+//! - [`Wheel::next_deadline`] is the earliest deadline itself, not the start of the slot that holds it.
+//! - There is a level for each base-64 digit of a `u64`. So each deadline has a slot, and no timer is kept
+//!   outside the wheel.
+//!
+//! A tick may be any unit of time. The fleet uses milliseconds.
 
 /// A set of timers, at most one for each id.
 ///
@@ -27,29 +28,31 @@
 /// assert_eq!(wheel.next_deadline(), Some(2000));
 /// ```
 ///
-/// Ids are meant to be small and dense, such as a slab's keys: the wheel holds 16 bytes for every id
-/// up to the largest that was ever armed, and 11 KiB of its own.
+/// Ids should be small and dense, such as the keys of a slab. The wheel takes 16 bytes for each id up to the
+/// largest that was ever armed, and 11 KiB for its slots.
 #[derive(Debug)]
 pub struct Wheel {
-    /// The latest time that was given.
+    /// The latest time that a caller has passed.
     now_tick: u64,
-    /// The time from which timers are sorted into slots: each is linked in
-    /// `Place::of(cursor_tick, its deadline)`. Hence the cursor may pass empty slots, but may enter
-    /// an occupied one only with that slot being sorted anew. Invariant: `cursor_tick <= now_tick`,
-    /// and no deadline is before it.
+    /// The time relative to which timers are sorted into slots.
+    ///
+    /// Each timer is linked in `Place::of(cursor_tick, its deadline)`. So the cursor may pass empty slots, but
+    /// may enter an occupied slot only when that slot is sorted again.
+    ///
+    /// Invariant: `cursor_tick <= now_tick`, and no deadline is earlier than the cursor.
     cursor_tick: u64,
-    /// For each level a bit per slot. Invariant: set if and only if the slot's list is not empty.
+    /// One bit for each slot, by level. Invariant: set if and only if the slot's list is not empty.
     occupied: [u64; LEVELS],
     /// The slots of all levels, `SLOTS` each.
     slots: Box<[Slot]>,
     /// The timers, by id.
     nodes: Vec<Node>,
-    /// How many of the nodes are armed.
+    /// The number of armed timers.
     len: usize,
 }
 
 impl Wheel {
-    /// A wheel without timers, at this time.
+    /// Makes a wheel without timers, at this time.
     #[must_use]
     pub fn new(now_tick: u64) -> Wheel {
         Wheel {
@@ -62,10 +65,10 @@ impl Wheel {
         }
     }
 
-    /// Arms the timer of `id`, in place of the one it may have.
+    /// Arms the timer of `id`, or gives it a new deadline if it is armed.
     ///
-    /// A deadline that has passed is due at once: it counts as the present, or while the timers that
-    /// are due are being taken, as the deadline of the one taken last.
+    /// A deadline that has passed is due immediately: it counts as the current time. While the caller takes
+    /// the due timers, it counts as the deadline of the timer taken last.
     ///
     /// # Panics
     ///
@@ -91,30 +94,31 @@ impl Wheel {
         true
     }
 
-    /// When the timer of `id` is due, or `None` if it is not armed.
+    /// Returns the deadline of the timer of `id`, or `None` if it is not armed.
     #[must_use]
     pub fn deadline(&self, id: usize) -> Option<u64> {
         let node = self.nodes.get(id)?;
         (node.next != NONE).then_some(node.deadline_tick)
     }
 
-    /// When to call [`expire`](Self::expire) next, or `None` if no timer is armed.
+    /// Returns the time of the next call of [`expire`](Self::expire), or `None` if no timer is armed.
     ///
-    /// This is never later than the earliest deadline. It is the earliest deadline exactly, unless
-    /// the timer that had been the earliest of its slot was cancelled or armed anew. Then it may be
-    /// that timer's deadline, and the call of `expire` at that time, though it yields nothing, finds
-    /// the slot's new earliest: one spare wake-up for one such timer at most.
+    /// It is at most the earliest deadline, and usually equal to it. An exception is a timer that was the
+    /// earliest of its slot and was canceled or armed again. Then the result may be the old deadline of that
+    /// timer. The call of `expire` at that time returns no id, but finds the new earliest deadline of the
+    /// slot. So each such timer costs at most one spare wake-up.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         self.first().map(|place| self.slots[place.slot()].min_deadline_tick)
     }
 
-    /// Takes the earliest timer that is due, and returns its id. Call it until it returns `None`.
+    /// Takes the earliest due timer, and returns its id. Call it until it returns `None`.
     ///
-    /// Timers come in the order of their deadlines, those of one deadline in the order in which they
-    /// were armed, and never early. Time does not go back: an earlier `now_tick` than the latest
-    /// stands for the latest. The returned id may be armed again at once, but with a deadline at or
-    /// before `now_tick` it is due again in the same run of calls.
+    /// Timers expire in the order of their deadlines, and never early. Timers with the same deadline expire in
+    /// the order in which they were armed. A `now_tick` that is earlier than the latest counts as the latest.
+    ///
+    /// The returned id may be armed again immediately. With a deadline at or before `now_tick` it is due
+    /// again in the same run of calls.
     pub fn expire(&mut self, now_tick: u64) -> Option<usize> {
         self.now_tick = self.now_tick.max(now_tick);
         while let Some(place) = self.first() {
@@ -135,31 +139,32 @@ impl Wheel {
         None
     }
 
-    /// How many timers are armed.
+    /// Returns the number of armed timers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no timer is armed.
+    /// Returns whether no timer is armed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The slot that holds the earliest deadline.
+    /// Returns the slot that holds the earliest deadline.
     ///
-    /// A timer shares with the cursor all digits above that of its level, and is ahead of it in that
-    /// one. So whatever is on a level comes before everything on the levels above, and on one level
-    /// the slots are in the order of time, without wrapping round.
+    /// A timer and the cursor have the same digits above the level of the timer. In the digit of that level,
+    /// the timer is ahead. So all timers of a level are earlier than all timers of the levels above. The slots
+    /// of one level are in the order of time, and do not wrap.
     fn first(&self) -> Option<Place> {
         let level = self.occupied.iter().position(|&slots| slots != 0)?;
         let index = self.occupied[level].trailing_zeros() as usize;
         Some(Place { level, index })
     }
 
-    /// Sorts the timers of the first slot anew, from a cursor within that slot. Each of them goes
-    /// down by at least one level, so a timer is moved less than `LEVELS` times in its life.
+    /// Sorts the timers of the first slot again, from a cursor within that slot.
+    ///
+    /// Each of them moves down by at least one level, so a timer is moved less than `LEVELS` times.
     fn cascade(&mut self, place: Place) {
         debug_assert_eq!(Some(place), self.first());
         let slot = &mut self.slots[place.slot()];
@@ -167,8 +172,8 @@ impl Wheel {
         *slot = Slot::EMPTY;
         self.occupied[place.level] &= !place.bit();
 
-        // Straight to the earliest timer, however far, and not from slot to slot. But not beyond the
-        // present, or a timer that is armed next could not be placed before it.
+        // The cursor jumps to the earliest timer in one step, not from slot to slot. It stays at or before the
+        // current time, as otherwise a timer that is armed next could have a deadline before the cursor.
         let cursor_tick = min_deadline_tick.min(self.now_tick);
         debug_assert!(cursor_tick >= place.start_tick(self.cursor_tick));
         self.cursor_tick = cursor_tick;
@@ -184,8 +189,10 @@ impl Wheel {
         }
     }
 
-    /// Appends the timer to the list of its slot, which keeps those of one deadline in the order of
-    /// their arming: a later one cannot be on a lower level until the slot above was cascaded.
+    /// Appends the timer to the list of its slot.
+    ///
+    /// This keeps timers with the same deadline in the order in which they were armed. A later one cannot be
+    /// on a lower level until the slot above was cascaded.
     fn link(&mut self, id: u32) {
         let deadline_tick = self.nodes[id as usize].deadline_tick;
         let place = Place::of(self.cursor_tick, deadline_tick);
@@ -196,7 +203,7 @@ impl Wheel {
             self.occupied[place.level] |= place.bit();
         }
         let head = slot.head;
-        // A timer that is alone is its own neighbour.
+        // A single timer is its own neighbor.
         let tail = if head == id { id } else { self.nodes[head as usize].prev };
         self.nodes[id as usize].prev = tail;
         self.nodes[id as usize].next = head;
@@ -204,7 +211,7 @@ impl Wheel {
         self.nodes[head as usize].prev = id;
     }
 
-    /// Takes an armed timer out of its slot.
+    /// Removes an armed timer from its slot.
     fn unlink(&mut self, id: usize) {
         let Node { deadline_tick, prev, next } = self.nodes[id];
         let place = Place::of(self.cursor_tick, deadline_tick);
@@ -226,15 +233,15 @@ impl Wheel {
     }
 }
 
-/// The bits of a deadline that one level sorts by: a digit to the base of `SLOTS`.
+/// The number of bits of a deadline that one level sorts by: one digit in base `SLOTS`.
 const SLOT_BITS: usize = 6;
-/// The slots of a level, as many as a `u64` has bits for.
+/// The number of slots of a level. A `u64` has a bit for each.
 const SLOTS: usize = 1 << SLOT_BITS;
-/// Cuts a number down to its lowest digit.
+/// The mask of the lowest digit of a number.
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
-/// The digits of a `u64`.
+/// The number of levels, one for each digit of a `u64`.
 const LEVELS: usize = 64_usize.div_ceil(SLOT_BITS);
-/// The link of a timer that is not armed, and the head of an empty slot.
+/// The value of the links of a timer that is not armed, and of the head of an empty slot.
 const NONE: u32 = u32::MAX;
 
 const _: () = assert!(SLOTS == 64 && size_of::<Node>() == 16);
@@ -243,7 +250,7 @@ const _: () = assert!(SLOTS == 64 && size_of::<Node>() == 16);
 #[derive(Clone, Copy, Debug)]
 struct Node {
     deadline_tick: u64,
-    /// The neighbours in the ring of the slot's timers. `NONE` if the timer is not armed.
+    /// The neighbors in the ring of the slot's timers; `NONE` if the timer is not armed.
     prev: u32,
     next: u32,
 }
@@ -252,11 +259,12 @@ impl Node {
     const IDLE: Node = Node { deadline_tick: 0, prev: NONE, next: NONE };
 }
 
-/// A ring of timers, the head the one that was linked first.
+/// A ring of timers. Its head is the timer that was linked first.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    /// The earliest deadline of those linked since the slot was last empty, and so not later than
-    /// the earliest of those that still are.
+    /// The earliest deadline of all timers that were linked since the slot was last empty.
+    ///
+    /// It is at most the earliest deadline of the timers that are still linked.
     min_deadline_tick: u64,
     head: u32,
 }
@@ -265,7 +273,7 @@ impl Slot {
     const EMPTY: Slot = Slot { min_deadline_tick: u64::MAX, head: NONE };
 }
 
-/// Where a timer is linked.
+/// The place at which a timer is linked: a slot of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     level: usize,
@@ -273,8 +281,10 @@ struct Place {
 }
 
 impl Place {
-    /// The level is the highest digit in which the deadline differs from the cursor, the index is
-    /// the deadline's digit there.
+    /// Returns the place of a deadline.
+    ///
+    /// The level is the position of the highest digit in which the deadline differs from the cursor. The index
+    /// is that digit of the deadline.
     fn of(cursor_tick: u64, deadline_tick: u64) -> Place {
         debug_assert!(cursor_tick <= deadline_tick);
         let highest_bit = ((cursor_tick ^ deadline_tick) | 1).ilog2() as usize;
@@ -283,7 +293,7 @@ impl Place {
         Place { level, index }
     }
 
-    /// The first tick of the slot, which is the only one on level 0.
+    /// Returns the first tick of the slot. On level 0 it is the only one.
     fn start_tick(self, cursor_tick: u64) -> u64 {
         let shift = self.level * SLOT_BITS;
         let above = (cursor_tick >> shift) & !SLOT_MASK;

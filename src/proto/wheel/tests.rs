@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 impl Wheel {
-    /// Asserts what is written at the fields.
+    /// Asserts the invariants of the fields.
     fn check(&self) {
         assert!(self.cursor_tick <= self.now_tick);
         let mut linked = 0;
@@ -32,7 +32,7 @@ impl Wheel {
     }
 }
 
-/// The distances at which a timer changes its slot or its level, and their neighbours.
+/// Returns the distances at which a timer changes its slot or its level, and their neighbors.
 fn boundaries() -> Vec<u64> {
     let mut ticks: Vec<u64> = (0..64)
         .map(|bit| 1 << bit)
@@ -44,7 +44,7 @@ fn boundaries() -> Vec<u64> {
     ticks
 }
 
-/// One timer alone is told exactly, is not early by a tick, and takes one wake-up.
+/// Asserts that a single timer has the exact deadline, is not a tick early, and takes one wake-up.
 fn fires_exactly_at(start_tick: u64, deadline_tick: u64) {
     let mut wheel = Wheel::new(start_tick);
     wheel.arm(0, deadline_tick);
@@ -76,14 +76,14 @@ fn fires_exactly_at_4095_4096_4097() {
 }
 
 #[test]
-fn fires_exactly_round_every_power_of_two_and_at_u64_max() {
+fn fires_exactly_next_to_each_power_of_two_and_at_u64_max() {
     for deadline_tick in boundaries() {
         fires_exactly_at(0, deadline_tick);
     }
 }
 
 #[test]
-fn fires_exactly_from_a_start_just_before_and_after_a_boundary() {
+fn fires_exactly_from_a_start_at_and_next_to_a_boundary() {
     for start_tick in boundaries() {
         for delay in boundaries() {
             if let Some(deadline_tick) = start_tick.checked_add(delay) {
@@ -94,7 +94,7 @@ fn fires_exactly_from_a_start_just_before_and_after_a_boundary() {
 }
 
 #[test]
-fn the_lowest_and_the_highest_level_are_where_0_and_u64_max_are() {
+fn the_deadlines_0_and_u64_max_are_on_levels_0_and_10() {
     assert_eq!(Place::of(0, 0), Place { level: 0, index: 0 });
     assert_eq!(Place::of(0, 63), Place { level: 0, index: 63 });
     assert_eq!(Place::of(0, 64), Place { level: 1, index: 1 });
@@ -107,7 +107,7 @@ fn the_lowest_and_the_highest_level_are_where_0_and_u64_max_are() {
 }
 
 #[test]
-fn one_jump_to_u64_max_yields_all_in_the_order_of_deadlines() {
+fn one_jump_to_u64_max_expires_all_in_the_order_of_deadlines() {
     let ticks = boundaries();
     let mut wheel = Wheel::new(0);
     for (id, &deadline_tick) in ticks.iter().enumerate().rev() {
@@ -121,7 +121,7 @@ fn one_jump_to_u64_max_yields_all_in_the_order_of_deadlines() {
 }
 
 #[test]
-fn an_empty_wheel_jumps_to_u64_max_and_still_works() {
+fn an_empty_wheel_works_after_a_jump_to_u64_max() {
     let mut wheel = Wheel::new(0);
     assert_eq!(wheel.expire(u64::MAX), None);
     wheel.arm(0, 5);
@@ -132,7 +132,7 @@ fn an_empty_wheel_jumps_to_u64_max_and_still_works() {
 }
 
 #[test]
-fn a_deadline_now_or_before_is_due_at_the_next_expire() {
+fn a_deadline_now_or_earlier_is_due_at_the_next_expire() {
     let mut wheel = Wheel::new(100);
     wheel.arm(0, 100);
     wheel.arm(1, 99);
@@ -142,7 +142,7 @@ fn a_deadline_now_or_before_is_due_at_the_next_expire() {
 }
 
 #[test]
-fn one_deadline_comes_in_the_order_of_arming_across_a_cascade() {
+fn timers_with_one_deadline_expire_in_the_order_of_arming_across_a_cascade() {
     let mut wheel = Wheel::new(0);
     for id in [4, 0, 3] {
         wheel.arm(id, 5000);
@@ -156,7 +156,7 @@ fn one_deadline_comes_in_the_order_of_arming_across_a_cascade() {
 }
 
 #[test]
-fn time_does_not_go_back_even_between_two_timers_of_one_run() {
+fn time_does_not_go_back_between_two_timers_of_one_run() {
     let mut wheel = Wheel::new(0);
     wheel.arm(0, 10);
     wheel.arm(1, 90);
@@ -169,7 +169,7 @@ fn time_does_not_go_back_even_between_two_timers_of_one_run() {
 }
 
 #[test]
-fn the_yielded_id_can_be_armed_again_within_the_run() {
+fn a_returned_id_can_be_armed_again_within_the_run() {
     let mut wheel = Wheel::new(0);
     wheel.arm(0, 10);
     wheel.arm(1, 70);
@@ -198,7 +198,7 @@ fn arming_again_replaces_the_timer() {
 }
 
 #[test]
-fn a_cancelled_timer_never_fires_and_an_unknown_id_is_no_timer() {
+fn a_canceled_timer_never_fires_and_an_unknown_id_has_no_timer() {
     let mut wheel = Wheel::new(0);
     wheel.arm(1, 10);
     assert!(wheel.cancel(1));
@@ -211,7 +211,7 @@ fn a_cancelled_timer_never_fires_and_an_unknown_id_is_no_timer() {
 }
 
 #[test]
-fn a_cancelled_earliest_timer_costs_one_spare_wake_up() {
+fn a_canceled_earliest_timer_costs_one_spare_wake_up() {
     let mut wheel = Wheel::new(0);
     wheel.arm(0, 4100);
     wheel.arm(1, 4200);
@@ -226,11 +226,11 @@ fn a_cancelled_earliest_timer_costs_one_spare_wake_up() {
 
 #[test]
 #[should_panic(expected = "timer id 4294967295 is too large")]
-fn an_id_of_u32_max_is_a_bug() {
+fn an_id_of_u32_max_panics() {
     Wheel::new(0).arm(4_294_967_295, 1);
 }
 
-/// The same, slowly: sorted by deadline, then by the order of arming.
+/// A slow model of the wheel: timers sorted by deadline, then by the order of arming.
 #[derive(Default)]
 struct Model {
     now_tick: u64,
@@ -289,11 +289,11 @@ enum Op {
     Cancel {
         id: usize,
     },
-    /// One call of `expire`, the rest of its run left for later.
+    /// One call of `expire`, without the rest of its run.
     ExpireOne {
         jump: u64,
     },
-    /// A whole run of calls, in which the first ids are armed again after these delays.
+    /// A whole run of calls, in which the first returned ids are armed again with these delays.
     ExpireAll {
         jump: u64,
         rearm: Vec<u64>,
@@ -301,7 +301,7 @@ enum Op {
     ExpireEarlier {
         by: u64,
     },
-    /// A run of calls exactly when the wheel asks for it.
+    /// A run of calls at the time of `next_deadline`.
     Wake,
 }
 
@@ -345,7 +345,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 struct Pair {
     wheel: Wheel,
     model: Model,
-    /// How many timers were cancelled or armed anew.
+    /// The number of timers that were canceled or armed again.
     removals: usize,
 }
 
@@ -410,16 +410,17 @@ impl Pair {
         for id in 0..IDS {
             assert_eq!(self.wheel.deadline(id), self.model.deadline(id));
         }
-        let (told, earliest) = (self.wheel.next_deadline(), self.model.next_deadline());
-        assert_eq!(told.is_some(), earliest.is_some());
-        assert!(told <= earliest, "told {told:?}, but the earliest is {earliest:?}");
+        let (next, earliest) = (self.wheel.next_deadline(), self.model.next_deadline());
+        assert_eq!(next.is_some(), earliest.is_some());
+        assert!(next <= earliest, "next {next:?}, but the earliest is {earliest:?}");
         if self.removals == 0 {
-            assert_eq!(told, earliest);
+            assert_eq!(next, earliest);
         }
     }
 
-    /// Wakes up exactly when the wheel asks for it until it is empty, and counts the wake-ups
-    /// and those of them that nothing was due at.
+    /// Wakes up at the time of `next_deadline` until the wheel is empty.
+    ///
+    /// Returns the number of wake-ups, and the number of those at which no timer was due.
     fn wake_until_empty(&mut self) -> (usize, usize) {
         let (mut wake_ups, mut spare) = (0, 0);
         while let Some(deadline_tick) = self.wheel.next_deadline() {
@@ -435,7 +436,7 @@ impl Pair {
 
 proptest! {
     #[test]
-    fn behaves_as_a_sorted_map(start_tick in delays(), ops in ops()) {
+    fn the_wheel_behaves_as_a_sorted_map(start_tick in delays(), ops in ops()) {
         let mut pair = Pair::new(start_tick);
         for op in &ops {
             pair.apply(op);
@@ -451,8 +452,8 @@ proptest! {
     ) {
         let mut pair = Pair::new(start_tick);
         for (id, (delay, turn)) in turns.iter().enumerate() {
-            // Each turn has its own id, and only ids that were just taken are armed again, so
-            // nothing is removed before its time.
+            // Each turn has its own id, and only ids that were just returned are armed again. So no timer
+            // is removed before its time.
             pair.apply(&Op::Arm { id, delay: *delay });
             pair.apply(turn);
         }
@@ -464,13 +465,13 @@ proptest! {
     #[test]
     fn a_wake_up_is_spare_at_most_once_for_each_cancel(
         deadlines in prop::collection::vec(delays(), IDS),
-        cancelled in prop::collection::vec(0..IDS, 0..IDS),
+        canceled in prop::collection::vec(0..IDS, 0..IDS),
     ) {
         let mut pair = Pair::new(0);
         for (id, &delay) in deadlines.iter().enumerate() {
             pair.apply(&Op::Arm { id, delay });
         }
-        for &id in &cancelled {
+        for &id in &canceled {
             pair.apply(&Op::Cancel { id });
         }
         let (_, spare) = pair.wake_until_empty();
