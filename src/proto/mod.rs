@@ -1,4 +1,4 @@
-//! The core: what a worker does, without I/O, clock, thread, atomic or log of its own.
+//! Makes all decisions of a worker, without any I/O, clock, thread, atomic or log.
 
 pub(crate) mod attempt;
 pub mod backoff;
