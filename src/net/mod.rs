@@ -22,6 +22,7 @@ use crate::address::{Host, Server};
 use crate::net::resolver::Resolver;
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::link::Sink;
+use crate::proto::link_id::LinkId;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::Millis;
 use crate::proto::worker::{Handshake, Io, Polled, Ready};
@@ -104,7 +105,7 @@ struct Lookups {
 }
 
 /// An answer of the resolver: the link's id and the addresses.
-type Answer = (usize, io::Result<Vec<SocketAddr>>);
+type Answer = (LinkId, io::Result<Vec<SocketAddr>>);
 
 impl Net {
     /// The I/O of a worker whose time begins now, at 0. `resolver` is needed if a server has a name.
@@ -186,7 +187,7 @@ impl Io for Net {
         _ = self.poll.registry().deregister(&mut socket);
     }
 
-    fn resolve(&mut self, id: usize, server: &Server) {
+    fn resolve(&mut self, id: LinkId, server: &Server) {
         self.lookups.resolve(id, server);
     }
 
@@ -196,7 +197,7 @@ impl Io for Net {
 }
 
 impl Lookups {
-    fn resolve(&self, id: usize, server: &Server) {
+    fn resolve(&self, id: LinkId, server: &Server) {
         let resolver = self.resolver.as_ref().expect("there is a resolver if there is a name");
         let Host::Name(name) = server.host() else { unreachable!("an address is not resolved") };
         let (outbox, waker, port) = (self.outbox.clone(), self.waker.clone(), server.port());

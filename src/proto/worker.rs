@@ -26,6 +26,7 @@ use crate::proto::connection_error::ConnectionError;
 use crate::proto::counters::Counters;
 use crate::proto::fleet::{Fleet, NextRead, SocketRole};
 use crate::proto::link::{Action, Event, Sink};
+use crate::proto::link_id::LinkId;
 use crate::proto::log_limit::LogLimit;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::Millis;
@@ -77,11 +78,11 @@ pub trait Io {
     fn close(&mut self, socket: SocketId);
 
     /// Looks up the name of a link's server. There is one [`answer`](Io::answer) to each call.
-    fn resolve(&mut self, id: usize, server: &Server);
+    fn resolve(&mut self, id: LinkId, server: &Server);
 
     /// The next answer to a lookup: the link's id, and the addresses with the server's port. A new
     /// answer ends a poll that waits.
-    fn answer(&mut self) -> Option<(usize, io::Result<Vec<SocketAddr>>)>;
+    fn answer(&mut self) -> Option<(LinkId, io::Result<Vec<SocketAddr>>)>;
 }
 
 /// A socket that has become ready.
@@ -261,7 +262,11 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         while let Some((id, action)) = self.fleet.next_action() {
             match action {
                 Action::Close(socket) => io.close(socket),
-                Action::Resolve => io.resolve(id, self.fleet.server(id)),
+                Action::Resolve => {
+                    if let Some(server) = self.fleet.server(id) {
+                        io.resolve(id, server);
+                    }
+                }
                 Action::Connect { socket, address } => {
                     if let Err(error) = io.connect(socket, address) {
                         let now = self.read_clock(io);

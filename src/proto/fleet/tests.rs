@@ -16,10 +16,15 @@ fn fleet(
     let builder = Config::builder().servers([server.clone()]).jitter_factor(0.0);
     let policy = Policy::from(&adjust(builder).build().unwrap());
     let mut fleet = Fleet::new(0, policy, decoder(), 1, 0);
-    for id in 0..servers {
-        assert_eq!(fleet.add(server.clone(), 0), id);
+    for index in 0..servers {
+        assert_eq!(fleet.add(server.clone(), 0).at(), index);
     }
     fleet
+}
+
+/// The id of the first link with this index.
+fn id(index: u32) -> LinkId {
+    LinkId { index, generation: 0 }
 }
 
 /// The default one.
@@ -59,20 +64,24 @@ impl Sink<i64> for Numbers {
 /// Reads the connection whose turn it is, which must be this one's.
 fn read(
     fleet: &mut Fleet<NumberDecoder>,
-    id: usize,
+    index: u32,
     io: &mut impl Read,
     sink: &mut Numbers,
     now: Millis,
 ) -> bool {
     fleet.begin_reads();
     let next = fleet.next_read().expect("one waits to be read");
-    assert_eq!((next.id, Some(next.socket)), (id, fleet.links[id].link.connection()));
+    assert_eq!((next.id, Some(next.socket)), (id(index), connection(fleet, index)));
     fleet.read(next, io, true, sink, now)
 }
 
-fn lose(fleet: &mut Fleet<NumberDecoder>, id: usize, error: ConnectionError, now: Millis) {
-    let socket = fleet.links[id].link.connection().expect("it is connected");
-    fleet.handle(id, Event::Failed { socket, error }, now);
+fn connection(fleet: &Fleet<NumberDecoder>, index: u32) -> Option<SocketId> {
+    fleet.links.get(id(index))?.link.connection()
+}
+
+fn lose(fleet: &mut Fleet<NumberDecoder>, index: u32, error: ConnectionError, now: Millis) {
+    let socket = connection(fleet, index).expect("it is connected");
+    fleet.handle(id(index), Event::Failed { socket, error }, now);
 }
 
 fn reset() -> ConnectionError {
@@ -92,17 +101,17 @@ fn numbers() -> Numbers {
 fn a_connection_that_had_run_dry_goes_before_those_with_a_backlog() {
     let mut fleet = fleet(3, |config| config);
     connect_all(&mut fleet, 0);
-    fleet.on_ready(0, false);
-    fleet.on_ready(1, false);
-    fleet.on_ready(0, false);
+    fleet.on_ready(id(0), false);
+    fleet.on_ready(id(1), false);
+    fleet.on_ready(id(0), false);
     let mut sink = numbers();
     assert!(read(&mut fleet, 0, &mut firehose(), &mut sink, 0));
     assert_eq!(fleet.totals().0.bytes, READ_SIZE as u64, "one read at first");
     assert!(read(&mut fleet, 1, &mut firehose(), &mut sink, 0));
-    fleet.on_ready(0, false);
+    fleet.on_ready(id(0), false);
     assert!(read(&mut fleet, 0, &mut firehose(), &mut sink, 0), "it stands in the queue once");
     assert_eq!(fleet.totals().0.bytes, (2 * READ_SIZE + READ_BUDGET) as u64, "then its budget");
-    fleet.on_ready(2, false);
+    fleet.on_ready(id(2), false);
     assert!(read(&mut fleet, 2, &mut &b"6\n"[..], &mut sink, 0), "before the other two");
     assert!(read(&mut fleet, 1, &mut &b"6\n"[..], &mut sink, 0));
     assert!(read(&mut fleet, 0, &mut &b"6\n"[..], &mut sink, 0));
@@ -110,11 +119,11 @@ fn a_connection_that_had_run_dry_goes_before_those_with_a_backlog() {
 }
 
 /// Reads a whole turn of firehoses, and returns whose turn it was.
-fn turn(fleet: &mut Fleet<NumberDecoder>, sink: &mut Numbers) -> Vec<usize> {
+fn turn(fleet: &mut Fleet<NumberDecoder>, sink: &mut Numbers) -> Vec<u32> {
     let mut ids = Vec::new();
     fleet.begin_reads();
     while let Some(next) = fleet.next_read() {
-        ids.push(next.id);
+        ids.push(next.id.index);
         assert!(fleet.read(next, &mut firehose(), true, sink, 0));
     }
     ids
@@ -124,15 +133,15 @@ fn turn(fleet: &mut Fleet<NumberDecoder>, sink: &mut Numbers) -> Vec<usize> {
 fn a_turn_reads_a_bounded_number_of_bytes_and_those_with_a_backlog_share_it_in_rotation() {
     let mut fleet = fleet(100, |config| config);
     connect_all(&mut fleet, 0);
-    for id in 0..100 {
-        fleet.on_ready(id, false);
+    for index in 0..100 {
+        fleet.on_ready(id(index), false);
     }
     let mut sink = numbers();
     let mut firsts = 0;
     while firsts < 100 {
-        for id in turn(&mut fleet, &mut sink) {
-            assert!(id <= firsts, "first reads keep their order");
-            firsts = firsts.max(id + 1);
+        for index in turn(&mut fleet, &mut sink) {
+            assert!(index <= firsts, "first reads keep their order");
+            firsts = firsts.max(index + 1);
         }
     }
     let before = fleet.totals().0.bytes;
@@ -144,8 +153,8 @@ fn a_turn_reads_a_bounded_number_of_bytes_and_those_with_a_backlog_share_it_in_r
     }
     let bytes = usize::try_from(fleet.totals().0.bytes - before).unwrap();
     assert!(bytes / 50 <= TURN_BUDGET + READ_BUDGET, "{bytes} bytes in 50 turns");
-    for id in 0..100 {
-        assert_eq!(turns.iter().filter(|turn| **turn == id).count(), 2, "{id}");
+    for index in 0..100 {
+        assert_eq!(turns.iter().filter(|turn| **turn == index).count(), 2, "{index}");
     }
 }
 
@@ -154,20 +163,20 @@ fn first_reads_never_keep_the_backlog_from_being_read() {
     let mut fleet = fleet(1000, |config| config);
     connect_all(&mut fleet, 0);
     let mut sink = numbers();
-    fleet.on_ready(0, false);
+    fleet.on_ready(id(0), false);
     assert_eq!(turn(&mut fleet, &mut sink), [0]);
     for _ in 0..3 {
-        for id in 1..1000 {
-            fleet.on_ready(id, false);
+        for index in 1..1000 {
+            fleet.on_ready(id(index), false);
         }
         fleet.begin_reads();
         let mut ids = Vec::new();
         while let Some(next) = fleet.next_read() {
-            let id = next.id;
+            let index = next.id.index;
             let mut line = &b"6\n"[..];
-            let io: &mut dyn Read = if id == 0 { &mut firehose() } else { &mut line };
+            let io: &mut dyn Read = if index == 0 { &mut firehose() } else { &mut line };
             assert!(fleet.read(next, &mut { io }, true, &mut sink, 0));
-            ids.push(id);
+            ids.push(index);
         }
         assert_eq!(ids.len(), TURN_BUDGET.div_ceil(READ_COST + 2) + 1, "a read has its cost");
         assert_eq!(ids.last(), Some(&0));
@@ -178,12 +187,12 @@ fn first_reads_never_keep_the_backlog_from_being_read() {
 fn a_full_sink_keeps_the_turn_and_waiting_for_room_is_not_idle() {
     let mut fleet = fleet(1, |config| config.idle_timeout(Duration::from_secs(5)));
     connect_all(&mut fleet, 0);
-    fleet.on_ready(0, false);
+    fleet.on_ready(id(0), false);
     let mut sink = Numbers { numbers: Vec::new(), room: MIN_ROOM - 1 };
     assert!(!read(&mut fleet, 0, &mut &b"6\n"[..], &mut sink, 0));
     assert!(fleet.has_ready());
     fleet.on_time(5000);
-    assert!(fleet.is_connected(0));
+    assert!(fleet.is_connected(id(0)));
     assert_eq!(fleet.next_deadline(), Some(10_000));
     assert!(read(&mut fleet, 0, &mut &b"6\n"[..], &mut numbers(), 5000));
 }
@@ -193,14 +202,14 @@ fn a_full_sink_keeps_the_places_of_both_queues() {
     let mut fleet = fleet(4, |config| config);
     connect_all(&mut fleet, 0);
     let mut sink = numbers();
-    for id in [0, 1] {
-        fleet.on_ready(id, false);
+    for index in [0, 1] {
+        fleet.on_ready(id(index), false);
     }
     assert_eq!(turn(&mut fleet, &mut sink), [0, 1]);
     sink.room = 0;
     assert!(!read(&mut fleet, 0, &mut firehose(), &mut sink, 0));
-    fleet.on_ready(2, false);
-    fleet.on_ready(3, false);
+    fleet.on_ready(id(2), false);
+    fleet.on_ready(id(3), false);
     assert!(!read(&mut fleet, 2, &mut firehose(), &mut sink, 0));
     sink.room = 1 << 20;
     assert_eq!(turn(&mut fleet, &mut sink), [2, 3, 0, 1]);
@@ -210,11 +219,11 @@ fn a_full_sink_keeps_the_places_of_both_queues() {
 fn calls_that_do_not_fit_are_no_ops() {
     let mut fleet = fleet(1, |config| config);
     let connected = || Event::Connected { socket: SocketId(0), error: None };
-    fleet.on_ready(0, true);
-    fleet.on_ready(99, true);
-    fleet.handle(99, connected(), 0);
-    fleet.handle(0, connected(), 0);
-    assert!(!fleet.is_connected(0) && !fleet.is_connected(99));
+    fleet.on_ready(id(0), true);
+    fleet.on_ready(id(99), true);
+    fleet.handle(id(99), connected(), 0);
+    fleet.handle(id(0), connected(), 0);
+    assert!(!fleet.is_connected(id(0)) && !fleet.is_connected(id(99)));
     fleet.begin_reads();
     assert_eq!((fleet.next_read(), fleet.next_action()), (None, None));
     assert_eq!(fleet.next_deadline(), Some(0));
@@ -224,11 +233,11 @@ fn calls_that_do_not_fit_are_no_ops() {
 fn a_lost_connection_loses_its_turn() {
     let mut fleet = fleet(2, |config| config);
     connect_all(&mut fleet, 0);
-    fleet.on_ready(0, false);
-    fleet.on_ready(1, false);
+    fleet.on_ready(id(0), false);
+    fleet.on_ready(id(1), false);
     lose(&mut fleet, 0, reset(), 0);
     assert_eq!(turn(&mut fleet, &mut numbers()), [1]);
-    assert_eq!(fleet.next_action(), Some((0, Action::Close(SocketId(0)))));
+    assert_eq!(fleet.next_action(), Some((id(0), Action::Close(SocketId(0)))));
     assert_eq!(fleet.next_deadline(), Some(1000));
 }
 
@@ -238,17 +247,17 @@ fn a_socket_is_what_its_link_takes_it_for() {
     assert_eq!(fleet.role(SocketId(0)), SocketRole::None);
     fleet.on_time(0);
     let (first, second) = (SocketId(0), SocketId(1));
-    assert_eq!(fleet.role(first), SocketRole::Connecting { id: 0 });
-    assert_eq!(fleet.role(second), SocketRole::Connecting { id: 1 });
-    fleet.handle(0, Event::Connected { socket: first, error: None }, 0);
-    assert_eq!(fleet.role(first), SocketRole::Connected { id: 0 });
+    assert_eq!(fleet.role(first), SocketRole::Connecting { id: id(0) });
+    assert_eq!(fleet.role(second), SocketRole::Connecting { id: id(1) });
+    fleet.handle(id(0), Event::Connected { socket: first, error: None }, 0);
+    assert_eq!(fleet.role(first), SocketRole::Connected { id: id(0) });
     while fleet.next_action().is_some() {}
     lose(&mut fleet, 0, reset(), 0);
     assert_eq!((fleet.role(first), fleet.sockets_len()), (SocketRole::None, 2));
     // A socket that is opened before that one is closed has another number.
     fleet.on_time(1000);
-    assert_eq!(fleet.role(SocketId(2)), SocketRole::Connecting { id: 0 });
-    assert_eq!(fleet.next_action(), Some((0, Action::Close(first))));
+    assert_eq!(fleet.role(SocketId(2)), SocketRole::Connecting { id: id(0) });
+    assert_eq!(fleet.next_action(), Some((id(0), Action::Close(first))));
     assert_eq!(fleet.sockets_len(), 2);
 }
 
@@ -275,9 +284,9 @@ fn connected_and_quiet_nothing_is_due() {
 fn a_fleet_is_finished_when_its_last_link_has_ended() {
     let mut fleet = fleet(3, |config| config.once(true));
     connect_all(&mut fleet, 0);
-    for id in [0, 1] {
-        fleet.on_ready(id, true);
-        assert!(read(&mut fleet, id, &mut &b"6\n"[..], &mut numbers(), 0));
+    for index in [0, 1] {
+        fleet.on_ready(id(index), true);
+        assert!(read(&mut fleet, index, &mut &b"6\n"[..], &mut numbers(), 0));
     }
     assert!(!fleet.is_finished());
     lose(&mut fleet, 2, reset(), 0);
@@ -289,22 +298,22 @@ fn a_fleet_is_finished_when_its_last_link_has_ended() {
 fn what_is_held_is_the_unfinished_line() {
     let mut fleet = fleet(2, |config| config);
     connect_all(&mut fleet, 0);
-    fleet.on_ready(1, false);
+    fleet.on_ready(id(1), false);
     assert!(read(&mut fleet, 1, &mut &b"6\n12"[..], &mut numbers(), 0));
-    assert_eq!([fleet.held(0), fleet.held(1), fleet.held(99)], [0, 2, 0]);
+    assert_eq!([fleet.held(id(0)), fleet.held(id(1)), fleet.held(id(99))], [0, 2, 0]);
 }
 
 #[test]
 fn who_waits_or_connects_has_a_timer_and_who_is_connected_only_with_an_idle_timeout() {
     for idle_ms in [None, Some(5000)] {
         let mut fleet = fleet(2, |config| config.idle_timeout(idle_ms.map(Duration::from_millis)));
-        assert_eq!([fleet.deadline(0), fleet.deadline(1)], [Some(0), Some(0)], "waiting");
+        assert_eq!([fleet.deadline(id(0)), fleet.deadline(id(1))], [Some(0), Some(0)], "waiting");
         fleet.on_time(0);
-        assert_eq!([fleet.deadline(0), fleet.deadline(1)], [Some(10_000), Some(10_000)]);
-        fleet.handle(1, Event::Connected { socket: SocketId(1), error: None }, 7);
+        assert_eq!([fleet.deadline(id(0)), fleet.deadline(id(1))], [Some(10_000), Some(10_000)]);
+        fleet.handle(id(1), Event::Connected { socket: SocketId(1), error: None }, 7);
         let idle_at = idle_ms.map(|idle| 7 + idle);
-        assert_eq!([fleet.deadline(0), fleet.deadline(1)], [Some(10_000), idle_at]);
-        assert_eq!(fleet.deadline(99), None);
+        assert_eq!([fleet.deadline(id(0)), fleet.deadline(id(1))], [Some(10_000), idle_at]);
+        assert_eq!(fleet.deadline(id(99)), None);
     }
 }
 
@@ -313,7 +322,7 @@ fn shutting_down_counts_what_is_cut() {
     let mut fleet = fleet(1, |config| config);
     connect_all(&mut fleet, 0);
     let mut sink = numbers();
-    fleet.on_ready(0, false);
+    fleet.on_ready(id(0), false);
     read(&mut fleet, 0, &mut &b"6\n12"[..], &mut sink, 0);
     fleet.shut_down();
     assert_eq!((sink.numbers, fleet.totals().0.truncated), (vec![6], 1));
