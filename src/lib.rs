@@ -62,6 +62,7 @@
 //! | `worker` | one worker's whole turn, over the `Io` that it needs of the system |
 //! | `fleet` | one worker's links, timers and sockets, and which connection is read next |
 //! | `link` | one server: its state, its unfinished line, its counters |
+//! | `link_id` | which link is meant, also after its index is used again |
 //! | `attempt` | which address of a server is tried when (RFC 8305) |
 //! | `backoff` | the delay before the next attempt |
 //! | `outage` | how long a server is down, and how often in a row it has failed |

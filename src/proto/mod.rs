@@ -7,6 +7,7 @@ pub mod connection_error;
 pub mod counters;
 pub mod fleet;
 pub mod link;
+pub mod link_id;
 pub(crate) mod log_limit;
 pub(crate) mod lookups;
 pub mod notice;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tcpcore::internals::codec::number::NumberDecoder;
 use tcpcore::internals::proto::fleet::{Fleet, READ_BUDGET, READ_COST, READ_SIZE, TURN_BUDGET};
 use tcpcore::internals::proto::link::MIN_ROOM;
+use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::socket_id::SocketId;
 use tcpcore::internals::proto::time::Millis;
 use tcpcore::internals::proto::worker::Polled;
@@ -177,6 +178,7 @@ struct Down {
 
 #[derive(Clone, Debug)]
 struct Peer {
+    id: LinkId,
     server: Server,
     state: State,
     lookup: Lookup,
@@ -313,9 +315,10 @@ impl Oracle {
         }
     }
 
-    pub(super) fn add(&mut self, server: Server) {
+    pub(super) fn add(&mut self, id: LinkId, server: Server) {
         let now = self.time.now;
         self.peers.push(Peer {
+            id,
             server,
             state: State::Waiting { since: now, low: 0, high: 0, until: Some(now) },
             lookup: Lookup::Idle,
@@ -1061,7 +1064,8 @@ impl Oracle {
         let mut first = None;
         for id in 0..self.peers.len() {
             self.learn(id, fleet)?;
-            let (timer, expected) = (fleet.deadline(id), self.timer_bounds(id));
+            let link = self.peers[id].id;
+            let (timer, expected) = (fleet.deadline(link), self.timer_bounds(id));
             let is_right = match (timer, expected) {
                 (Some(at), Some((low, high))) => (low..=high).contains(&at),
                 (None, None) => true,
@@ -1074,9 +1078,9 @@ impl Oracle {
             );
             (self.peers[id].timer, self.peers[id].has_changed) = (timer, false);
             first = first.into_iter().chain(timer).min();
-            let is_connected = fleet.is_connected(id);
+            let is_connected = fleet.is_connected(link);
             ensure!(is_connected == self.is_connected(id), "{id} is connected: {is_connected}");
-            let held = fleet.held(id);
+            let held = fleet.held(link);
             ensure!(held <= self.rules.max_line, "{id} holds {held} bytes of a line");
         }
         self.next_deadline = fleet.next_deadline();
@@ -1092,7 +1096,7 @@ impl Oracle {
 
     /// Takes the moment of the next attempt from the worker, if it is within its bounds.
     fn learn(&mut self, id: usize, fleet: &Fleet<NumberDecoder>) -> Checked {
-        let chosen = fleet.next_attempt_at(id);
+        let chosen = fleet.next_attempt_at(self.peers[id].id);
         match &mut self.peers[id].state {
             State::Waiting { since, low, high, until } => {
                 let Some(chosen) = chosen else {
