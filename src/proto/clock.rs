@@ -2,7 +2,7 @@
 //!
 //! A stopped process, a paused container and a suspended machine have the same effect: the clock jumps. Each
 //! deadline in between would seem to be missed, although the servers may have answered in time. So the time
-//! by which the worker was late does not count. A deadline that passed meanwhile is extended.
+//! by which the worker was late does not count. A deadline that passed in that time is extended.
 
 use crate::proto::time::Millis;
 

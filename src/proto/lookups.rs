@@ -1,21 +1,21 @@
-//! Which name is looked up next, on which thread, and how many threads there are.
+//! Decides which name is looked up next, on which thread, and how many threads there are.
 //!
-//! The system's lookup blocks its thread and cannot be cancelled: it takes 10 s when a name server does
-//! not answer, and some name services never return. [`Lookups`] keeps such names from holding up the
-//! others. It knows no thread and no clock: the owner tells it what was asked and which lookup has
-//! ended, carries out each [`Order`], and waits until [`Lookups::next_deadline`].
+//! The system's lookup blocks its thread and cannot be canceled. It takes 10 s when a name server does not
+//! answer, and some name services never return. [`Lookups`] keeps such names from delaying the others. It
+//! uses no thread and no clock. The owner reports each request and each lookup that has ended, carries out
+//! each [`Order`], and waits until [`Lookups::next_deadline`].
 //!
-//! - **Lanes.** A name waits in one of three lanes, by how its last lookup went: [`Lane`]. A lane is
-//!   served only while those before it are empty, and the later lanes leave some threads to the earlier.
-//! - **Growth.** [`FEW`] threads start at once. More start only while names wait, in steps: every
-//!   [`STEP_MS`] the lookups under way may double, up to [`MANY`] beside those that hang, and as long as
-//!   that makes more of them return. A burst of names that are answered promptly is served by few threads,
-//!   and so is no burst for the name server either. When nearly all lookups hang, a queue behind them
-//!   gets all threads in eight steps.
+//! - **Lanes.** A name waits in one of three lanes, by the duration of its last lookup: [`Lane`]. A lane is
+//!   served only while the earlier lanes are empty. The later lanes leave some threads to the earlier ones.
+//! - **Growth.** [`FEW`] threads start immediately. More start only while names wait, in steps: every
+//!   [`STEP_MS`] the number of lookups under way may double. It grows up to [`MANY`], not counting lookups
+//!   that hang, and only while more threads make more lookups return. So a few threads serve many names that
+//!   are answered promptly, and the name server gets no burst of queries. When nearly all lookups hang, the
+//!   names in the queue get all threads in eight steps.
 //! - **Shrinking.** A thread that was idle for [`IDLE_MS`] ends, except for the last [`FEW`]. Those wait
 //!   without a deadline.
-//! - **Sharing.** A name is never looked up twice at once: all who ask meanwhile get the same answer. No
-//!   answer is kept after that.
+//! - **Sharing.** A name has at most one lookup at a time. All requests during a lookup get the same answer.
+//!   No answer is kept after that.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
@@ -23,105 +23,118 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use slab::Slab;
 
-/// The lookups that are started at once, and the idle threads that are kept.
+/// The number of lookups that start without a delay, and of idle threads that are kept.
 const FEW: usize = 4;
 
-/// The lookups that may be under way beside those that hang. Each is two queries, and some forwarders take
-/// no more than 150 at once (dnsmasq does by default).
+/// The most lookups under way that do not hang.
+///
+/// Each makes two queries, and some forwarders take at most 150 at once (the default of dnsmasq).
 const MANY: usize = 64;
 
-/// Lookups hang when fewer than one in so many comes back: then their number doubles, beyond `MANY`, too.
+/// The number of lookups for each one that returns above which nearly all lookups hang.
+///
+/// Then the number of lookups doubles beyond `MANY`, too.
 const NEARLY_ALL: usize = 16;
 
-/// The most lookups that are ever under way.
+/// The most lookups under way, including those that hang.
 const MOST: usize = 1000;
 
-/// With fewer lookups, there would be too few left for the reserves.
+/// The least value of the most lookups under way, as a smaller one has no capacity for the reserves.
 const FEWEST: usize = 16;
 
-/// The time from one step of growth to the next: most lookups return within it.
+/// The time in milliseconds from one step of growth to the next: most lookups return within it.
 const STEP_MS: u64 = 100;
 
-/// The pool does not grow while the lookups return so fast that the queue is empty in so many steps.
+/// The number of steps in which the queue must become empty for the pool not to grow.
 const STEPS_TO_CLEAR: usize = 5;
 
-/// A lookup that took so long was slow. Any that runs into a timeout of the system's resolver takes
-/// longer: its shortest timeout is a second.
+/// The duration in milliseconds from which on a lookup is slow.
+///
+/// The shortest timeout of the system's resolver is a second. So each lookup with a timeout is slow.
 const SLOW_MS: u64 = 1000;
 
-/// The time after which an idle thread ends: longer than a hanging lookup, so that a pool which is
-/// needed again and again is not built again and again.
+/// The time in milliseconds after which an idle thread ends.
+///
+/// It is longer than a hanging lookup. So a pool that is needed repeatedly is not rebuilt each time.
 const IDLE_MS: u64 = 15_000;
 
-/// The pause after the system has refused a thread.
+/// The pause in milliseconds after the system has refused a thread.
 const REFUSED_MS: u64 = 1000;
 
-/// The names whose last lookup is remembered: so many at least, twice as many at most.
+/// The least number of names whose last lookup is remembered. The most is twice as many.
 const REMEMBERED: usize = 65_536;
 
+/// The number of lanes.
 const LANES: usize = 3;
 
 const _: () = assert!(FEW < MANY && MANY < bounds(MOST)[2]);
 const _: () = assert!(FEW < bounds(FEWEST)[2] && bounds(FEWEST)[2] < bounds(FEWEST)[1]);
 
-/// By lane, the lookups that may be under way when another of the lane starts, of at most `most`. The other
-/// threads are a reserve for the earlier lanes, in case that all of these hang: as wide as what starts at
-/// once, at least. Half of 1,000 is enough for 3,000 names that each hang for 10 s and are asked for again
-/// after 60 s.
+/// Returns the most lookups under way by lane, if `most` is the most of all.
+///
+/// A lookup of a lane starts only while fewer are under way in all lanes together. The other threads are a
+/// reserve for the earlier lanes in case all of these lookups hang. The reserve is at least [`FEW`].
+///
+/// Half of 1,000 is enough for 3,000 names that each hang for 10 s and are requested again after 60 s.
 const fn bounds(most: usize) -> [usize; LANES] {
     let reserve = if most / 10 > FEW { most / 10 } else { FEW };
     [most, most - reserve, most / 2]
 }
 
-/// Where a name waits.
+/// The lane in which a name waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
-    /// Its last lookup was prompt, whether it found an address or an error.
+    /// The last lookup of the name was prompt, with an address or an error.
     Prompt = 0,
-    /// Its last lookup is not known.
+    /// No last lookup of the name is remembered.
     New = 1,
-    /// Its last lookup was slow.
+    /// The last lookup of the name was slow.
     Slow = 2,
 }
 
-/// What the owner is to do.
+/// An action that the owner carries out.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Start a thread that looks up this name. If that fails, call [`Lookups::refused`] next.
     Start { thread: usize, name: Box<str> },
-    /// Let an idle thread look up this name.
+    /// Look up this name on an idle thread.
     LookUp { thread: usize, name: Box<str> },
-    /// End an idle thread. Its number may be given to another.
+    /// End an idle thread. Another thread may get its number.
     End { thread: usize },
 }
 
-/// The names that are asked for, and the threads that look them up.
+/// The requested names, and the threads that look them up.
 ///
-/// Call [`ask`](Self::ask) or [`found`](Self::found) when that happens. After each, and at
-/// [`next_deadline`](Self::next_deadline), call [`next_order`](Self::next_order) until it returns `None`.
-/// `W` is what the owner needs to deliver an answer. Moments are milliseconds since any epoch.
+/// Call [`ask`](Self::ask) for each request and [`found`](Self::found) for each lookup that has ended. After
+/// each, and at [`next_deadline`](Self::next_deadline), call [`next_order`](Self::next_order) until it
+/// returns `None`.
+///
+/// `W` is a waiter: the data with which the owner delivers an answer. Moments are milliseconds since any
+/// epoch.
 #[derive(Debug)]
 pub(crate) struct Lookups<W> {
-    /// Who waits for which name. Invariant: a name is here if and only if it is in one queue or looked
-    /// up by one thread.
+    /// The waiters, by name.
+    ///
+    /// Invariant: it holds a name if and only if one queue or one busy thread has that name.
     waiting: HashMap<Box<str>, Vec<W>>,
-    /// By lane, the names that wait for a thread.
+    /// The names that wait for a thread, by lane.
     queues: [VecDeque<Box<str>>; LANES],
-    /// By number, what a thread is doing; `None` if it is idle.
+    /// The lookup of each thread, by the thread's number; `None` if the thread is idle.
     threads: Slab<Option<Running>>,
-    /// The idle threads, the one that has been idle for longest first.
+    /// The idle threads, in the order in which they became idle.
     idle: VecDeque<Idle>,
-    /// By lane, the lookups that may be under way when another starts.
+    /// The most lookups under way for another to start, by lane. See [`bounds`].
     bounds: [usize; LANES],
-    /// By lane, the lookups under way. Invariant: the sum is at most `bounds[0]`.
+    /// The number of lookups under way, by lane. Invariant: the sum is at most `bounds[0]`.
     running: [usize; LANES],
-    /// Present only while a name waits because no idle thread is free for it.
+    /// The growth of the pool, present only while a name waits because no idle thread is free for it.
     growth: Option<Growth>,
-    /// No thread is started before, since the system has refused one.
+    /// The end of the pause after the system has refused a thread. No thread starts earlier.
     refused_until_ms: u64,
     history: History,
 }
 
+/// A lookup under way.
 #[derive(Debug)]
 struct Running {
     name: Box<str>,
@@ -129,6 +142,7 @@ struct Running {
     since_ms: u64,
 }
 
+/// An idle thread.
 #[derive(Debug)]
 struct Idle {
     thread: usize,
@@ -138,22 +152,24 @@ struct Idle {
 /// The growth of the pool while names wait.
 #[derive(Debug)]
 struct Growth {
-    /// When the next step is due.
+    /// The moment at which the next step is due.
     due_ms: u64,
-    /// The lookups that have returned since the last step.
+    /// The number of lookups that have returned since the last step.
     returned: usize,
-    /// Those of the step before, if there was one.
+    /// The number of lookups that returned in the previous step, if there was one.
     returned_before: Option<usize>,
-    /// The lookups that may be under way beside those that hang. Invariant: at most `MANY`.
+    /// The most lookups under way that do not hang. Invariant: at most `MANY`.
     live: usize,
-    /// The lookups that had returned when `live` grew last.
+    /// The number of lookups that had returned when `live` last grew.
     returned_at_growth: usize,
-    /// The threads that may still be started in this step.
+    /// The number of threads that may still start in this step.
     granted: usize,
 }
 
 impl<W> Lookups<W> {
-    /// No names. At most `most` lookups will be under way, in the bounds of [`FEWEST`] and [`MOST`].
+    /// Makes a state without names and threads.
+    ///
+    /// At most `most` lookups will be under way, within the bounds [`FEWEST`] and [`MOST`].
     pub(crate) fn new(most: usize) -> Lookups<W> {
         Lookups {
             bounds: bounds(most.clamp(FEWEST, MOST)),
@@ -168,7 +184,7 @@ impl<W> Lookups<W> {
         }
     }
 
-    /// Takes `waiter` among those who wait for the answer to `name`.
+    /// Adds `waiter` to the waiters for the answer to `name`.
     pub(crate) fn ask(&mut self, name: Box<str>, waiter: W) {
         match self.waiting.entry(name) {
             Entry::Occupied(mut waiting) => waiting.get_mut().push(waiter),
@@ -180,7 +196,7 @@ impl<W> Lookups<W> {
         }
     }
 
-    /// The lookup of `thread` has returned. The answer is for those whom this returns.
+    /// Ends the lookup of `thread`, which has returned. Returns the waiters for its answer.
     pub(crate) fn found(&mut self, thread: usize, now_ms: u64) -> Vec<W> {
         let Running { name, lane, since_ms } =
             self.threads[thread].take().expect("a lookup returns once");
@@ -194,8 +210,10 @@ impl<W> Lookups<W> {
         self.waiting.remove(&name).expect("a name is waited for until its answer")
     }
 
-    /// The system has refused to start `thread`. Its name waits for another thread; if there is none at
-    /// all, this returns all who wait, and they are to be given the error.
+    /// Removes `thread`, which the system has refused to start.
+    ///
+    /// Its name waits for another thread. Without any thread, this returns all waiters, and the owner
+    /// delivers the error to them.
     pub(crate) fn refused(&mut self, thread: usize, now_ms: u64) -> Vec<W> {
         let running = self.threads.remove(thread).expect("it was to be started with a name");
         self.running[running.lane as usize] -= 1;
@@ -208,20 +226,21 @@ impl<W> Lookups<W> {
         self.waiting.drain().flat_map(|(_, waiters)| waiters).collect()
     }
 
-    /// The threads there are, idle or not.
+    /// Returns the number of threads, idle or not.
     pub(crate) fn threads(&self) -> usize {
         self.threads.len()
     }
 
-    /// When to call [`next_order`](Self::next_order) even if nothing happens; `None` if only an event
-    /// can change anything.
+    /// Returns the moment at which to call [`next_order`](Self::next_order) if nothing happens earlier.
+    ///
+    /// `None` means that only a request or the end of a lookup can change the state.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let growth = self.growth.as_ref().map(|growth| growth.due_ms);
         let idle = self.idle.front().filter(|_| self.idle.len() > FEW);
         growth.into_iter().chain(idle.map(|idle| idle.since_ms + IDLE_MS)).min()
     }
 
-    /// What is to be done now; `None` if that is nothing.
+    /// Returns the next action, or `None` if there is none now.
     pub(crate) fn next_order(&mut self, now_ms: u64) -> Option<Order> {
         let Some(lane) = self.next_lane() else {
             self.growth = None;
@@ -242,15 +261,16 @@ impl<W> Lookups<W> {
         })
     }
 
-    /// The lane whose first name is next, if that name may have a thread.
+    /// Returns the first lane that is not empty, if its first name may have a thread.
     fn next_lane(&self) -> Option<Lane> {
         let lanes = [Lane::Prompt, Lane::New, Lane::Slow];
         let lane = lanes.into_iter().find(|&lane| !self.queues[lane as usize].is_empty())?;
         (self.running.iter().sum::<usize>() < self.bounds[lane as usize]).then_some(lane)
     }
 
-    /// The idle threads that a name of `lane` leaves to others. They are the reserve where the system refuses
-    /// threads long before there are `bounds` of them.
+    /// Returns the number of idle threads that a name of `lane` leaves to others.
+    ///
+    /// They are the reserve where the system refuses threads long before their number reaches `bounds`.
     fn spare(&self, lane: Lane) -> usize {
         match lane {
             Lane::Prompt | Lane::New => 0,
@@ -265,14 +285,15 @@ impl<W> Lookups<W> {
         Running { name, lane, since_ms: now_ms }
     }
 
-    /// Whether a thread may be started for the first name of `lane`, as no idle one is free for it.
+    /// Returns whether a thread may start for the first name of `lane`, for which no idle thread is free.
     fn may_start(&mut self, lane: Lane, now_ms: u64) -> bool {
         let growth = self.growth.get_or_insert_with(|| Growth::new(now_ms));
         if now_ms < self.refused_until_ms {
             growth.due_ms = growth.due_ms.max(self.refused_until_ms);
             return false;
         }
-        // Lookups of the later lanes neither take the place of these nor make them grow faster.
+        // Lookups of the later lanes do not count. They neither use up the growth of this lane nor speed it
+        // up.
         let width: usize = self.running[..=lane as usize].iter().sum();
         if width < FEW {
             return true;
@@ -286,6 +307,7 @@ impl<W> Lookups<W> {
         is_granted
     }
 
+    /// Ends the thread that has been idle for longest, if its time is over.
     fn end_idle(&mut self, now_ms: u64) -> Option<Order> {
         self.next_deadline().filter(|&deadline_ms| deadline_ms <= now_ms)?;
         let Idle { thread, .. } = self.idle.pop_front()?;
@@ -294,7 +316,7 @@ impl<W> Lookups<W> {
     }
 }
 
-/// How many lookups of `lane` and those before it have been under way for as long as a slow one.
+/// Returns how many lookups of `lane` and the earlier lanes are slow and still under way.
 fn hanging(threads: &Slab<Option<Running>>, lane: Lane, now_ms: u64) -> usize {
     let running = threads.iter().filter_map(|(_, thread)| thread.as_ref());
     let running = running.filter(|running| running.lane as usize <= lane as usize);
@@ -317,10 +339,10 @@ impl Growth {
         }
     }
 
-    /// Grants threads for the `waiting` names, beside `width` lookups of which some are `hanging`.
+    /// Grants threads for the `waiting` names, in addition to `width` lookups of which `hanging` hang.
     fn step(&mut self, waiting: usize, width: usize, hanging: usize, now_ms: u64) {
-        // Lookups that were started together return together, and none in the step between. So one
-        // step tells too little.
+        // Lookups that start together return together, and in some steps none returns. So this counts the
+        // lookups of two steps.
         let returned = self.returned + self.returned_before.unwrap_or(self.returned);
         let is_cleared_soon = returned * STEPS_TO_CLEAR >= 2 * waiting;
         let wanted = if is_cleared_soon { 0 } else { self.grow(returned, width, hanging) };
@@ -330,15 +352,16 @@ impl Growth {
         self.returned = 0;
     }
 
+    /// Returns the number of threads to start, and lets `live` grow if that helps.
     fn grow(&mut self, returned: usize, width: usize, hanging: usize) -> usize {
         if returned < (width / NEARLY_ALL).max(1) {
-            // They hang, or the name server is so far away that none has returned yet.
+            // The lookups hang, or the name server is so far away that none has returned yet.
             self.live = self.live.max(2 * width).min(MANY);
             self.returned_at_growth = returned;
             return width;
         }
-        // Where all processors are busy with lookups, more threads make no more of them return. Where
-        // one in eight hangs, that is not the reason for which few return.
+        // If all processors are busy with lookups, more threads do not make more lookups return. If one in
+        // eight lookups hangs, busy processors are not the reason why few return.
         if 2 * returned >= 3 * self.returned_at_growth || 8 * hanging >= width {
             self.live = (2 * self.live).min(MANY);
             self.returned_at_growth = returned;
@@ -347,11 +370,12 @@ impl Growth {
     }
 }
 
-/// How the last lookups went, by the hash of the name: two names with the same one share a lane, which
-/// costs a place in a queue and nothing else.
+/// The lanes of the names that were looked up last, by the hash of the name.
 ///
-/// Invariant: the recent map is shorter than `REMEMBERED`, the older one not longer. When the recent one is
-/// full, it replaces the older one.
+/// Two names with the same hash share a lane. The only cost is a later position in a queue.
+///
+/// Invariant: the recent map has fewer names than `REMEMBERED`, and the older map has at most as many. A full
+/// recent map replaces the older one.
 #[derive(Debug, Default)]
 struct History {
     recent: HashMap<u64, Lane>,
@@ -359,12 +383,14 @@ struct History {
 }
 
 impl History {
+    /// Returns the lane for the next lookup of `name`.
     fn lane(&self, name: &str) -> Lane {
         let key = History::key(name);
         let lane = self.recent.get(&key).or_else(|| self.older.get(&key));
         lane.copied().unwrap_or(Lane::New)
     }
 
+    /// Sets the lane for the next lookup of `name`.
     fn note(&mut self, name: &str, lane: Lane) {
         self.recent.insert(History::key(name), lane);
         if self.recent.len() >= REMEMBERED {

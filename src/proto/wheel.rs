@@ -1,7 +1,7 @@
 //! Provides timers, one per id, that are armed and canceled in constant time.
 //!
-//! This is a hierarchical timing wheel (Varghese and Lauck, *Hashed and Hierarchical Timing Wheels*, 1987), as
-//! in the Linux kernel and in tokio. Two differences suit a loop which must not wake up without a reason:
+//! This is a hierarchical timing wheel (Varghese and Lauck, *Hashed and Hierarchical Timing Wheels*, 1987),
+//! as in the Linux kernel and in tokio. Two differences suit a loop which must not wake up without a reason:
 //!
 //! - [`Wheel::next_deadline`] is the earliest deadline itself, not the start of the slot that holds it.
 //! - There is a level for each base-64 digit of a `u64`. So each deadline has a slot, and no timer is kept
@@ -36,8 +36,8 @@ pub struct Wheel {
     now_tick: u64,
     /// The time relative to which timers are sorted into slots.
     ///
-    /// Each timer is linked in `Place::of(cursor_tick, its deadline)`. So the cursor may pass empty slots, but
-    /// may enter an occupied slot only when that slot is sorted again.
+    /// Each timer is linked in `Place::of(cursor_tick, its deadline)`. So the cursor may pass empty slots,
+    /// but may enter an occupied slot only when that slot is sorted again.
     ///
     /// Invariant: `cursor_tick <= now_tick`, and no deadline is earlier than the cursor.
     cursor_tick: u64,
@@ -114,8 +114,9 @@ impl Wheel {
 
     /// Takes the earliest due timer, and returns its id. Call it until it returns `None`.
     ///
-    /// Timers expire in the order of their deadlines, and never early. Timers with the same deadline expire in
-    /// the order in which they were armed. A `now_tick` that is earlier than the latest counts as the latest.
+    /// Timers expire in the order of their deadlines, and never early. Timers with the same deadline expire
+    /// in the order in which they were armed. A `now_tick` that is earlier than the latest counts as the
+    /// latest.
     ///
     /// The returned id may be armed again immediately. With a deadline at or before `now_tick` it is due
     /// again in the same run of calls.
@@ -154,8 +155,8 @@ impl Wheel {
     /// Returns the slot that holds the earliest deadline.
     ///
     /// A timer and the cursor have the same digits above the level of the timer. In the digit of that level,
-    /// the timer is ahead. So all timers of a level are earlier than all timers of the levels above. The slots
-    /// of one level are in the order of time, and do not wrap.
+    /// the timer is ahead. So all timers of a level are earlier than all timers of the levels above. The
+    /// slots of one level are in the order of time, and do not wrap.
     fn first(&self) -> Option<Place> {
         let level = self.occupied.iter().position(|&slots| slots != 0)?;
         let index = self.occupied[level].trailing_zeros() as usize;
@@ -172,8 +173,8 @@ impl Wheel {
         *slot = Slot::EMPTY;
         self.occupied[place.level] &= !place.bit();
 
-        // The cursor jumps to the earliest timer in one step, not from slot to slot. It stays at or before the
-        // current time, as otherwise a timer that is armed next could have a deadline before the cursor.
+        // The cursor jumps to the earliest timer in one step, not from slot to slot. It stays at or before
+        // the current time, as otherwise a timer that is armed next could have a deadline before the cursor.
         let cursor_tick = min_deadline_tick.min(self.now_tick);
         debug_assert!(cursor_tick >= place.start_tick(self.cursor_tick));
         self.cursor_tick = cursor_tick;
@@ -283,8 +284,8 @@ struct Place {
 impl Place {
     /// Returns the place of a deadline.
     ///
-    /// The level is the position of the highest digit in which the deadline differs from the cursor. The index
-    /// is that digit of the deadline.
+    /// The level is the position of the highest digit in which the deadline differs from the cursor. The
+    /// index is that digit of the deadline.
     fn of(cursor_tick: u64, deadline_tick: u64) -> Place {
         debug_assert!(cursor_tick <= deadline_tick);
         let highest_bit = ((cursor_tick ^ deadline_tick) | 1).ilog2() as usize;

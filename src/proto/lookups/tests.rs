@@ -4,37 +4,38 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// How a lookup ends.
+/// The way in which a lookup ends: after a time in milliseconds, or never.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     After(u64),
     Never,
 }
 
-/// By name and moment, how a lookup ends that starts then.
+/// Returns the end of a lookup by its name and the moment of its start.
 type KindAt = Box<dyn Fn(&str, u64) -> Kind>;
 
-/// Plays the owner: carries out the orders, in virtual time, and checks each.
+/// Acts as the owner: carries out the orders in virtual time, and checks each.
 struct Bench {
     lookups: Lookups<usize>,
     now_ms: u64,
-    /// By thread, the name that it looks up; `None` if it is idle.
+    /// The name that each thread looks up, by thread; `None` if the thread is idle.
     threads: BTreeMap<usize, Option<String>>,
-    /// The most threads that there were at once.
+    /// The most threads at one time.
     most: usize,
-    /// When which thread returns.
+    /// The moments at which the lookups return, each with its thread.
     returns: BTreeSet<(u64, usize)>,
     kind: KindAt,
-    /// The names that are being looked up.
+    /// The names of the lookups under way.
     looked_up: HashSet<String>,
-    /// The system refuses to start more threads than these.
+    /// The number of threads above which the system refuses to start more.
     limit: usize,
-    /// When it last did.
+    /// The moment of the last refusal.
     refused_ms: Option<u64>,
-    /// When which name was started.
+    /// The moments at which the lookups started, each with its name.
     started: Vec<(u64, String)>,
-    /// When which waiter had its answer, and whether that was the error of a refused thread.
+    /// The moments of the answers, each with its waiter and whether it is the error of a refused thread.
     answers: Vec<(u64, usize, bool)>,
+    /// The number of requests so far.
     asked: usize,
 }
 
@@ -56,7 +57,7 @@ impl Bench {
         }
     }
 
-    /// Asks for a name; the returned number of the waiter comes with its answer.
+    /// Requests a name. Returns the number of the waiter, which comes with the answer.
     fn ask(&mut self, name: impl Into<String>) -> usize {
         let waiter = self.asked;
         self.asked += 1;
@@ -73,14 +74,14 @@ impl Bench {
         while let Some(order) = self.lookups.next_order(self.now_ms) {
             match order {
                 Order::Start { thread, name } if self.threads.len() >= self.limit => {
-                    assert!(!self.threads.contains_key(&thread), "{thread} is there: {name}");
+                    assert!(!self.threads.contains_key(&thread), "{thread} exists: {name}");
                     self.refused_ms = Some(self.now_ms);
                     let waiters = self.lookups.refused(thread, self.now_ms);
                     assert!(waiters.is_empty() || self.threads.is_empty());
                     self.answers.extend(waiters.into_iter().map(|w| (self.now_ms, w, true)));
                 }
                 Order::Start { thread, name } => {
-                    assert_eq!(self.threads.insert(thread, None), None, "{thread} is there");
+                    assert_eq!(self.threads.insert(thread, None), None, "{thread} exists");
                     self.look_up(thread, name);
                 }
                 Order::LookUp { thread, name } => self.look_up(thread, name),
@@ -95,7 +96,7 @@ impl Bench {
         self.most = self.most.max(self.threads.len());
         assert!(self.most <= self.lookups.bounds[0]);
         if let Some(deadline_ms) = self.lookups.next_deadline() {
-            assert!(deadline_ms > self.now_ms, "a deadline that has passed is a busy loop");
+            assert!(deadline_ms > self.now_ms, "a deadline in the past makes a busy loop");
         }
     }
 
@@ -110,7 +111,7 @@ impl Bench {
         assert_eq!(slot.replace(name), None, "{thread} is busy");
     }
 
-    /// Goes to the next moment at which anything happens, if there is one by `until_ms`.
+    /// Advances to the next moment at which anything happens, if there is one by `until_ms`.
     fn step(&mut self, until_ms: u64) -> bool {
         let returns = self.returns.first().map(|&(at_ms, _)| at_ms);
         let next = returns.into_iter().chain(self.lookups.next_deadline()).min();
@@ -121,7 +122,7 @@ impl Bench {
             let name = self.threads.get_mut(&thread).and_then(Option::take);
             self.looked_up.remove(&name.expect("the thread is busy"));
             let waiters = self.lookups.found(thread, self.now_ms);
-            assert!(!waiters.is_empty(), "somebody has asked");
+            assert!(!waiters.is_empty(), "each lookup has a waiter");
             self.answers.extend(waiters.into_iter().map(|w| (self.now_ms, w, false)));
         }
         self.carry_out_orders();
@@ -133,24 +134,27 @@ impl Bench {
         self.now_ms = until_ms;
     }
 
-    /// Goes on until nothing happens any more.
+    /// Runs until nothing more happens.
     fn run_out(&mut self) {
         while self.step(u64::MAX) {}
         assert_eq!(self.lookups.next_deadline(), None);
     }
 
-    /// When a name was last started.
+    /// Returns the moment at which the lookup of a name last started.
     fn started_ms(&self, name: &str) -> Option<u64> {
         self.started.iter().rfind(|(_, other)| other == name).map(|&(at_ms, _)| at_ms)
     }
 
+    /// Returns the number of lookups under way.
     fn busy(&self) -> usize {
         self.looked_up.len()
     }
 }
 
-/// `good...` returns after 1 ms, `far...` after 150 ms, `late...` after 3 s, `hung...` after 10 s as with
-/// glibc, and `never...` does not.
+/// Returns the end of a lookup by the prefix of its name.
+///
+/// `good...` returns after 1 ms, `far...` after 150 ms, `late...` after 3 s and `never...` not at all.
+/// `hung...` returns after 10 s, as with glibc.
 fn by_prefix(name: &str, _: u64) -> Kind {
     match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
         "good" => Kind::After(1),
@@ -166,7 +170,7 @@ fn numbered(prefix: &str, count: usize) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn one_lookup_serves_all_who_ask_meanwhile_and_the_next_asker_has_another() {
+fn requests_during_a_lookup_share_its_answer_and_the_next_request_starts_another() {
     let mut bench = Bench::new(by_prefix);
     bench.ask_all(["good"; 3]);
     bench.run_until(1);
@@ -174,11 +178,11 @@ fn one_lookup_serves_all_who_ask_meanwhile_and_the_next_asker_has_another() {
     assert_eq!(bench.started.len(), 1);
     bench.ask("good");
     assert_eq!(bench.started.len(), 2);
-    assert_eq!(bench.threads.len(), 1, "the thread lives on");
+    assert_eq!(bench.threads.len(), 1, "the thread is used again");
 }
 
 #[test]
-fn a_burst_of_prompt_names_is_served_by_the_first_few_threads() {
+fn four_threads_serve_a_burst_of_prompt_names() {
     let mut bench = Bench::new(by_prefix);
     bench.ask_all(numbered("good", 2000));
     bench.run_until(500);
@@ -187,7 +191,7 @@ fn a_burst_of_prompt_names_is_served_by_the_first_few_threads() {
 }
 
 #[test]
-fn names_of_a_far_name_server_are_served_by_64_threads_at_most() {
+fn at_most_64_threads_serve_names_of_a_far_name_server() {
     let mut bench = Bench::new(by_prefix);
     bench.ask_all(numbered("far", 2000));
     bench.run_until(10_000);
@@ -197,8 +201,8 @@ fn names_of_a_far_name_server_are_served_by_64_threads_at_most() {
 }
 
 #[test]
-fn lookups_that_all_processors_are_busy_with_get_no_more_threads() {
-    // One after the other, 6 ms each, however many there are at once.
+fn lookups_that_keep_all_processors_busy_get_at_most_8_threads() {
+    // The lookups run one after the other, for 6 ms each, on any number of threads.
     let free_ms = std::cell::Cell::new(0);
     let mut bench = Bench::new(move |_, now_ms| {
         free_ms.set(now_ms.max(free_ms.get()) + 6);
@@ -211,8 +215,8 @@ fn lookups_that_all_processors_are_busy_with_get_no_more_threads() {
 }
 
 #[test]
-fn names_that_hang_do_not_count_among_the_many() {
-    // One in four hangs; the others return too often for all to be doubled.
+fn names_that_hang_do_not_count_toward_the_64() {
+    // One in four hangs. The others return too often for the number of all lookups to double.
     let kind = |name: &str, _: u64| {
         let number: usize = name.parse().unwrap();
         if number.is_multiple_of(4) { Kind::Never } else { Kind::After(250) }
@@ -232,11 +236,11 @@ fn lookups_double_each_step_while_they_hang() {
         bench.run_until(step as u64 * STEP_MS + STEP_MS - 1);
         assert_eq!(bench.threads.len(), threads, "after {step} steps");
     }
-    assert_eq!(bench.lookups.next_deadline(), None, "nothing is due that could help");
+    assert_eq!(bench.lookups.next_deadline(), None, "nothing is due");
 }
 
 #[test]
-fn no_more_threads_are_started_than_names_wait() {
+fn at_most_one_thread_starts_for_each_name() {
     let mut bench = Bench::new(by_prefix);
     bench.ask_all(numbered("never", 5));
     bench.run_until(10_000);
@@ -245,7 +249,7 @@ fn no_more_threads_are_started_than_names_wait() {
 }
 
 #[test]
-fn new_names_behind_300_that_hang_are_started_within_a_second() {
+fn new_names_behind_300_that_hang_start_within_a_second() {
     for prefix in ["hung", "never"] {
         let mut bench = Bench::new(by_prefix);
         bench.ask_all(numbered(prefix, 300));
@@ -257,7 +261,7 @@ fn new_names_behind_300_that_hang_are_started_within_a_second() {
 }
 
 #[test]
-fn a_prompt_name_is_started_at_once_beside_3000_that_hung_last_time() {
+fn a_prompt_name_starts_immediately_despite_3000_that_hung_last_time() {
     let mut bench = Bench::new(by_prefix);
     bench.ask_all(numbered("hung", 3000));
     bench.ask("good");
@@ -265,10 +269,14 @@ fn a_prompt_name_is_started_at_once_beside_3000_that_hung_last_time() {
     assert_eq!(bench.answers.len(), 3001);
     bench.ask_all(numbered("hung", 3000));
     bench.run_until(61_000);
-    assert_eq!(bench.busy(), bounds(MOST)[Lane::Slow as usize], "known to hang, they take no more");
+    assert_eq!(
+        bench.busy(),
+        bounds(MOST)[Lane::Slow as usize],
+        "slow names use half of the threads"
+    );
     bench.ask("good");
     assert_eq!(bench.started_ms("good"), Some(61_000));
-    // As many again, known to be prompt or new, have their place beside those.
+    // New names use the threads up to the reserve of the prompt lane.
     let bounds = bounds(MOST);
     bench.ask_all(numbered("never", bounds[1] - bounds[2]));
     bench.run_until(63_000);
@@ -278,7 +286,7 @@ fn a_prompt_name_is_started_at_once_beside_3000_that_hung_last_time() {
 }
 
 #[test]
-fn the_bounds_of_lanes_have_reserves_however_few_lookups_there_may_be() {
+fn the_lanes_have_reserves_with_16_lookups_and_with_1000() {
     let bounds_of = |most| Lookups::<()>::new(most).bounds;
     assert_eq!([0, 15, 16].map(bounds_of), [[16, 12, 8]; 3]);
     assert_eq!([49, 50].map(bounds_of), [[49, 45, 24], [50, 45, 25]]);
@@ -291,12 +299,12 @@ fn the_bounds_of_lanes_have_reserves_however_few_lookups_there_may_be() {
     bench.run_until(60_000);
     assert_eq!(bench.busy(), 16);
     bench.ask_all(["good1", "good2"]);
-    assert_eq!(bench.busy(), 18, "there are threads in reserve");
+    assert_eq!(bench.busy(), 18, "they use the reserve");
 }
 
 #[test]
-fn the_reserve_of_prompt_names_is_used_up_by_those_that_hang_themselves() {
-    // In the first minute all are prompt, later none returns.
+fn prompt_names_that_hang_later_use_up_the_reserve_of_their_lane() {
+    // In the first minute all names are prompt. Later no lookup returns.
     let mut bench = Bench::new(|_, _| Kind::After(1));
     bench.ask_all(numbered("name", 2000));
     bench.run_until(60_000);
@@ -308,14 +316,14 @@ fn the_reserve_of_prompt_names_is_used_up_by_those_that_hang_themselves() {
 }
 
 #[test]
-fn prompt_names_go_before_new_ones_and_those_before_slow_ones() {
+fn prompt_names_start_before_new_ones_and_new_ones_before_slow_ones() {
     let mut bench = Bench::new(by_prefix);
     bench.ask_all(["good1", "late1"]);
     bench.run_until(5000);
     bench.ask_all(numbered("never", 2));
     bench.limit = 0;
     bench.ask_all(["late1", "far", "good1"]);
-    // Two threads hang and no other is to be had.
+    // Two threads hang, and the system refuses more.
     assert_eq!(bench.busy(), 2);
     bench.limit = usize::MAX;
     bench.run_until(5000 + REFUSED_MS);
@@ -324,7 +332,7 @@ fn prompt_names_go_before_new_ones_and_those_before_slow_ones() {
 }
 
 #[test]
-fn a_slow_name_that_is_answered_promptly_is_prompt_again() {
+fn a_lookup_of_999_ms_makes_a_slow_name_prompt_and_one_of_1000_ms_does_not() {
     let mut bench = Bench::new(|_, _| Kind::After(SLOW_MS));
     bench.ask("name");
     bench.run_until(SLOW_MS);
@@ -337,7 +345,7 @@ fn a_slow_name_that_is_answered_promptly_is_prompt_again() {
 }
 
 #[test]
-fn the_history_is_bounded_and_forgets_the_oldest_first() {
+fn the_history_is_bounded_and_drops_the_oldest_first() {
     let mut history = History::default();
     for name in numbered("name", 5 * REMEMBERED / 2) {
         history.note(&name, Lane::Slow);
@@ -350,23 +358,23 @@ fn the_history_is_bounded_and_forgets_the_oldest_first() {
 }
 
 #[test]
-fn the_latest_lookup_counts_whatever_an_older_one_was() {
+fn the_latest_lookup_takes_precedence_over_an_older_one() {
     let mut history = History::default();
     history.note("name", Lane::Slow);
     numbered("other", REMEMBERED - 1).for_each(|name| history.note(&name, Lane::Slow));
-    assert_eq!(history.lane("name"), Lane::Slow, "it is among the older ones");
+    assert_eq!(history.lane("name"), Lane::Slow, "it is in the older map");
     history.note("name", Lane::Prompt);
     assert_eq!(history.lane("name"), Lane::Prompt);
 }
 
 #[test]
-fn idle_threads_end_after_a_while_except_for_a_few_that_wait_without_a_deadline() {
+fn idle_threads_end_after_15_s_except_for_four_that_wait_without_a_deadline() {
     let mut bench = Bench::new(by_prefix);
     bench.ask_all(numbered("hung", 20));
     bench.run_until(10_000 + IDLE_MS - 1);
     assert_eq!(bench.threads.len(), 20);
     bench.run_until(10_000 + IDLE_MS);
-    assert_eq!(bench.threads.len(), 16, "the first four were idle first");
+    assert_eq!(bench.threads.len(), 16, "the first four became idle first");
     let last_ms = bench.started.last().unwrap().0 + 10_000;
     bench.run_until(last_ms + IDLE_MS);
     assert_eq!(bench.threads.len(), FEW);
@@ -374,7 +382,7 @@ fn idle_threads_end_after_a_while_except_for_a_few_that_wait_without_a_deadline(
 }
 
 #[test]
-fn a_thread_that_is_used_now_and_then_does_not_keep_the_others() {
+fn occasional_use_of_one_thread_does_not_keep_the_others() {
     let mut bench = Bench::new(by_prefix);
     bench.ask_all(numbered("hung", 20));
     bench.run_until(20_000);
@@ -386,17 +394,17 @@ fn a_thread_that_is_used_now_and_then_does_not_keep_the_others() {
 }
 
 #[test]
-fn a_refused_thread_is_an_error_only_if_there_is_none_at_all() {
+fn a_refused_thread_is_an_error_only_without_any_other_thread() {
     let mut bench = Bench::new(by_prefix);
     bench.limit = 0;
     bench.ask("good");
     bench.ask("good");
-    assert_eq!(bench.answers, [(0, 0, true), (0, 1, true)], "each ask is tried");
+    assert_eq!(bench.answers, [(0, 0, true), (0, 1, true)], "each request is tried");
     bench.limit = usize::MAX;
     bench.ask("hung");
     bench.limit = 0;
     bench.ask_all(["good1", "good2", "good3"]);
-    assert_eq!(bench.answers.len(), 2, "they wait for the one thread");
+    assert_eq!(bench.answers.len(), 2, "they wait for the only thread");
     bench.run_out();
     assert_eq!(
         bench.answers[2..],
@@ -406,7 +414,7 @@ fn a_refused_thread_is_an_error_only_if_there_is_none_at_all() {
 }
 
 #[test]
-fn the_system_is_asked_for_a_thread_again_a_second_after_it_has_refused_one() {
+fn the_next_thread_starts_a_second_after_a_refusal_and_not_at_999_ms() {
     let mut bench = Bench::new(by_prefix);
     bench.ask("never");
     bench.limit = 0;
@@ -420,7 +428,7 @@ fn the_system_is_asked_for_a_thread_again_a_second_after_it_has_refused_one() {
 }
 
 #[test]
-fn names_that_hang_leave_some_threads_where_the_system_grants_few() {
+fn names_that_hang_leave_some_threads_when_the_system_grants_only_8() {
     let mut bench = Bench::new(by_prefix);
     bench.ask_all(numbered("hung", 20));
     bench.ask("good");
@@ -428,7 +436,7 @@ fn names_that_hang_leave_some_threads_where_the_system_grants_few() {
     bench.limit = 8;
     for seconds in 60..200 {
         bench.run_until(seconds * 1000);
-        // They wait to be looked up without an end.
+        // The queue of these names never becomes empty.
         bench.ask_all(numbered("hung", 20));
         bench.ask("good");
         assert_eq!(bench.started_ms("good"), Some(seconds * 1000));
@@ -448,7 +456,7 @@ fn a_single_thread_serves_names_of_all_lanes() {
     assert_eq!((bench.threads.len(), bench.answers.len()), (1, 300));
 }
 
-/// What a step grants to 1,000 waiting names.
+/// Returns the number of threads that a step grants to 1,000 waiting names.
 fn granted(mut growth: Growth, width: usize, hanging: usize) -> usize {
     growth.step(1000, width, hanging, STEP_MS);
     assert_eq!((growth.due_ms, growth.returned), (2 * STEP_MS, 0));
@@ -456,9 +464,9 @@ fn granted(mut growth: Growth, width: usize, hanging: usize) -> usize {
 }
 
 #[test]
-fn lookups_double_beyond_the_many_when_fewer_than_one_in_16_returns() {
+fn lookups_double_beyond_64_when_fewer_than_one_in_16_returns() {
     let growth = |returned| Growth { live: MANY, returned, ..Growth::new(0) };
-    // Without a step before, each counts twice.
+    // Without a previous step, each lookup counts twice.
     assert_eq!(granted(growth(3), 128, 0), 128);
     assert_eq!(granted(growth(4), 128, 0), 0);
     let growth = |returned, before| Growth { returned_before: Some(before), ..growth(returned) };
@@ -469,14 +477,14 @@ fn lookups_double_beyond_the_many_when_fewer_than_one_in_16_returns() {
 }
 
 #[test]
-fn lookups_that_hang_are_replaced_by_as_many() {
+fn each_lookup_that_hangs_is_replaced_by_another() {
     let growth = || Growth { live: MANY, returned: 50, ..Growth::new(0) };
     assert_eq!(granted(growth(), MANY + 100, 100), 0);
     assert_eq!(granted(growth(), MANY + 100, 110), 10);
 }
 
 #[test]
-fn lookups_double_while_half_as_many_more_return_than_at_the_last_growth() {
+fn lookups_double_while_15_return_after_10_at_the_last_growth_and_not_while_14_do() {
     let growth = |returned| Growth {
         live: 8,
         returned,
@@ -492,7 +500,7 @@ fn lookups_double_while_half_as_many_more_return_than_at_the_last_growth() {
 }
 
 #[test]
-fn lookups_that_none_returns_of_in_the_first_step_leave_room_for_as_many_that_live() {
+fn steps_without_a_return_double_the_lookups_that_do_not_hang_up_to_64() {
     let mut growth = Growth::new(0);
     growth.step(1000, 10, 0, STEP_MS);
     assert_eq!((growth.granted, growth.live), (10, 20));
@@ -502,16 +510,17 @@ fn lookups_that_none_returns_of_in_the_first_step_leave_room_for_as_many_that_li
 }
 
 #[test]
-fn nothing_is_granted_while_the_queue_will_be_empty_in_five_steps() {
+fn no_thread_is_granted_if_the_queue_will_be_empty_in_five_steps() {
     let growth = |returned| Growth { returned_before: Some(0), returned, ..Growth::new(0) };
     for (returned, wanted) in [(399, FEW), (400, 0)] {
         assert_eq!(granted(growth(returned), FEW, 0), wanted);
     }
 }
 
-/// Within this time each name that is not slow is started, whatever hangs, while its lane may have
-/// more threads and the system grants them. Most are started within a second; it takes longest when
-/// of 2,000 names many hang and many are merely slow.
+/// The longest time in milliseconds until a name that is not slow starts, no matter which names hang.
+///
+/// It applies while the lane may have more threads and the system grants them. Most names start within a
+/// second. It takes longest when many of 2,000 names hang and many others are slow.
 const START_BOUND_MS: u64 = 120 * STEP_MS;
 
 const SIM_NAMES: usize = 2000;
@@ -521,27 +530,28 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_hangs_each_ask_is_answered_once_and_in_time(seed: u64) {
+    fn each_request_is_answered_once_and_in_time_while_any_names_hang(seed: u64) {
         Sim::new(seed).run();
     }
 }
 
-/// Asks at random, for names that are prompt at one time and hang at another, of a system that now and
-/// then refuses threads.
+/// A simulation with random requests for names, each prompt at one time and hanging at another.
+///
+/// The system occasionally refuses threads.
 struct Sim {
     bench: Bench,
     rng: SmallRng,
-    /// The names there are: 0 up to this.
+    /// The number of names, which are the integers from 0.
     names: usize,
-    /// When asks are made, and a number to tell them apart.
+    /// The moments of the requests, each with a unique number.
     asks: BTreeSet<(u64, usize)>,
-    /// By waiter, the name and whether it has been answered.
+    /// The name of each request and whether it was answered, by waiter.
     asked: Vec<(usize, bool)>,
-    /// By name that waits for a thread, in an earlier lane than the slow one: since when.
+    /// The moments from which names of the prompt and new lanes wait for a thread, by name.
     queued: BTreeMap<String, u64>,
-    /// The last moment at which a thread was refused, or no more could be started.
+    /// The last moment at which no more threads could start.
     hindered_ms: Option<u64>,
-    /// How many of the lookups started and of the answers have been checked.
+    /// The numbers of started lookups and of answers that were checked.
     checked: (usize, usize),
 }
 
@@ -550,7 +560,7 @@ impl Sim {
         let mut rng = SmallRng::seed_from_u64(seed);
         let most = SIM_NAMES >> rng.random_range(0..8);
         let names = rng.random_range(1..=most);
-        // Some come in a burst at the start, as when a program starts.
+        // Half of the requests come in a burst at time 0, as at the start of a program.
         let asks = (0..rng.random_range(1..=2 * names))
             .map(|number| (rng.random_range(0..2) * rng.random_range(0..SIM_MS), number))
             .collect();
@@ -594,7 +604,7 @@ impl Sim {
     }
 
     fn ask(&mut self) {
-        // Refusals come in series.
+        // The system refuses threads for a series of requests.
         if self.bench.limit < usize::MAX {
             if self.rng.random_range(0..20) == 0 {
                 self.bench.limit = usize::MAX;
@@ -631,14 +641,14 @@ impl Sim {
             if is_refused {
                 self.queued.remove(&name.to_string());
             }
-            // Asked again, by this asker or another.
+            // A later request for a random name follows.
             self.asks.insert((now_ms + self.rng.random_range(0..20_000), self.asked.len()));
         }
         self.checked = (self.bench.started.len(), self.bench.answers.len());
     }
 
     fn check_end(&self) {
-        assert_eq!(self.bench.lookups.next_deadline(), None, "nothing is due any more");
+        assert_eq!(self.bench.lookups.next_deadline(), None, "nothing is due at the end");
         assert!(self.bench.threads.len() - self.bench.busy() <= FEW, "idle threads are left");
         for (name, is_answered) in &self.asked {
             let is_hanging = self.bench.looked_up.contains(&name.to_string());
