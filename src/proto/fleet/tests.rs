@@ -1,4 +1,7 @@
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::*;
@@ -582,4 +585,38 @@ fn a_removed_server_counts_as_unconnected_no_longer_if_it_had_never_been_connect
     assert_eq!(fleet.unconnected, 0);
     fleet.remove(id(2), 0);
     assert_eq!(fleet.unconnected, 0);
+}
+
+/// Counts the notices that all servers are connected.
+#[derive(Clone, Debug, Default)]
+struct AllConnected(Arc<AtomicUsize>);
+
+impl Notices for AllConnected {
+    fn notice(&mut self, notice: Notice<'_>) {
+        if let Notice::AllConnected { worker } = notice {
+            assert_eq!(worker, 0);
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+#[test]
+fn the_first_connection_of_the_last_server_is_a_notice_and_a_later_one_is_not() {
+    let notices = AllConnected::default();
+    let mut fleet = fleet(2, |config| config);
+    fleet.notices = Box::new(notices.clone());
+    fleet.on_time(0);
+    let mut count = 0;
+    while let Some((id, action)) = fleet.next_action() {
+        if let Action::Connect { socket, .. } = action {
+            assert_eq!(notices.0.load(Relaxed), 0, "after {count} of 2");
+            fleet.handle(id, Event::Connected { socket, error: None }, 0);
+            count += 1;
+        }
+    }
+    assert_eq!((count, notices.0.load(Relaxed)), (2, 1));
+    lose(&mut fleet, 0, reset(), 1000);
+    connect_all(&mut fleet, 60_000);
+    assert!(fleet.is_connected(id(0)));
+    assert_eq!(notices.0.load(Relaxed), 1);
 }
