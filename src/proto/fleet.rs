@@ -12,7 +12,8 @@
 //! 5. sleeps until [`next_deadline`](Fleet::next_deadline), or not at all while a connection
 //!    [waits to be read](Fleet::has_ready).
 //!
-//! Calls that come too often, too late, or for a server that is in another state by now are no-ops.
+//! Calls that come too often, too late, or for a server that is in another state by now or was removed are
+//! no-ops.
 //!
 //! # Which connection is read next
 //!
@@ -88,6 +89,8 @@ pub struct Fleet<D> {
     unconnected: usize,
     /// How many links have not ended.
     alive: usize,
+    /// What the removed links did, and how many of them had ended badly.
+    removed: (Counters, usize),
 }
 
 #[derive(Debug)]
@@ -161,6 +164,7 @@ impl<D: Decoder> Fleet<D> {
             scratch: vec![0; READ_SIZE].into(),
             unconnected: 0,
             alive: 0,
+            removed: (Counters::default(), 0),
         }
     }
 
@@ -177,6 +181,34 @@ impl<D: Decoder> Fleet<D> {
         self.alive += 1;
         self.arm(id);
         id
+    }
+
+    /// Removes a server, and returns whether there was one with this id.
+    ///
+    /// Its sockets are to be closed; nothing else that it has asked for is carried out any more. A line that
+    /// it has not finished is dropped and counts as truncated. All that it has counted stays in the
+    /// [totals](Fleet::totals).
+    pub fn remove(&mut self, id: LinkId, now: Millis) -> bool {
+        let Some(mut member) = self.links.remove(id) else { return false };
+        self.unqueue(id, member.queue);
+        self.wheel.cancel(id.at());
+        let link = &mut member.link;
+        self.alive -= usize::from(link.ended().is_none());
+        let mut cx = Context {
+            now,
+            policy: &self.policy,
+            rng: &mut self.rng,
+            actions: &mut self.actions,
+            sockets: &mut self.sockets,
+        };
+        link.remove(&mut cx);
+        let (counters, failed) = &mut self.removed;
+        *counters += link.counters();
+        *failed += usize::from(link.ended() == Some(false));
+        if link.counters().connects == 0 {
+            self.one_less_unconnected();
+        }
+        true
     }
 
     /// The server with this id, if there is one.
@@ -248,12 +280,18 @@ impl<D: Decoder> Fleet<D> {
             self.alive -= 1;
         }
         if link.is_connected() && !was_connected && link.counters().connects == 1 {
-            self.unconnected -= 1;
-            if self.unconnected == 0 {
-                info!("Initialized sockets and readers for task index {}", self.index);
-            }
+            self.one_less_unconnected();
         }
         self.arm(id);
+    }
+
+    /// A link was connected for the first time, or removed before that.
+    fn one_less_unconnected(&mut self) {
+        self.unconnected -= 1;
+        // Without any link, nothing was initialized.
+        if self.unconnected == 0 && !self.links.is_empty() {
+            info!("Initialized sockets and readers for task index {}", self.index);
+        }
     }
 
     /// Reports that a link's connection may have something to read. `read_on` says that a short read does
@@ -305,6 +343,19 @@ impl<D: Decoder> Fleet<D> {
             }
         }
         None
+    }
+
+    /// Takes a link out of the queue in which it waits to be read. If it was to be read in this turn, one
+    /// less is.
+    fn unqueue(&mut self, id: LinkId, queue: Queue) {
+        let (ids, left) = match queue {
+            Queue::None => return,
+            Queue::Fresh => (&mut self.fresh, &mut self.turn.fresh),
+            Queue::Backlog => (&mut self.backlog, &mut self.turn.backlog),
+        };
+        let place = ids.iter().position(|queued| *queued == id).expect("it is in its queue");
+        ids.remove(place);
+        *left -= usize::from(place < *left);
     }
 
     /// The turn of a link that was taken out of its queue, unless it has lost its connection meanwhile.
@@ -380,17 +431,21 @@ impl<D: Decoder> Fleet<D> {
         self.wheel.next_deadline()
     }
 
-    /// What is to be done next, and for which link. The number of a socket to be closed may be used again
-    /// from now on.
+    /// What is to be done next, and for which link: for one that was removed, only sockets are to be closed.
+    /// The number of a socket to be closed may be used again from now on.
     pub fn next_action(&mut self) -> Option<(LinkId, Action)> {
-        let (id, action) = self.actions.pop_front()?;
-        if let Action::Close(socket) = action {
-            self.sockets.remove(socket.0);
+        while let Some((id, action)) = self.actions.pop_front() {
+            if let Action::Close(socket) = action {
+                self.sockets.remove(socket.0);
+            } else if self.links.get(id).is_none() {
+                continue;
+            }
+            return Some((id, action));
         }
-        Some((id, action))
+        None
     }
 
-    /// Whether all links have ended.
+    /// Whether all links have ended or were removed.
     pub fn is_finished(&self) -> bool {
         self.alive == 0
     }
@@ -408,10 +463,9 @@ impl<D: Decoder> Fleet<D> {
         self.sockets.clear();
     }
 
-    /// What all links have done so far, and how many of them have ended badly.
+    /// What all links have done so far, and how many of them have ended badly; the removed ones are included.
     pub fn totals(&self) -> (Counters, usize) {
-        let mut counters = Counters::default();
-        let mut failed = 0;
+        let (mut counters, mut failed) = self.removed;
         for member in self.links.values() {
             counters += member.link.counters();
             failed += usize::from(member.link.ended() == Some(false));

@@ -375,6 +375,16 @@ impl Link {
         }
     }
 
+    /// Ends the link for good, as its server is removed, and closes its sockets. How it had ended before
+    /// stays.
+    pub fn remove<R>(&mut self, cx: &mut Context<'_, R>) {
+        if let Some(socket) = self.connection() {
+            self.act(Action::Close(socket), cx);
+        }
+        self.close_attempt(None, cx);
+        self.shut_down();
+    }
+
     fn wake<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
         if !self.is_connected() {
             self.note_outage(cx);

@@ -56,9 +56,20 @@ impl<T> LinkMap<T> {
         self.values.get_mut(index)
     }
 
+    pub(crate) fn remove(&mut self, id: LinkId) -> Option<T> {
+        let index = self.index(id)?;
+        let value = self.values.try_remove(index)?;
+        self.generations[index] = id.generation.wrapping_add(1);
+        Some(value)
+    }
+
     /// The id of the value with this index, if there is one.
     pub(crate) fn id_at(&self, index: usize) -> Option<LinkId> {
         self.values.contains(index).then(|| id(index, self.generations[index]))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty()
     }
 
     pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
@@ -84,15 +95,49 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_index_is_used_again_with_the_next_generation() {
+        let mut map = LinkMap::new();
+        let ids = [(); 3].map(|()| map.insert_with(|id| id));
+        assert_eq!(ids, [id(0, 0), id(1, 0), id(2, 0)]);
+        assert_eq!(map.remove(ids[1]), Some(ids[1]));
+        assert_eq!((map.get(ids[1]), map.id_at(1)), (None, None), "nothing is there");
+        assert_eq!(map.insert_with(|id| id), id(1, 1));
+        assert_eq!(map.insert_with(|id| id), id(3, 0));
+        assert_eq!(map.id_at(1), Some(id(1, 1)));
+    }
+
+    #[test]
     fn an_id_finds_its_own_generation_only() {
         let mut map = LinkMap::new();
-        let ids = [(); 2].map(|()| map.insert_with(|id| id));
-        assert_eq!(ids, [id(0, 0), id(1, 0)]);
-        assert_eq!((map.get(ids[1]), map.id_at(1)), (Some(&ids[1]), Some(ids[1])));
-        for none in [id(1, 1), id(2, 0)] {
-            assert_eq!((map.get(none), map.id_at(2)), (None, None));
-            assert_eq!(map.get_mut(none), None);
+        let old = map.insert_with(|_| 'a');
+        map.remove(old);
+        let new = map.insert_with(|_| 'b');
+        for stale in [old, id(0, 2), id(1, 0)] {
+            assert_eq!(map.get(stale), None);
+            assert_eq!(map.get_mut(stale), None);
+            assert_eq!(map.remove(stale), None);
         }
-        assert_eq!(map.values().collect::<Vec<_>>(), [&ids[0], &ids[1]]);
+        assert_eq!(map.get(new), Some(&'b'));
+        assert_eq!(map.get_mut(new), Some(&mut 'b'));
+        assert_eq!(map.values().collect::<Vec<_>>(), [&'b']);
+    }
+
+    #[test]
+    fn an_id_that_was_not_handed_out_yet_finds_nothing_and_spends_no_generation() {
+        let mut map = LinkMap::new();
+        let first = map.insert_with(|_| ());
+        map.remove(first);
+        assert_eq!((map.remove(id(0, 1)), map.is_empty()), (None, true));
+        assert_eq!(map.insert_with(|_| ()), id(0, 1));
+    }
+
+    #[test]
+    fn the_last_generation_is_followed_by_the_first() {
+        let mut map = LinkMap::new();
+        map.generations.push(u32::MAX);
+        let last = map.insert_with(|_| ());
+        assert_eq!(last, id(0, u32::MAX));
+        map.remove(last);
+        assert_eq!(map.insert_with(|_| ()), id(0, 0));
     }
 }

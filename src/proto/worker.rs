@@ -2,7 +2,7 @@
 //!
 //! A turn is: poll, events, answers of the resolver, timers, actions, reads, actions, publish. `net` does
 //! the I/O with mio; the simulation does it with a world of its own. What they must promise is written at
-//! [`Io`].
+//! [`Io`]. Between two turns servers may be added and removed; the next turn begins with the actions of that.
 //!
 //! - Sockets are opened only when the events of the turn are used up, so that no event is taken for one of a
 //!   socket that was opened since.
@@ -156,6 +156,8 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
 
     /// Does one turn, and says whether another is to follow.
     pub fn turn<I: Io>(&mut self, io: &mut I) -> ControlFlow<()> {
+        // The poll may sleep for long, and the sockets of a removed server are not to stay open meanwhile.
+        self.act(io);
         if self.fleet.is_finished() {
             return ControlFlow::Break(());
         }
@@ -171,6 +173,17 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         self.act(io);
         self.sink.publish();
         ControlFlow::Continue(())
+    }
+
+    /// Adds a server between two turns. The next turn does not sleep, so that the server is dialed at once.
+    pub fn add(&mut self, server: Server) -> LinkId {
+        self.fleet.add(server, self.clock.now())
+    }
+
+    /// Removes a server between two turns, and returns whether there was one with this id. Its sockets are
+    /// closed as the next turn begins. What it has done stays in the totals.
+    pub fn remove(&mut self, id: LinkId) -> bool {
+        self.fleet.remove(id, self.clock.now())
     }
 
     /// Ends all servers, and returns what was done and how many have ended badly.

@@ -328,3 +328,258 @@ fn shutting_down_counts_what_is_cut() {
     assert_eq!((sink.numbers, fleet.totals().0.truncated), (vec![6], 1));
     assert!(fleet.is_finished() && !fleet.has_ready());
 }
+
+/// All actions that are due.
+fn actions(fleet: &mut Fleet<NumberDecoder>) -> Vec<(LinkId, Action)> {
+    std::iter::from_fn(|| fleet.next_action()).collect()
+}
+
+/// Adds a server with a name.
+fn add_name(fleet: &mut Fleet<NumberDecoder>, now: Millis) -> LinkId {
+    fleet.add("name.test:8001".parse().unwrap(), now)
+}
+
+fn resolved() -> Event {
+    Event::Resolved(Ok(vec!["192.0.2.1:8001".parse().unwrap()]))
+}
+
+#[test]
+fn the_id_of_a_removed_server_is_no_id_at_any_entrance_though_its_index_is_used_again() {
+    let mut fleet = fleet(1, |config| config);
+    connect_all(&mut fleet, 0);
+    fleet.on_ready(id(0), false);
+    assert!(read(&mut fleet, 0, &mut &b"12"[..], &mut numbers(), 0));
+    assert!(fleet.remove(id(0), 5));
+    assert!(!fleet.remove(id(0), 5), "once");
+    let new = fleet.add("127.0.0.1:8001".parse().unwrap(), 5);
+    assert_eq!(new, LinkId { index: 0, generation: 1 });
+    assert_eq!(actions(&mut fleet), [(id(0), Action::Close(SocketId(0)))]);
+    fleet.on_time(5);
+    fleet.handle(new, Event::Connected { socket: SocketId(0), error: None }, 5);
+    actions(&mut fleet);
+
+    fleet.handle(id(0), Event::Wake, 500_000);
+    fleet.handle(id(0), Event::Failed { socket: SocketId(0), error: reset() }, 5);
+    fleet.on_ready(id(0), true);
+    assert!(!fleet.remove(id(0), 5));
+    assert_eq!((fleet.server(id(0)), fleet.deadline(id(0))), (None, None));
+    assert_eq!((fleet.next_attempt_at(id(0)), fleet.held(id(0))), (None, 0));
+    assert!(!fleet.is_connected(id(0)));
+
+    assert!(fleet.is_connected(new) && fleet.server(new).is_some());
+    assert!(!fleet.has_ready() && fleet.next_action().is_none() && !fleet.is_finished());
+}
+
+#[test]
+fn the_answer_to_a_removed_servers_lookup_does_not_reach_the_server_with_its_index() {
+    let mut fleet = fleet(0, |config| config);
+    let old = add_name(&mut fleet, 0);
+    fleet.on_time(0);
+    assert_eq!(actions(&mut fleet), [(old, Action::Resolve)]);
+    fleet.remove(old, 1);
+    let new = add_name(&mut fleet, 1);
+    fleet.on_time(1);
+    assert_eq!((new.index, actions(&mut fleet)), (old.index, vec![(new, Action::Resolve)]));
+    fleet.handle(old, resolved(), 2);
+    assert_eq!(actions(&mut fleet), []);
+    fleet.handle(new, resolved(), 3);
+    assert!(matches!(actions(&mut fleet)[..], [(id, Action::Connect { .. })] if id == new));
+}
+
+#[test]
+fn what_a_removed_server_has_asked_for_is_not_done_but_its_sockets_are_closed() {
+    let mut fleet = fleet(2, |config| config);
+    let name = add_name(&mut fleet, 0);
+    fleet.on_time(0);
+    assert_eq!(fleet.actions.len(), 3, "two to connect, one to look up");
+    fleet.remove(name, 0);
+    fleet.remove(id(0), 0);
+    let new = add_name(&mut fleet, 0);
+    let address = "127.0.0.1:8001".parse().unwrap();
+    let connect = Action::Connect { socket: SocketId(1), address };
+    let close = Action::Close(SocketId(0));
+    assert_eq!(actions(&mut fleet), [(id(1), connect), (id(0), close)]);
+    assert_eq!((new.index, fleet.sockets_len()), (0, 1));
+}
+
+#[test]
+fn each_socket_of_a_removed_server_is_closed_once_in_any_state() {
+    let mut fleet = fleet(0, |config| config);
+    let removed = |fleet: &mut Fleet<NumberDecoder>, id| {
+        fleet.remove(id, 1000);
+        let closes = actions(fleet);
+        assert!(
+            closes.iter().all(|(its, action)| *its == id && matches!(action, Action::Close(_)))
+        );
+        assert_eq!((fleet.sockets_len(), fleet.next_deadline()), (0, None));
+        closes.len()
+    };
+    let waiting = add_name(&mut fleet, 0);
+    assert_eq!(removed(&mut fleet, waiting), 0);
+
+    let resolving = add_name(&mut fleet, 0);
+    fleet.on_time(0);
+    actions(&mut fleet);
+    assert_eq!(removed(&mut fleet, resolving), 0);
+
+    let connecting = add_name(&mut fleet, 0);
+    fleet.on_time(0);
+    let addresses = ["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"].map(|text| text.parse().unwrap());
+    fleet.handle(connecting, Event::Resolved(Ok(addresses.to_vec())), 0);
+    fleet.on_time(250);
+    assert_eq!((actions(&mut fleet).len(), fleet.sockets_len()), (3, 2));
+    assert_eq!(removed(&mut fleet, connecting), 2);
+
+    for is_lost in [false, true] {
+        let connected = add_name(&mut fleet, 250);
+        fleet.on_time(250);
+        fleet.handle(connected, resolved(), 250);
+        let [.., (_, Action::Connect { socket, .. })] = actions(&mut fleet)[..] else { panic!() };
+        fleet.handle(connected, Event::Connected { socket, error: None }, 250);
+        if is_lost {
+            fleet.handle(connected, Event::Failed { socket, error: reset() }, 250);
+        }
+        assert_eq!(removed(&mut fleet, connected), 1);
+    }
+}
+
+#[test]
+fn a_socket_that_a_removed_server_has_yet_to_close_is_none_of_the_server_with_its_index() {
+    let mut fleet = fleet(1, |config| config);
+    connect_all(&mut fleet, 0);
+    let old = SocketId(0);
+    fleet.remove(id(0), 0);
+    assert_eq!((fleet.role(old), fleet.sockets_len()), (SocketRole::None, 1));
+    let new = fleet.add("127.0.0.1:8001".parse().unwrap(), 0);
+    fleet.on_time(0);
+    assert_eq!(fleet.role(old), SocketRole::None);
+    assert_eq!(fleet.role(SocketId(1)), SocketRole::Connecting { id: new }, "another number");
+}
+
+#[test]
+fn a_removed_server_has_no_timer_left_for_the_server_with_its_index() {
+    let mut fleet = fleet(1, |config| config.idle_timeout(Duration::from_secs(5)));
+    connect_all(&mut fleet, 0);
+    assert_eq!(fleet.next_deadline(), Some(5000));
+    fleet.remove(id(0), 10);
+    assert_eq!(fleet.next_deadline(), None);
+    fleet.on_time(5000);
+    let new = fleet.add("127.0.0.1:8001".parse().unwrap(), 6000);
+    assert_eq!((fleet.deadline(new), fleet.deadline(id(0))), (Some(6000), None));
+}
+
+#[test]
+fn a_removed_server_that_was_to_be_read_in_this_turn_gives_its_turn_to_no_other() {
+    for queue in [Queue::Fresh, Queue::Backlog] {
+        let mut fleet = fleet(4, |config| config);
+        connect_all(&mut fleet, 0);
+        let mut sink = numbers();
+        for index in 0..3 {
+            fleet.on_ready(id(index), false);
+        }
+        if queue == Queue::Backlog {
+            assert_eq!(turn(&mut fleet, &mut sink), [0, 1, 2]);
+        }
+        fleet.begin_reads();
+        let mut next = |fleet: &mut Fleet<NumberDecoder>| {
+            let next = fleet.next_read()?;
+            let index = next.id.index;
+            assert!(fleet.read(next, &mut firehose(), true, &mut sink, 0));
+            Some(index)
+        };
+        assert_eq!(next(&mut fleet), Some(0));
+        fleet.on_ready(id(3), false);
+        assert_eq!(fleet.links.get(id(1)).unwrap().queue, queue);
+        assert!(fleet.remove(id(1), 0));
+        assert_eq!((next(&mut fleet), next(&mut fleet)), (Some(2), None), "{queue:?}");
+    }
+}
+
+#[test]
+fn a_removed_server_that_would_be_read_in_the_next_turn_takes_nothing_from_this_one() {
+    let mut fleet = fleet(3, |config| config);
+    connect_all(&mut fleet, 0);
+    for index in [0, 1] {
+        fleet.on_ready(id(index), false);
+    }
+    fleet.begin_reads();
+    fleet.on_ready(id(2), false);
+    fleet.remove(id(2), 0);
+    assert_eq!(fleet.next_read().map(|next| next.id), Some(id(0)));
+    assert_eq!(fleet.next_read().map(|next| next.id), Some(id(1)));
+    assert_eq!(fleet.next_read(), None);
+}
+
+#[test]
+fn a_server_that_is_removed_just_before_it_is_read_is_not_read() {
+    let mut fleet = fleet(1, |config| config);
+    connect_all(&mut fleet, 0);
+    fleet.on_ready(id(0), false);
+    fleet.begin_reads();
+    let next = fleet.next_read().unwrap();
+    fleet.remove(id(0), 0);
+    let mut line = &b"6\n"[..];
+    assert!(fleet.read(next, &mut line, true, &mut numbers(), 0), "the sink has room");
+    assert_eq!((line.len(), fleet.totals().0.lines, fleet.has_ready()), (2, 0, false));
+}
+
+#[test]
+fn the_last_one_that_waits_to_be_read_is_removed_and_nothing_is_ready() {
+    let mut fleet = fleet(1, |config| config);
+    connect_all(&mut fleet, 0);
+    fleet.on_ready(id(0), false);
+    assert!(fleet.has_ready());
+    fleet.remove(id(0), 0);
+    assert!(!fleet.has_ready());
+}
+
+#[test]
+fn the_totals_keep_what_removed_servers_have_done_and_how_they_ended() {
+    let mut fleet = fleet(3, |config| config.once(true));
+    connect_all(&mut fleet, 0);
+    fleet.on_ready(id(0), false);
+    assert!(read(&mut fleet, 0, &mut &b"6\n12"[..], &mut numbers(), 0));
+    lose(&mut fleet, 1, reset(), 0);
+    assert_eq!((fleet.totals().0.truncated, fleet.totals().1), (0, 1));
+    let before = fleet.totals().0;
+    for index in [0, 1, 2] {
+        assert!(fleet.remove(id(index), 0));
+    }
+    assert_eq!(fleet.totals(), (Counters { truncated: 1, ..before }, 1), "one ended badly before");
+    fleet.add("127.0.0.1:8001".parse().unwrap(), 0);
+    connect_all(&mut fleet, 0);
+    assert_eq!(fleet.totals(), (Counters { truncated: 1, connects: 4, ..before }, 1));
+    fleet.shut_down();
+    assert_eq!(fleet.totals(), (Counters { truncated: 1, connects: 4, ..before }, 1));
+}
+
+#[test]
+fn a_fleet_is_finished_when_the_last_link_that_has_not_ended_is_removed() {
+    let mut fleet = fleet(3, |config| config.once(true));
+    connect_all(&mut fleet, 0);
+    lose(&mut fleet, 0, reset(), 0);
+    fleet.remove(id(0), 0);
+    fleet.remove(id(1), 0);
+    assert!(!fleet.is_finished());
+    fleet.remove(id(2), 0);
+    assert!(fleet.is_finished());
+    fleet.add("127.0.0.1:8001".parse().unwrap(), 0);
+    assert!(!fleet.is_finished(), "there is one again");
+}
+
+#[test]
+fn a_removed_server_counts_as_unconnected_no_longer_if_it_had_never_been_connected() {
+    let mut fleet = fleet(3, |config| config);
+    fleet.on_time(0);
+    fleet.handle(id(0), Event::Connected { socket: SocketId(0), error: None }, 0);
+    lose(&mut fleet, 0, reset(), 0);
+    assert_eq!(fleet.unconnected, 2);
+    fleet.remove(id(0), 0);
+    assert_eq!(fleet.unconnected, 2, "it had been connected once");
+    fleet.remove(id(1), 0);
+    assert_eq!(fleet.unconnected, 1);
+    fleet.handle(id(2), Event::Connected { socket: SocketId(2), error: None }, 0);
+    assert_eq!(fleet.unconnected, 0);
+    fleet.remove(id(2), 0);
+    assert_eq!(fleet.unconnected, 0);
+}
