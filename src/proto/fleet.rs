@@ -447,12 +447,10 @@ impl<D: Decoder> Fleet<D> {
     /// The number of a socket to be closed may be used again from now on.
     pub fn next_action(&mut self) -> Option<(LinkId, Action)> {
         while let Some((id, action)) = self.actions.pop_front() {
-            match action {
-                Action::Close(socket) => _ = self.sockets.remove(socket.0),
-                Action::Resolve | Action::Connect { .. } if self.links.get(id).is_none() => {
-                    continue;
-                }
-                Action::Resolve | Action::Connect { .. } => {}
+            if let Action::Close(socket) = action {
+                self.sockets.remove(socket.0);
+            } else if self.links.get(id).is_none() {
+                continue;
             }
             return Some((id, action));
         }

@@ -84,6 +84,8 @@ pub(crate) fn entropy_of(seed: u64) -> Vec<u8> {
 enum Step {
     World { servers: usize, faults: u64 },
     Turn { now: u64, time: u64 },
+    Added { server: usize, index: u32, generation: u32 },
+    Removed { server: usize },
     Polled { until: Option<u64>, now: u64, events: usize, polled: &'static str },
     Stood { until: u64 },
     Sent { socket: usize, bytes: usize },

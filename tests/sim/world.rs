@@ -34,8 +34,9 @@ const TURNS_WITH_FAULTS: u64 = 2000;
 /// No world needs more turns than this to come to rest, unless the loop spins.
 const TURNS_MAX: u64 = 50_000;
 
-/// The servers of a world.
+/// The servers that a world begins with, and those that it has in the course of time.
 const SERVERS_MAX: u32 = 7;
+const SERVERS_EVER: usize = 40;
 
 /// A server whose sink is this large is never stopped by it in a world.
 const LARGE_SINK: usize = 64 * 1024;
@@ -156,6 +157,7 @@ fn live<const D: bool>(
     let stops_early = world.chance.one_in(8);
     while world.calm_until.is_none() && !worker.fleet().is_finished() {
         world.turn(&mut worker)?;
+        world.change_servers(&mut worker)?;
         if world.turns == TURNS_WITH_FAULTS || world.chance.is_spent() {
             if stops_early {
                 world.chance.saw(Kind::StoppedInTheMiddle);
@@ -249,6 +251,63 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         self.oracle.add(id, server);
         self.ids.push(id);
         self.lookups.push(false);
+        let LinkId { index, generation } = id;
+        self.trace.step(Step::Added { server: number, index, generation });
+        self.note_used_index(number);
+    }
+
+    /// Takes note of a server that has the index of one that was removed.
+    fn note_used_index(&mut self, number: usize) {
+        let is_before = |other: &usize| self.ids[*other].index == self.ids[number].index;
+        let Some(before) = (0..number).rev().find(is_before) else { return };
+        self.chance.saw(Kind::IndexUsedAgain);
+        if self.lookups[before] {
+            self.chance.saw(Kind::IndexUsedInLookup);
+        }
+        if self.open.values().any(|at| self.sockets[*at].server == before) {
+            self.chance.saw(Kind::IndexUsedWithSocketsOpen);
+        }
+    }
+
+    /// Adds and removes servers between two turns.
+    fn change_servers(
+        &mut self,
+        worker: &mut Worker<NumberDecoder, Ring>,
+    ) -> Result<(), Violation> {
+        while self.oracle.has_servers() && self.chance.fault(Kind::ServerRemoved, 8) {
+            self.remove(worker)?;
+            if self.chance.one_in(2) {
+                self.add_between_turns(worker)?;
+            }
+        }
+        while self.chance.fault(Kind::ServerAdded, 8) {
+            self.add_between_turns(worker)?;
+        }
+        self.violation.take().map_or(Ok(()), Err)
+    }
+
+    fn add_between_turns(
+        &mut self,
+        worker: &mut Worker<NumberDecoder, Ring>,
+    ) -> Result<(), Violation> {
+        if self.ids.len() == SERVERS_EVER {
+            return Ok(());
+        }
+        if !self.oracle.has_servers() {
+            self.chance.saw(Kind::AddedToNone);
+        }
+        self.add(|server| worker.add(server));
+        self.oracle.check_fleet(worker.fleet())
+    }
+
+    fn remove(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
+        let number = self.chance.index(self.ids.len());
+        let id = self.ids[number];
+        let tails = self.tails();
+        let is_known = self.oracle.on_remove(number, tails[number], &mut self.chance);
+        self.trace.step(Step::Removed { server: number });
+        ensure!(worker.remove(id) == is_known, "{number} is removed: {}", !is_known);
+        self.oracle.check_fleet(worker.fleet())
     }
 
     fn turn(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
@@ -314,7 +373,9 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             let is_back = self.oracle.is_connected(id) || self.oracle.has_ended(id);
             ensure!(is_back, "{id} is not back: {}", self.oracle.state(id));
         }
-        for at in self.open.values() {
+        // Those of a removed server are still to be closed if it was the last one.
+        let is_read = |at: &&usize| !self.oracle.has_ended(self.sockets[**at].server);
+        for at in self.open.values().filter(is_read) {
             let unread = self.sockets[*at].unread();
             ensure!(unread == 0, "{unread} bytes of {} are not read", self.sockets[*at].server);
         }
@@ -360,6 +421,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         }
         self.is_stopped = true;
         ensure!(worker.turn(self).is_break(), "it goes on though it is to stop");
+        self.oracle.check_owed("stops")?;
         let tails = self.tails();
         let totals = worker.shut_down();
         self.oracle.on_shut_down(&tails);
