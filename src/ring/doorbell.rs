@@ -1,4 +1,4 @@
-//! The doorbell of one consumer thread.
+//! Wakes the thread that holds the consumers. See "Wake-ups" in the module above.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -6,34 +6,35 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::sync::{Arc, AtomicBool, CacheLine, Step, Thread, fence, kept, thread};
 
-/// What the one consumer thread sleeps on, for all its rings together.
+/// Wakes the one consumer thread, for all its rings together.
 ///
-/// It belongs to the thread that sleeps first, and can be made and moved to that thread before.
+/// It belongs to the first thread that sleeps on it. It can be created on another thread and moved to
+/// that one first.
 pub struct Doorbell {
     pub(super) shared: Arc<BellShared>,
 }
 
 impl Doorbell {
-    /// A doorbell that no ring is connected to yet.
+    /// Creates a doorbell that no ring is connected to yet.
     #[must_use]
     pub fn new() -> Self {
         let sleeping = CacheLine(AtomicBool::new(false));
-        Self { shared: Arc::new(BellShared { sleeping, sleeper: OnceLock::new() }) }
+        Self { shared: Arc::new(BellShared { sleeping, thread: OnceLock::new() }) }
     }
 
-    /// Parks this thread until a producer publishes or is dropped, unless `is_ready` says that
-    /// there is something to do already.
+    /// Parks this thread until a producer publishes or is dropped, unless `is_ready` returns true.
     ///
-    /// `is_ready` looks at every ring of this doorbell, and is called after the sleep was
-    /// announced: what it does not see rings. It may return without any of that, as a park may.
+    /// `is_ready` checks every ring of this doorbell. It is called after the sleep is announced, so a
+    /// change that it does not see rings the doorbell. The call may also return for no reason, as a
+    /// park may.
     ///
     /// # Panics
     ///
-    /// If another thread has slept on this doorbell before: that is the one that would be woken.
+    /// If another thread has already slept on this doorbell: only that thread would be woken.
     pub fn sleep_unless(&mut self, is_ready: impl FnOnce() -> bool) {
-        let sleeper = self.shared.sleeper.get_or_init(thread::current);
-        assert_eq!(sleeper.id(), thread::current().id(), "a doorbell belongs to one thread");
-        // Release, so that whoever sees the announcement sees the sleeper too.
+        let owner = self.shared.thread.get_or_init(thread::current);
+        assert_eq!(owner.id(), thread::current().id(), "a doorbell belongs to one thread");
+        // Release: a producer that sees the announcement also sees the thread.
         self.shared.sleeping.swap(true, Release);
         fence(Step::SleepFence);
         if !(kept(Step::SleepLook) && is_ready()) {
@@ -55,19 +56,22 @@ impl Default for Doorbell {
     }
 }
 
+/// Holds the state that the doorbell and its producers share.
 pub(super) struct BellShared {
-    /// Set by the sleeper before its last look. Whoever swaps it back owes it the unpark.
+    /// Set by the consumer thread before its last check. A producer that swaps it back must then
+    /// unpark the thread.
     pub(super) sleeping: CacheLine<AtomicBool>,
-    /// Set before `sleeping` is for the first time.
-    sleeper: OnceLock<Thread>,
+    /// The consumer thread. Set before `sleeping` is set for the first time.
+    thread: OnceLock<Thread>,
 }
 
 impl BellShared {
-    /// Wakes the sleeper if there is one, after a store that its last look is for.
+    /// Wakes the consumer thread if it has announced its sleep. Call it after a store that the
+    /// thread's last check looks for.
     pub(super) fn ring(&self) {
         fence(Step::RingFence);
         if self.sleeping.load(Relaxed) && self.sleeping.swap(false, Acquire) {
-            self.sleeper.get().expect("the sleeper is set before it announces its sleep").unpark();
+            self.thread.get().expect("the thread is set before it announces its sleep").unpark();
         }
     }
 }

@@ -1,19 +1,19 @@
-//! A bounded, lock-free ring from one producer to one consumer, and the doorbell beside it.
+//! Passes records from one producer to one consumer through a bounded, lock-free ring.
 //!
-//! N workers hold one [`Producer`] each; one printer thread holds the N [`Consumer`]s and the one
-//! [`Doorbell`] on which it sleeps. Neither side spins, takes a lock, or waits for the other in
-//! any call but [`Doorbell::sleep_unless`], which is the printer's sleep.
+//! Each of N workers holds one [`Producer`]. One output thread holds the N [`Consumer`]s and the one
+//! [`Doorbell`] on which it sleeps. Neither side spins or takes a lock. The only call that waits for
+//! the other side is [`Doorbell::sleep_unless`], in which the output thread sleeps.
 //!
-//! # How to drive it
+//! # Usage
 //!
-//! The producer asks for [`room`](Producer::room), [`stage`](Producer::stage)s records behind the
-//! published ones, and [`publish`](Producer::publish)es a batch with one store. When the ring is
-//! full it [`wait`s_for_room](Producer::wait_for_room): that does not block, since a poll loop has
-//! timers and other sockets to serve; the consumer calls `wake_producer` once the room is there.
-//! Dropping the producer publishes what is staged and closes the ring.
+//! The producer checks for [`room`](Producer::room), [`stage`](Producer::stage)s records, and
+//! [`publish`](Producer::publish)es a batch with one store. When the ring is full, it calls
+//! [`wait_for_room`](Producer::wait_for_room). That does not block, since a poll loop has timers and
+//! other sockets to serve. The consumer calls `wake_producer` once the room is free. Dropping the
+//! producer publishes the staged records and closes the ring.
 //!
-//! The consumer [`read`](Consumer::read)s slices until nothing is left, drops what
-//! [`is_finished`](Consumer::is_finished), and sleeps unless a ring
+//! The output thread [`read`](Consumer::read)s slices until the rings are empty. It drops each consumer
+//! that [`is_finished`](Consumer::is_finished), and sleeps unless one
 //! [`is_ready`](Consumer::is_ready):
 //!
 //! ```
@@ -24,27 +24,27 @@
 //! let worker = thread::current();
 //! let (mut producer, consumer) = ring(4, &bell, move || worker.unpark());
 //!
-//! let printer = thread::spawn(move || {
+//! let output = thread::spawn(move || {
 //!     let mut consumers = vec![consumer];
-//!     let mut printed = Vec::new();
+//!     let mut written = Vec::new();
 //!     while !consumers.is_empty() {
 //!         let mut count = 0;
 //!         for consumer in &mut consumers {
-//!             count += consumer.read(64, |records| printed.extend_from_slice(records));
+//!             count += consumer.read(64, |records| written.extend_from_slice(records));
 //!         }
 //!         consumers.retain(|consumer| !consumer.is_finished());
 //!         if count == 0 && !consumers.is_empty() {
 //!             bell.sleep_unless(|| consumers.iter().any(|consumer| consumer.is_ready()));
 //!         }
 //!     }
-//!     printed
+//!     written
 //! });
 //!
 //! for number in 0..100_i64 {
 //!     while producer.room(1) < 1 {
 //!         match producer.wait_for_room(2) {
 //!             Wait::Over => {}
-//!             Wait::Pending => thread::park(), // A worker goes back to its poll instead.
+//!             Wait::Pending => thread::park(), // A worker returns to its poll instead.
 //!             Wait::Abandoned => return,
 //!         }
 //!     }
@@ -52,27 +52,15 @@
 //!     producer.publish();
 //! }
 //! drop(producer);
-//! assert_eq!(printer.join().unwrap(), (0..100).collect::<Vec<_>>());
+//! assert_eq!(output.join().unwrap(), (0..100).collect::<Vec<_>>());
 //! ```
 //!
-//! # The hand-off of records
+//! The `slots` module describes how the two sides share the slots.
 //!
-//! `tail` counts the records ever published and is written by the producer only; `head` counts the
-//! records ever released and is written by the consumer only. Both wrap round `usize`, which a
-//! power of two as capacity divides, so a position's slot is its low bits. The slots from `head` to
-//! `tail` are the consumer's, all others the producer's. A slot changes hands by a Release store
-//! of `tail` (its record was written before) that an Acquire load sees, and goes back by a Release
-//! store of `head` (its record was read before) that an Acquire load sees. Each side keeps a copy
-//! of the other's count and loads it anew only when the copy does not suffice: counts only grow,
-//! so an old copy errs on the safe side, and while neither full nor empty the sides leave each
-//! other's cache lines alone.
+//! # Wake-ups
 //!
-//! `closed` is stored (Release) after the last `tail` and loaded (Acquire) before it, so whoever
-//! sees it set sees the last record too.
-//!
-//! # The hand-off of sleep
-//!
-//! Both wake-ups, on empty and on full, are one pattern, store buffering:
+//! The output thread sleeps when its rings are empty, and a producer waits when its ring is full. Both
+//! wake-ups use one pattern, store buffering:
 //!
 //! ```text
 //!           the side that acts                      the side that waits
@@ -85,22 +73,24 @@
 //!           wanted?             -> wake_producer    head?           -> do not wait
 //! ```
 //!
-//! Each side stores, then loads what the other stored. Release and Acquire allow both loads to miss
-//! both stores (a processor's store buffer does just that), and then one side sleeps on work and
-//! nobody wakes it. The two fences stand in one total order: the loads after the later fence see
-//! the stores before the earlier one. So either the acting side sees the announcement, or the
-//! waiting side sees the work. If both see, the announcement is taken back by whoever swaps it
-//! first, and the worst is a wake-up too many, which costs one look.
+//! Each side stores, then loads the value that the other side stores. Release and Acquire allow both
+//! loads to miss both stores, and the store buffer of a processor causes just that. Then one side
+//! would sleep although there is work, and no wake-up would come.
 //!
-//! Announcements are rare and the flags are otherwise only read: a doorbell that nobody waits on
-//! costs a fence a batch, and no system call. The flags are written by swaps alone, so that their
-//! writes form one chain, in which no announcement is missed or answered twice.
+//! The two fences have one total order. The loads after the later fence see the stores before the
+//! earlier one. So either the acting side sees the announcement, or the waiting side sees the work. If
+//! both do, the first swap withdraws the announcement. At worst there is a superfluous wake-up, which
+//! costs one check.
 //!
-//! `RUSTFLAGS="--cfg loom"` replaces the atomics by the model checker's; the `model` module
-//! runs the whole protocol under it, and shows for each step named in `Step` that without it a
-//! record is torn or a wake-up lost.
-
-#![expect(unsafe_code, reason = "two threads share the slots; who owns which is in the indices")]
+//! Announcements are rare, and otherwise `sleeping` and `wanted` are only read. A doorbell without a
+//! sleeping thread costs one fence per batch, and no system call. These two are written only by swaps,
+//! so that their writes form one chain. In that chain no announcement is missed or answered twice.
+//!
+//! # Model
+//!
+//! `RUSTFLAGS="--cfg loom"` replaces the atomics by those of the model checker loom. The `model` module
+//! runs the whole protocol under it. It also leaves out each step named in `Step`, one at a time. Each
+//! time a record is torn or lost, or a wake-up is lost.
 
 mod doorbell;
 #[cfg(all(test, loom))]
@@ -118,19 +108,22 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 pub use doorbell::Doorbell;
 
 use doorbell::BellShared;
-use slots::{Shared, Slots};
-use sync::{Arc, AtomicBool, AtomicUsize, CacheLine, Step, acquire, fence, kept, release};
+use slots::{Reader, Writer};
+use sync::{Arc, Step, acquire, fence, kept, release};
 
-/// Makes a ring of `capacity` records, rounded up to a power of two (0 and 1 make 1).
+/// Creates a ring for `capacity` records, rounded up to a power of two (0 and 1 make 1).
 ///
-/// The thread that owns `bell` is woken for records published and for the producer's end.
-/// `wake_producer` is called on the consumer's thread: once for each [`Wait::Pending`], as soon as
-/// the room asked for is there, and once when the consumer is dropped. It must not block; a `mio`
-/// waker or an unpark is what it is for. A wake-up is a hint: whoever is woken looks again.
+/// The thread that sleeps on `bell` is woken when records are published, and when the producer is
+/// dropped.
+///
+/// `wake_producer` is called on the consumer's thread. It is called once for each [`Wait::Pending`],
+/// as soon as the requested room is free. It is also called once when the consumer is dropped. It must
+/// not block: it is meant for a `mio` waker or an unpark. A wake-up is a hint, so the woken thread
+/// checks again.
 ///
 /// # Panics
 ///
-/// If the rounded capacity overflows `usize`, or its bytes `isize`.
+/// If the rounded capacity overflows `usize`, or its size in bytes overflows `isize`.
 pub fn ring<T: Copy + Send>(
     capacity: usize,
     bell: &Doorbell,
@@ -139,109 +132,78 @@ pub fn ring<T: Copy + Send>(
     ring_from(0, capacity, bell, wake_producer)
 }
 
-/// A ring whose counts start at `origin`, so that tests reach the end of `usize`.
+/// Creates a ring whose counts start at `origin`, so that tests reach the end of `usize`.
 fn ring_from<T: Copy + Send>(
     origin: usize,
     capacity: usize,
     bell: &Doorbell,
     wake_producer: impl Fn() + Send + 'static,
 ) -> (Producer<T>, Consumer<T>) {
-    let capacity = capacity.checked_next_power_of_two().expect("the capacity overflows usize");
-    let shared = Arc::new(Shared {
-        tail: CacheLine(AtomicUsize::new(origin)),
-        head: CacheLine(AtomicUsize::new(origin)),
-        slots: Slots::new(capacity),
-        wanted: AtomicUsize::new(0),
-        closed: AtomicBool::new(false),
-        abandoned: AtomicBool::new(false),
-    });
-    let producer = Producer {
-        shared: Arc::clone(&shared),
-        bell: Arc::clone(&bell.shared),
-        tail: origin,
-        published: origin,
-        head: origin,
-        not_sync: PhantomData,
-    };
-    let consumer =
-        Consumer { shared, head: origin, tail: origin, wake_producer: Box::new(wake_producer) };
+    let (writer, reader) = slots::pair(origin, capacity);
+    let producer = Producer { writer, bell: Arc::clone(&bell.shared), not_sync: PhantomData };
+    let consumer = Consumer { reader, wake_producer: Box::new(wake_producer) };
     (producer, consumer)
 }
 
-/// The writing side of a ring. It can be sent to another thread, but not shared or cloned.
+/// Writes records to a ring. It can be sent to another thread, but not shared or cloned.
 ///
-/// Dropping it publishes what is staged, closes the ring and rings the doorbell.
+/// Dropping it publishes the staged records, closes the ring and rings the doorbell.
 pub struct Producer<T> {
-    shared: Arc<Shared<T>>,
+    writer: Writer<T>,
     bell: Arc<BellShared>,
-    /// Where the next record goes: `published` and the staged ones.
-    tail: usize,
-    /// What `shared.tail` holds.
-    published: usize,
-    /// The last `shared.head` seen. Invariant: `tail - head <= capacity`.
-    head: usize,
     not_sync: PhantomData<Cell<()>>,
 }
 
 impl<T: Copy + Send> Producer<T> {
-    /// The number of records the ring holds: the capacity asked for, rounded up to a power of two.
+    /// Returns the number of records that the ring holds: the requested capacity, rounded up to a
+    /// power of two.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.shared.slots.capacity()
+        self.writer.capacity()
     }
 
-    /// The number of free slots, where staged records count as used.
+    /// Returns the number of free slots. Staged records count as used.
     ///
-    /// This is what was last known, and exact only when that is less than `want`: no more is
-    /// looked up than the question needs, so that the consumer's cache line stays its own.
-    /// `room(n) >= n` is the test whether `n` records can be staged.
+    /// This is the last known number, and it is exact only if it is less than `want`. The consumer's
+    /// count is loaded only when the known room is less than `want`: its cache line stays with the
+    /// consumer. `room(n) >= n` tests whether `n` records can be staged.
     #[must_use]
     pub fn room(&mut self, want: usize) -> usize {
-        if self.known_room() < want {
-            self.head = self.shared.head.load(acquire(Step::HeadLoad));
-        }
-        self.known_room()
+        self.writer.room(want)
     }
 
-    /// Copies `records` behind those already published or staged. The consumer does not see them
-    /// before they are [published](Self::publish).
+    /// Copies `records` into the slots that follow those already published or staged.
+    ///
+    /// The consumer does not see them before they are [published](Self::publish).
     ///
     /// # Panics
     ///
-    /// If there is no [`room`](Self::room) for all of them; nothing is staged then.
+    /// If there is not enough [`room`](Self::room) for all of them. Then none of them is staged.
     pub fn stage(&mut self, records: &[T]) {
-        let room = self.room(records.len());
-        assert!(records.len() <= room, "{} records staged in room for {room}", records.len());
-        // SAFETY: `tail + len - head <= capacity`, as just asserted, so the slots written lie in
-        // `tail .. head + capacity`. Those are the producer's: the consumer reads none at or behind
-        // `published <= tail`, and has released all before `head`, which an Acquire load brought
-        // here. `&mut self` of the only producer excludes a second writer.
-        unsafe { self.shared.slots.write(self.tail, records) };
-        self.tail = self.tail.wrapping_add(records.len());
+        self.writer.stage(records);
     }
 
-    /// The number of records staged and not yet published.
+    /// Returns the number of records staged and not yet published.
     #[must_use]
     pub fn staged(&self) -> usize {
-        self.tail.wrapping_sub(self.published)
+        self.writer.staged()
     }
 
-    /// Hands everything staged to the consumer at once, and wakes its thread if that sleeps.
-    /// Does nothing when nothing is staged.
+    /// Passes all staged records to the consumer, and wakes its thread if that sleeps. Does nothing
+    /// when no record is staged.
     pub fn publish(&mut self) {
         if self.staged() == 0 {
             return;
         }
-        self.published = self.tail;
-        self.shared.tail.store(self.published, release(Step::TailStore));
+        self.writer.publish();
         self.bell.ring();
     }
 
-    /// Asks to be woken when `want` slots are free, unless they are already.
+    /// Requests a wake-up when `want` slots are free, unless they are already.
     ///
-    /// Publishes what is staged first: records held back would keep their slots for ever. An
-    /// announcement that still stands is replaced. Ask for a good part of the ring, such as half
-    /// of it, and the two threads do not wake each other for every record.
+    /// Staged records are published first: unpublished records would keep their slots forever. A
+    /// pending request is replaced. Request a large part of the ring, such as half of it. Otherwise
+    /// the two threads wake each other for every record.
     ///
     /// # Panics
     ///
@@ -250,8 +212,9 @@ impl<T: Copy + Send> Producer<T> {
         let capacity = self.capacity();
         assert!((1..=capacity).contains(&want), "a wait for {want} of {capacity} slots");
         self.publish();
-        // Release, so that a consumer that sees the announcement judges it by the tail of its time.
-        self.shared.wanted.swap(want, Release);
+        // Release: a consumer that sees the announcement also sees the `tail` published before it. It
+        // computes the room from that `tail` or a later one.
+        self.writer.shared().wanted.swap(want, Release);
         fence(Step::WaitFence);
         let wait = if self.is_abandoned() {
             Wait::Abandoned
@@ -260,119 +223,96 @@ impl<T: Copy + Send> Producer<T> {
         } else {
             return Wait::Pending;
         };
-        // The consumer may have taken the announcement before this; that wake-up is one too many.
-        self.shared.wanted.swap(0, Relaxed);
+        // The consumer may have answered the announcement already. That wake-up is superfluous.
+        self.writer.shared().wanted.swap(0, Relaxed);
         wait
     }
 
-    /// True once the consumer is gone: what is staged or published now is never read.
+    /// Returns whether the consumer is gone. Records staged or published from then on are never read.
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        // The flag guards no data, and the wake-up that follows its store makes it visible.
-        self.shared.abandoned.load(Relaxed)
-    }
-
-    fn known_room(&self) -> usize {
-        let used = self.tail.wrapping_sub(self.head);
-        debug_assert!(used <= self.capacity());
-        self.capacity() - used
+        // Relaxed: the flag guards no data, and the wake-up after its store makes it visible.
+        self.writer.shared().abandoned.load(Relaxed)
     }
 }
 
 impl<T> fmt::Debug for Producer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("tail", &self.tail).finish_non_exhaustive()
+        f.debug_struct("Producer").field("tail", &self.writer).finish_non_exhaustive()
     }
 }
 
 impl<T> Drop for Producer<T> {
     fn drop(&mut self) {
-        self.shared.tail.store(self.tail, release(Step::TailStore));
-        self.shared.closed.store(true, release(Step::ClosedStore));
+        self.writer.publish();
+        self.writer.shared().closed.store(true, release(Step::ClosedStore));
         self.bell.ring();
     }
 }
 
-/// What [`Producer::wait_for_room`] found.
+/// Describes the result of [`Producer::wait_for_room`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Wait {
-    /// The room is there; no wake-up is due.
+    /// The room is free. No wake-up follows.
     Over,
-    /// `wake_producer` will be called once, when the room is there or the consumer is gone.
+    /// `wake_producer` will be called once, when the room is free or the consumer is dropped.
     Pending,
-    /// The consumer is gone; no wake-up is due.
+    /// The consumer is gone. No wake-up follows.
     Abandoned,
 }
 
-/// The reading side of a ring. It can be sent to another thread, but not shared or cloned.
+/// Reads records from a ring. It can be sent to another thread, but not shared or cloned.
 ///
-/// Dropping it marks the ring abandoned and calls `wake_producer`, whether the producer waits for
-/// room or not: a worker whose servers are silent learns of it as well.
+/// Dropping it marks the ring as abandoned and calls `wake_producer`, whether or not the producer waits
+/// for room. So the end also reaches a worker whose servers send nothing.
 pub struct Consumer<T> {
-    shared: Arc<Shared<T>>,
-    /// What `shared.head` holds.
-    head: usize,
-    /// The last `shared.tail` seen. Invariant: `tail - head <= capacity`.
-    tail: usize,
+    reader: Reader<T>,
     wake_producer: Box<dyn Fn() + Send>,
 }
 
 impl<T: Copy + Send> Consumer<T> {
-    /// Passes the oldest records to `f`, at most `max` of them, and then frees their slots; returns
-    /// how many.
+    /// Passes the oldest records to `f`, at most `max` of them, and then frees their slots. Returns
+    /// their number.
     ///
-    /// They are those that lie in one piece, which at the end of the storage may be fewer than
-    /// there are. 0 means that there was nothing to read (or `max` is 0), and `f` was not called.
-    /// If `f` panics its records stay in the ring.
+    /// The records are contiguous. At the end of the storage they may be fewer than the ring holds. 0
+    /// means that the ring was empty or `max` is 0, and that `f` was not called. If `f` panics, its
+    /// records stay in the ring.
     pub fn read(&mut self, max: usize, f: impl FnOnce(&[T])) -> usize {
-        if self.tail == self.head {
-            self.tail = self.shared.tail.load(acquire(Step::TailLoad));
+        let len = self.reader.read(max, f);
+        if len != 0 {
+            self.wake_waiting_producer();
         }
-        let unread = self.tail.wrapping_sub(self.head);
-        debug_assert!(unread <= self.shared.slots.capacity());
-        let len = unread.min(max).min(self.shared.slots.contiguous(self.head));
-        if len == 0 {
-            return 0;
-        }
-        // SAFETY: `len <= tail - head`, so the slots lie in `head .. tail`. Those are the
-        // consumer's: the producer wrote them before the store of `tail` that an Acquire load
-        // brought here, and writes none of them again before the store of `head` in `free`, after
-        // `f`. `len` is at most what lies in one piece.
-        unsafe { self.shared.slots.read(self.head, len, f) };
-        self.free(len);
         len
     }
 
-    /// True if [`read`](Self::read) would find a record, or the producer is gone. This is the look
-    /// for [`Doorbell::sleep_unless`]; drop a consumer that [`is_finished`](Self::is_finished), or
-    /// nobody ever sleeps.
+    /// Returns whether [`read`](Self::read) would find a record or the producer is gone.
+    ///
+    /// This is the condition for [`Doorbell::sleep_unless`]. Drop a consumer that
+    /// [`is_finished`](Self::is_finished): it stays ready, so its thread would never sleep.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        // No record is read on the strength of these loads, so they need no Acquire.
-        self.shared.tail.load(Relaxed) != self.head || self.shared.closed.load(Relaxed)
+        // No record is read on the basis of these loads, so they need no Acquire.
+        self.reader.has_unread() || self.reader.shared().closed.load(Relaxed)
     }
 
-    /// True once the producer is gone and everything it published was read.
+    /// Returns whether the producer is gone and all its records were read.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        // In this order: the tail seen after `closed` is the last one.
-        self.shared.closed.load(acquire(Step::ClosedLoad))
-            && self.shared.tail.load(Relaxed) == self.head
+        // The order matters: the `tail` loaded after `closed` is the last one.
+        self.reader.shared().closed.load(acquire(Step::ClosedLoad)) && !self.reader.has_unread()
     }
 
-    /// Gives the oldest `len` slots back, and wakes a producer that waits for them.
-    fn free(&mut self, len: usize) {
-        self.head = self.head.wrapping_add(len);
-        self.shared.head.store(self.head, release(Step::HeadStore));
+    /// Wakes a producer that waits for slots, if as many as it requested are free. Call it after slots
+    /// were released.
+    fn wake_waiting_producer(&self) {
         fence(Step::FreeFence);
-        let wanted = self.shared.wanted.load(Acquire);
+        let shared = self.reader.shared();
+        let wanted = shared.wanted.load(Acquire);
         if wanted == 0 {
             return;
         }
-        let unread = self.shared.tail.load(Relaxed).wrapping_sub(self.head);
-        let room = self.shared.slots.capacity() - unread;
-        if room >= wanted && self.shared.wanted.swap(0, Relaxed) != 0 {
+        if self.reader.room() >= wanted && shared.wanted.swap(0, Relaxed) != 0 {
             (self.wake_producer)();
         }
     }
@@ -380,13 +320,13 @@ impl<T: Copy + Send> Consumer<T> {
 
 impl<T> fmt::Debug for Consumer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer").field("head", &self.head).finish_non_exhaustive()
+        f.debug_struct("Consumer").field("head", &self.reader).finish_non_exhaustive()
     }
 }
 
 impl<T> Drop for Consumer<T> {
     fn drop(&mut self) {
-        self.shared.abandoned.store(true, Relaxed);
+        self.reader.shared().abandoned.store(true, Relaxed);
         (self.wake_producer)();
     }
 }

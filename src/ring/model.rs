@@ -1,18 +1,22 @@
-//! Run by: RUSTFLAGS="--cfg loom" cargo test --release --lib ring::model
+//! Checks the ring with the model checker loom.
+//!
+//! Run it with `RUSTFLAGS="--cfg loom" cargo test --release --lib ring::model`.
 
-use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut, Range};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::sync::{LEFT_OUT, thread};
-use super::*;
+use super::sync::{LEFT_OUT, Step, thread};
+use super::{Consumer, Doorbell, Producer, Wait, ring};
 
-/// Dropped as ever, but leaked when a model has failed: its threads are unwound outside of the
-/// execution then, and the atomics of the model checker panic there.
-struct Held<T>(ManuallyDrop<T>);
+/// Drops its value, or leaks it while a failed model unwinds.
+///
+/// The threads of a failed model are unwound outside the execution, where the atomics of the model
+/// checker panic.
+struct Held<T>(Option<T>);
 
 impl<T> Held<T> {
     fn new(value: T) -> Self {
-        Self(ManuallyDrop::new(value))
+        Self(Some(value))
     }
 }
 
@@ -20,27 +24,27 @@ impl<T> Deref for Held<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.0
+        self.0.as_ref().expect("the value is held until the drop")
     }
 }
 
 impl<T> DerefMut for Held<T> {
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.0
+        self.0.as_mut().expect("the value is held until the drop")
     }
 }
 
 impl<T> Drop for Held<T> {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            // SAFETY: this is the only place that drops it, and it runs once.
-            unsafe { ManuallyDrop::drop(&mut self.0) };
+        if std::thread::panicking() {
+            std::mem::forget(self.0.take());
         }
     }
 }
 
-/// Runs `execution` in every interleaving with up to 3 preemptions that the memory model
-/// allows, without one step if given. A lost wake-up shows as a deadlock.
+/// Runs `execution` in every interleaving that the memory model allows with up to 3 preemptions.
+///
+/// The step `left_out`, if given, is not taken. A lost wake-up shows as a deadlock.
 fn check(left_out: Option<Step>, execution: fn()) {
     LEFT_OUT.set(left_out);
     let mut builder = loom::model::Builder::new();
@@ -57,14 +61,15 @@ fn held_ring(
     (Held::new(producer), Held::new(consumer))
 }
 
-/// A waker for the thread that calls this. That thread joins none: loom lets an unpark end a
-/// join too.
+/// Returns a waker for the calling thread.
+///
+/// That thread must not join another one, because in loom an unpark also ends a join.
 fn wake_me() -> impl Fn() + Send + 'static {
     let me = thread::current();
     move || me.unpark()
 }
 
-/// The worker: stages what fits, and waits when nothing does.
+/// Publishes the numbers one by one, and waits when there is no room.
 fn produce(producer: &mut Producer<u32>, numbers: Range<u32>) {
     for number in numbers {
         while producer.room(1) < 1 {
@@ -79,25 +84,24 @@ fn produce(producer: &mut Producer<u32>, numbers: Range<u32>) {
     }
 }
 
-/// The printer: reads what there is one by one, and sleeps otherwise, until all producers are
-/// gone.
+/// Reads the records one by one, and sleeps when there are none, until all producers are gone.
 fn consume(mut bell: Held<Doorbell>, mut consumers: Vec<Held<Consumer<u32>>>) -> Vec<u32> {
-    let mut printed = Vec::new();
+    let mut received = Vec::new();
     while !consumers.is_empty() {
         let mut count = 0;
         for consumer in &mut consumers {
-            count += consumer.read(1, |records| printed.extend_from_slice(records));
+            count += consumer.read(1, |records| received.extend_from_slice(records));
         }
         consumers.retain(|consumer| !consumer.is_finished());
         if count == 0 && !consumers.is_empty() {
             bell.sleep_unless(|| consumers.iter().any(|consumer| consumer.is_ready()));
         }
     }
-    printed
+    received
 }
 
-/// Both directions at once: the printer sleeps on empty, the worker waits on full, and the
-/// producer is dropped while the printer reads or sleeps.
+/// Runs both directions at once: the consumer sleeps on empty, and the producer waits on full. The
+/// producer is dropped while the consumer reads or sleeps.
 fn both_directions() {
     let bell = Held::new(Doorbell::new());
     let (mut producer, consumer) = held_ring(1, &bell, wake_me());
@@ -105,8 +109,8 @@ fn both_directions() {
     produce(&mut producer, 0..2);
 }
 
-/// The last record and the end in one step, with no fence between them.
-fn staged_at_the_end() {
+/// Publishes the last record and closes the ring in one step, with no fence between them.
+fn staged_at_the_drop() {
     let bell = Held::new(Doorbell::new());
     let (mut producer, consumer) = held_ring(2, &bell, wake_me());
     thread::spawn(move || assert_eq!(consume(bell, vec![consumer]), [0, 1]));
@@ -114,7 +118,7 @@ fn staged_at_the_end() {
     producer.stage(&[1]);
 }
 
-/// Two workers ring for the same sleeper, and only one of them has to wake it.
+/// Lets two producers ring the doorbell of one sleeping thread. Only one of them has to wake it.
 fn two_producers_one_bell() {
     let bell = Held::new(Doorbell::new());
     let (first, consumer) = held_ring(1, &bell, || {});
@@ -125,9 +129,8 @@ fn two_producers_one_bell() {
     assert_eq!(consume(bell, vec![consumer, other_consumer]), [0, 0]);
 }
 
-/// The worker waits for the whole ring, and is woken once: not for the first slot already.
-fn one_wake_for_the_room_asked_for() {
-    use std::sync::atomic::AtomicU32;
+/// Lets the producer wait for the whole ring. One wake-up comes, and none for the first free slot.
+fn one_wake_up_for_the_requested_room() {
     let bell = Held::new(Doorbell::new());
     let wakes = std::sync::Arc::new(AtomicU32::new(0));
     let (wake, count) = (wake_me(), std::sync::Arc::clone(&wakes));
@@ -137,7 +140,7 @@ fn one_wake_for_the_room_asked_for() {
     });
     producer.stage(&[0, 1]);
     producer.publish();
-    // The consumer's end, which would wake as well, comes after the producer's.
+    // Dropping the consumer causes a wake-up too, but it is dropped after the producer.
     thread::spawn(move || assert_eq!(consume(bell, vec![consumer]), [0, 1]));
     if producer.wait_for_room(2) == Wait::Pending {
         thread::park();
@@ -147,8 +150,8 @@ fn one_wake_for_the_room_asked_for() {
     assert!(wakes.load(Relaxed) <= 1);
 }
 
-/// The consumer goes after one record; the worker has two more, and then nothing to say.
-fn consumer_gone() {
+/// Drops the consumer after one record. The producer has two more, and then waits for the end.
+fn consumer_dropped() {
     let bell = Held::new(Doorbell::new());
     let (mut producer, mut consumer) = held_ring(1, &bell, wake_me());
     thread::spawn(move || consumer.read(1, |_| ()));
@@ -159,32 +162,32 @@ fn consumer_gone() {
 }
 
 #[test]
-fn every_record_arrives_and_every_wake_up() {
+fn all_records_and_wake_ups_arrive() {
     check(None, both_directions);
 }
 
 #[test]
-fn what_is_staged_arrives_with_the_end() {
-    check(None, staged_at_the_end);
+fn staged_records_arrive_when_the_producer_is_dropped() {
+    check(None, staged_at_the_drop);
 }
 
 #[test]
-fn two_producers_wake_one_printer() {
+fn two_producers_wake_one_consumer_thread() {
     check(None, two_producers_one_bell);
 }
 
 #[test]
-fn a_worker_is_woken_once_for_the_room_it_asked_for() {
-    check(None, one_wake_for_the_room_asked_for);
+fn one_wait_for_room_causes_one_wake_up() {
+    check(None, one_wake_up_for_the_requested_room);
 }
 
 #[test]
-fn a_worker_learns_that_the_consumer_is_gone() {
-    check(None, consumer_gone);
+fn dropping_the_consumer_wakes_the_producer() {
+    check(None, consumer_dropped);
 }
 
-/// The model without one step has to fail, in the way that step prevents.
-macro_rules! each_step_is_needed {
+/// Defines a test per step: without the step, the model must fail with the symptom that it prevents.
+macro_rules! each_step_is_necessary {
     ($($name:ident: $step:ident, $execution:ident, $symptom:literal;)*) => {$(
         #[test]
         #[should_panic(expected = $symptom)]
@@ -194,12 +197,12 @@ macro_rules! each_step_is_needed {
     )*};
 }
 
-each_step_is_needed! {
+each_step_is_necessary! {
     without_tail_store: TailStore, both_directions, "Concurrent read and write";
     without_tail_load: TailLoad, both_directions, "Concurrent read and write";
     without_head_store: HeadStore, both_directions, "Concurrent read and write";
     without_head_load: HeadLoad, both_directions, "Concurrent read and write";
-    without_closed_store: ClosedStore, staged_at_the_end, "left: [0]";
+    without_closed_store: ClosedStore, staged_at_the_drop, "left: [0]";
     without_closed_load: ClosedLoad, both_directions, "left: [0]";
     without_ring_fence: RingFence, both_directions, "deadlock";
     without_sleep_fence: SleepFence, both_directions, "deadlock";

@@ -1,4 +1,7 @@
-//! The atomics and threads of `std` or of the model checker, and the steps that the model leaves out.
+//! Provides the atomics and threads of `std`, or under `--cfg loom` those of the model checker.
+//!
+//! The orderings and fences of the protocol are functions of a [`Step`] here, so that the model can
+//! leave one out.
 
 #[cfg(loom)]
 use std::cell::Cell;
@@ -22,8 +25,10 @@ use loom::sync::atomic::fence as memory_fence;
 #[cfg(not(loom))]
 use std::sync::atomic::fence as memory_fence;
 
-/// Keeps its content clear of its neighbours' cache lines. 128 bytes: x86-64 fetches lines in
-/// pairs, and Apple's are that long.
+/// Keeps its content off the cache lines of its neighbors.
+///
+/// It is aligned to 128 bytes. x86-64 processors fetch cache lines in pairs, and Apple's have lines of
+/// that length.
 #[repr(align(128))]
 pub(super) struct CacheLine<T>(pub(super) T);
 
@@ -35,41 +40,42 @@ impl<T> std::ops::Deref for CacheLine<T> {
     }
 }
 
-/// The steps the protocol stands on. The model leaves out one at a time, and must notice.
+/// Names the steps that the protocol depends on. The model leaves out one at a time and must fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Release of `tail`: the records were written before it.
+    /// The Release store of `tail`: the records are written before it.
     TailStore,
-    /// Acquire of `tail`: the records are read after it.
+    /// The Acquire load of `tail`: the records are read after it.
     TailLoad,
-    /// Release of `head`: the records were read before it.
+    /// The Release store of `head`: the records are read before it.
     HeadStore,
-    /// Acquire of `head`: the slots are written again after it.
+    /// The Acquire load of `head`: the slots are written again after it.
     HeadLoad,
-    /// Release of `closed`: the last `tail` was stored before it.
+    /// The Release store of `closed`: the last `tail` is stored before it.
     ClosedStore,
-    /// Acquire of `closed`: the last `tail` is loaded after it.
+    /// The Acquire load of `closed`: the last `tail` is loaded after it.
     ClosedLoad,
-    /// Between publishing (or closing) and the look for a sleeper.
+    /// The fence between publishing (or closing) and the check for a sleeping thread.
     RingFence,
-    /// Between announcing the sleep and the last look for records.
+    /// The fence between announcing the sleep and the last check for records.
     SleepFence,
-    /// Between freeing slots and the look for a waiting producer.
+    /// The fence between freeing slots and the check for a waiting producer.
     FreeFence,
-    /// Between announcing the wait and the last look for room.
+    /// The fence between announcing the wait and the last check for room.
     WaitFence,
-    /// The last look for room.
+    /// The last check for room.
     WaitLook,
-    /// The last look for records.
+    /// The last check for records.
     SleepLook,
 }
 
-/// Whether a step is taken: always, except in the model.
+/// Returns whether a step is taken: always, except in the model.
 #[cfg(not(loom))]
 pub(super) const fn kept(_: Step) -> bool {
     true
 }
 
+/// Returns whether a step is taken: always, unless the model leaves it out.
 #[cfg(loom)]
 pub(super) fn kept(step: Step) -> bool {
     LEFT_OUT.get() != Some(step)
@@ -77,19 +83,22 @@ pub(super) fn kept(step: Step) -> bool {
 
 #[cfg(loom)]
 thread_local! {
-    /// The step that the model of this test leaves out. (The threads of a model are coroutines on
-    /// the thread of its test.)
+    /// The step that the model of this test leaves out. The threads of a model are coroutines on the
+    /// thread of its test.
     pub(super) static LEFT_OUT: Cell<Option<Step>> = const { Cell::new(None) };
 }
 
+/// Returns Release, or Relaxed for a step that is left out.
 pub(super) fn release(step: Step) -> Ordering {
     if kept(step) { Release } else { Relaxed }
 }
 
+/// Returns Acquire, or Relaxed for a step that is left out.
 pub(super) fn acquire(step: Step) -> Ordering {
     if kept(step) { Acquire } else { Relaxed }
 }
 
+/// Issues a SeqCst fence, unless the step is left out.
 pub(super) fn fence(step: Step) {
     if kept(step) {
         memory_fence(SeqCst);

@@ -1,20 +1,23 @@
+//! Tests the ring with real threads, and against a model of two queues.
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::thread;
 
 use proptest::prelude::*;
 
-use super::sync::thread;
-use super::*;
+use super::{Consumer, Doorbell, Producer, Wait, ring, ring_from};
 
-/// A record with padding, which is copied but never read.
+/// Has padding, which is copied but never read.
 type Record = (u8, u64);
 
 fn silent_ring(capacity: usize) -> (Producer<u32>, Consumer<u32>) {
     ring(capacity, &Doorbell::new(), || {})
 }
 
-/// A ring, and the number of times its producer was woken.
+/// Returns a ring, and the number of wake-ups of its producer.
 fn counting_ring(capacity: usize) -> (Producer<u32>, Consumer<u32>, Arc<AtomicU32>) {
     let wakes = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&wakes);
@@ -32,21 +35,21 @@ fn read_all<T: Copy + Send>(consumer: &mut Consumer<T>) -> Vec<T> {
 }
 
 #[test]
-fn capacity_is_rounded_up_to_a_power_of_two_from_1_on() {
-    for (asked, made) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (1000, 1024)] {
-        let (mut producer, _consumer) = silent_ring(asked);
+fn capacity_is_rounded_up_to_a_power_of_two_of_at_least_1() {
+    for (requested, made) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (1000, 1024)] {
+        let (mut producer, _consumer) = silent_ring(requested);
         assert_eq!((producer.capacity(), producer.room(made)), (made, made));
     }
 }
 
 #[test]
 #[should_panic(expected = "overflows")]
-fn a_capacity_past_the_last_power_of_two_panics() {
+fn a_capacity_above_the_largest_power_of_two_panics() {
     let _ = silent_ring(usize::MAX / 2 + 2);
 }
 
 #[test]
-fn staged_records_are_seen_only_when_published() {
+fn staged_records_are_invisible_until_they_are_published() {
     let (mut producer, mut consumer) = silent_ring(4);
     producer.stage(&[1, 2]);
     producer.stage(&[3]);
@@ -62,7 +65,7 @@ fn staged_records_are_seen_only_when_published() {
 }
 
 #[test]
-fn a_ring_of_one_holds_one() {
+fn a_ring_of_capacity_1_holds_1_record() {
     let (mut producer, mut consumer) = silent_ring(1);
     for number in 0..3 {
         assert_eq!(producer.room(1), 1);
@@ -74,7 +77,7 @@ fn a_ring_of_one_holds_one() {
 }
 
 #[test]
-fn the_consumer_is_asked_only_when_the_known_room_does_not_suffice() {
+fn the_head_is_loaded_only_when_the_known_room_does_not_suffice() {
     let (mut producer, mut consumer) = silent_ring(4);
     producer.stage(&[1, 2]);
     producer.publish();
@@ -84,7 +87,7 @@ fn the_consumer_is_asked_only_when_the_known_room_does_not_suffice() {
 }
 
 #[test]
-fn one_record_more_than_there_is_room_for_panics_and_stages_nothing() {
+fn staging_one_record_more_than_the_room_panics_and_stages_nothing() {
     let (mut producer, mut consumer) = silent_ring(2);
     producer.stage(&[1]);
     let overflow = AssertUnwindSafe(|| producer.stage(&[2, 3]));
@@ -99,7 +102,7 @@ fn a_read_ends_at_max_and_at_the_end_of_the_storage() {
     let (mut producer, mut consumer) = silent_ring(4);
     producer.stage(&[1, 2, 3]);
     producer.publish();
-    assert_eq!(consumer.read(0, |_| unreachable!("nothing was asked for")), 0);
+    assert_eq!(consumer.read(0, |_| unreachable!("max is 0")), 0);
     assert_eq!(consumer.read(2, |records| assert_eq!(records, [1, 2])), 2);
     producer.stage(&[4, 5, 6]);
     producer.publish();
@@ -110,17 +113,17 @@ fn a_read_ends_at_max_and_at_the_end_of_the_storage() {
 }
 
 #[test]
-fn records_stay_when_their_reader_panics() {
+fn records_stay_when_the_closure_that_reads_them_panics() {
     let (mut producer, mut consumer) = silent_ring(4);
     producer.stage(&[1, 2]);
     producer.publish();
-    let reader = AssertUnwindSafe(|| consumer.read(1, |_| panic!("the reader's own")));
-    assert!(catch_unwind(reader).is_err());
+    let read = AssertUnwindSafe(|| consumer.read(1, |_| panic!("in the closure")));
+    assert!(catch_unwind(read).is_err());
     assert_eq!(read_all(&mut consumer), [1, 2]);
 }
 
 #[test]
-fn records_can_be_staged_from_the_slice_that_is_read() {
+fn records_can_be_staged_from_the_slice_being_read() {
     let (mut producer, mut consumer) = silent_ring(4);
     producer.stage(&[1, 2]);
     producer.publish();
@@ -130,7 +133,7 @@ fn records_can_be_staged_from_the_slice_that_is_read() {
 }
 
 #[test]
-fn a_dropped_producer_publishes_and_the_ring_is_finished_after_the_last_record() {
+fn dropping_the_producer_publishes_and_the_ring_is_finished_after_the_last_record() {
     let (mut producer, mut consumer) = silent_ring(4);
     producer.stage(&[1]);
     producer.publish();
@@ -145,7 +148,7 @@ fn a_dropped_producer_publishes_and_the_ring_is_finished_after_the_last_record()
 }
 
 #[test]
-fn a_dropped_consumer_wakes_a_producer_whether_it_waits_or_not() {
+fn dropping_the_consumer_wakes_the_producer_whether_or_not_it_waits() {
     let (mut producer, consumer, wakes) = counting_ring(2);
     producer.stage(&[1]);
     producer.publish();
@@ -166,7 +169,7 @@ fn a_dropped_consumer_wakes_a_producer_whether_it_waits_or_not() {
 }
 
 #[test]
-fn a_wake_comes_once_and_not_before_the_last_slot_asked_for() {
+fn a_wake_up_comes_once_when_the_last_requested_slot_is_free() {
     let (mut producer, mut consumer, wakes) = counting_ring(4);
     producer.stage(&[1, 2, 3, 4]);
     producer.publish();
@@ -178,7 +181,7 @@ fn a_wake_comes_once_and_not_before_the_last_slot_asked_for() {
 }
 
 #[test]
-fn a_wait_that_is_over_at_once_is_no_announcement() {
+fn a_wait_that_is_over_immediately_causes_no_wake_up() {
     let (mut producer, mut consumer, wakes) = counting_ring(4);
     producer.stage(&[1, 2]);
     assert_eq!(producer.wait_for_room(2), Wait::Over);
@@ -187,7 +190,7 @@ fn a_wait_that_is_over_at_once_is_no_announcement() {
 }
 
 #[test]
-fn a_second_announcement_replaces_the_first() {
+fn a_second_wait_replaces_the_first() {
     let (mut producer, mut consumer, wakes) = counting_ring(2);
     producer.stage(&[1, 2]);
     assert_eq!(producer.wait_for_room(1), Wait::Pending);
@@ -199,7 +202,7 @@ fn a_second_announcement_replaces_the_first() {
 }
 
 #[test]
-fn a_wait_publishes_what_is_staged() {
+fn a_wait_publishes_the_staged_records() {
     let (mut producer, mut consumer, wakes) = counting_ring(2);
     producer.stage(&[1, 2]);
     assert_eq!(producer.wait_for_room(2), Wait::Pending);
@@ -209,7 +212,7 @@ fn a_wait_publishes_what_is_staged() {
 }
 
 #[test]
-fn a_wait_for_0_or_for_more_than_the_ring_holds_panics() {
+fn a_wait_for_0_slots_or_more_than_the_capacity_panics() {
     let (mut producer, _consumer) = silent_ring(2);
     for want in [0, 3] {
         assert!(catch_unwind(AssertUnwindSafe(|| producer.wait_for_room(want))).is_err());
@@ -217,7 +220,7 @@ fn a_wait_for_0_or_for_more_than_the_ring_holds_panics() {
 }
 
 #[test]
-fn a_doorbell_belongs_to_the_thread_that_slept_first() {
+fn a_second_thread_that_sleeps_on_a_doorbell_panics() {
     let mut bell = Doorbell::new();
     bell.sleep_unless(|| true);
     let other = thread::spawn(move || bell.sleep_unless(|| true));
@@ -225,7 +228,7 @@ fn a_doorbell_belongs_to_the_thread_that_slept_first() {
 }
 
 #[test]
-fn a_sleep_that_did_not_happen_is_withdrawn() {
+fn an_announced_sleep_is_withdrawn_when_a_ring_is_ready() {
     let mut bell = Doorbell::new();
     let mut announced = false;
     let shared = Arc::clone(&bell.shared);
@@ -236,7 +239,7 @@ fn a_sleep_that_did_not_happen_is_withdrawn() {
     assert!(announced && !shared.sleeping.load(Relaxed));
 }
 
-/// Compiles only while `$type` does not implement `$trait`: else `name` has two meanings.
+/// Fails to compile if `$type` implements `$trait`, because then `name` is ambiguous.
 macro_rules! assert_not_impl {
     ($type:ty, $trait:path) => {
         const _: fn() = || {
@@ -257,13 +260,12 @@ assert_not_impl!(Consumer<u32>, Clone);
 assert_not_impl!(Doorbell, Clone);
 
 #[test]
-fn both_sides_and_the_doorbell_can_be_sent() {
+fn the_producer_the_consumer_and_the_doorbell_can_be_sent() {
     fn assert_send<T: Send>() {}
     assert_send::<(Producer<u32>, Consumer<u32>, Doorbell)>();
 }
 
-/// A worker as the poll loop is one: it stages as much of a batch as fits, and otherwise waits
-/// for half the ring.
+/// Produces like a worker's poll loop: stages as much of a batch as fits, else waits for half the ring.
 fn produce(producer: &mut Producer<Record>, id: u8, count: u64) {
     let half = producer.capacity().div_ceil(2);
     let mut next = 0;
@@ -274,7 +276,7 @@ fn produce(producer: &mut Producer<Record>, id: u8, count: u64) {
                 match producer.wait_for_room(half) {
                     Wait::Over => {}
                     Wait::Pending => thread::park(),
-                    Wait::Abandoned => panic!("the consumer went away"),
+                    Wait::Abandoned => panic!("the consumer was dropped"),
                 }
             }
             producer.stage(&[(id, value)]);
@@ -305,15 +307,15 @@ fn consume(mut bell: Doorbell, mut consumers: Vec<Consumer<Record>>) -> [u64; 2]
 }
 
 #[test]
-fn two_threads_hand_everything_in_order_to_a_third() {
+fn two_producer_threads_pass_all_records_in_order_to_one_consumer_thread() {
     for (capacity, count) in [(1, 10_000), (2, 10_000), (8, 100_000), (64, 200_000)] {
         let count = if cfg!(miri) { 50 } else { count };
         let bell = Doorbell::new();
         let (workers, consumers): (Vec<_>, Vec<_>) = (0..2)
             .map(|id| {
-                let (to_worker, its_own) = std::sync::mpsc::channel();
+                let (to_worker, from_test) = std::sync::mpsc::channel();
                 let worker = thread::spawn(move || {
-                    let mut producer = its_own.recv().expect("the test sends it");
+                    let mut producer = from_test.recv().expect("the test sends it");
                     produce(&mut producer, id, count);
                 });
                 let to_wake = worker.thread().clone();
@@ -353,14 +355,14 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// The ring against two queues, with counts that pass the end of `usize` on the way.
+    /// Compares the ring with two queues. Its counts pass the end of `usize` on the way.
     #[test]
-    fn a_ring_is_a_bounded_queue(
+    fn a_ring_behaves_like_a_bounded_queue(
         capacity in 1..9_usize,
-        before_the_end in 0..40_usize,
+        until_wrap in 0..40_usize,
         ops in prop::collection::vec(op(), 1..if cfg!(miri) { 20 } else { 100 }),
     ) {
-        let origin = usize::MAX - before_the_end;
+        let origin = usize::MAX - until_wrap;
         let (mut producer, mut consumer) =
             ring_from::<Record>(origin, capacity, &Doorbell::new(), || {});
         let capacity = capacity.next_power_of_two();
