@@ -84,7 +84,7 @@
 //! The compiler and `tests/architecture.rs` hold the code to these:
 //!
 //! - A module imports what the map says. There is no circle.
-//! - `unsafe` is in `ring`, in `codec::number::vector`, and in one attribute of the program.
+//! - `unsafe` is in `ring::slots`, in `codec::number::vector`, and in one attribute of the program.
 //! - mio is named in `net` alone. Only threads read the clock: those of `net`, `output` and `signals`.
 //! - `codec`, `partition`, `proto` and `text` do no I/O of their own. They see bytes as slices or through
 //!   [`Read`](std::io::Read) and `Io`, time as a number and randomness as an argument. A simulator and a
