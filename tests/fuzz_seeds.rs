@@ -1,16 +1,16 @@
-//! Every committed seed of the fuzz targets, through the properties that the targets check.
+//! Checks the properties of the fuzz targets with every committed seed.
 
 use std::fs;
 use std::path::Path;
 
-// The modules are public where the targets use them.
+// The fuzz package needs public modules.
 #[allow(unreachable_pub)]
 #[path = "../fuzz/src/line_parser.rs"]
 mod line_parser;
 #[allow(unreachable_pub)]
 #[path = "../fuzz/src/partition.rs"]
 mod partition;
-// The simulation's own tests use more of it.
+// These tests use only a part of the module.
 #[allow(dead_code, unused_imports)]
 mod sim;
 

@@ -1,5 +1,5 @@
-//! The tools of the other tests, tried on plain sockets and standard programs: a test that passes for
-//! want of a reset that was never sent is worse than none.
+//! Tests the tools of the other tests on plain sockets and standard programs. A test that passes because a
+//! reset was never sent is worse than no test.
 #![cfg(all(feature = "cli", unix))]
 
 mod common;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use common::{DEADLINE, Peer, Program, Server, Signal};
 
 #[test]
-fn a_closed_peer_is_an_end_after_all_that_was_sent() {
+fn closing_a_peer_ends_the_stream_after_all_sent_bytes() {
     let (mut peer, mut client) = connected(&Server::bind());
     peer.send("12\n");
     peer.close();
@@ -22,14 +22,14 @@ fn a_closed_peer_is_an_end_after_all_that_was_sent() {
 }
 
 #[test]
-fn a_reset_peer_is_an_error() {
+fn resetting_a_peer_is_an_error_for_its_client() {
     let (peer, mut client) = connected(&Server::bind());
     peer.reset();
     assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 #[test]
-fn a_client_that_closes_or_resets_is_waited_for() {
+fn wait_closed_returns_after_a_close_and_after_a_reset() {
     let server = Server::bind();
     let (peer, client) = connected(&server);
     drop(client);
@@ -42,7 +42,7 @@ fn a_client_that_closes_or_resets_is_waited_for() {
 }
 
 #[test]
-fn a_closed_server_refuses_keeps_its_peers_and_comes_back_on_its_port() {
+fn a_closed_server_refuses_keeps_its_peers_and_can_listen_again_on_its_port() {
     let server = Server::bind();
     let (mut peer, mut client) = connected(&server);
     let address = server.close();
@@ -56,12 +56,12 @@ fn a_closed_server_refuses_keeps_its_peers_and_comes_back_on_its_port() {
 }
 
 #[test]
-fn accepting_in_vain_ends() {
+fn accept_within_ends_without_a_connection() {
     assert!(Server::bind().accept_within(Duration::from_millis(1)).is_none());
 }
 
 #[test]
-fn log_lines_are_found_in_any_order_and_each_once() {
+fn log_lines_are_found_in_any_order_and_returned_once() {
     let mut program = shell("echo one one >&2; echo two >&2; echo one >&2");
     assert_eq!(program.wait_for_log("two"), "two");
     assert_eq!(program.wait_for_log("one"), "one one");
@@ -72,12 +72,12 @@ fn log_lines_are_found_in_any_order_and_each_once() {
 
 #[test]
 #[should_panic(expected = "stderr ended without \"two\"; the program wrote\n--- stdout")]
-fn a_log_line_that_never_comes_fails_with_the_output() {
+fn a_missing_log_line_fails_with_the_output() {
     shell("echo one >&2").wait_for_log("two");
 }
 
 #[test]
-fn stdout_is_given_line_by_line_also_after_the_end() {
+fn lines_of_stdout_can_be_read_after_the_program_has_ended() {
     let mut program = shell("printf '6\\n12\\n18'; exit 3");
     assert_eq!(program.next_line().as_deref(), Some("6"));
     assert_eq!(program.wait_exit().code(), Some(3));
@@ -94,7 +94,7 @@ fn a_signal_ends_a_program() {
 }
 
 #[test]
-fn a_dropped_program_is_gone() {
+fn a_dropped_program_is_killed_and_reaped() {
     let mut program = shell("echo ready; exec sleep 3600");
     program.next_line();
     let pid = program.pid();

@@ -1,6 +1,6 @@
-//! The library as another program uses it, where the program `tcpcore` would not show a fault.
+//! Tests the library as another program uses it, for faults that the program `tcpcore` would not show.
 //!
-//! One test, since it counts what the process holds.
+//! There is only one test, since it counts the descriptors of the process.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tcpcore::{Config, Job, Server};
 
-/// For what must not be waited for without end.
+/// The longest wait for the end of a job.
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn config(server: &str) -> Config {
@@ -42,7 +42,7 @@ impl Write for Panics {
 }
 
 #[test]
-fn jobs_leave_nothing_behind_and_a_panic_of_the_output_reaches_who_waits() {
+fn jobs_leak_no_descriptors_and_wait_passes_a_panic_of_the_output_on() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = config(&listener.local_addr().unwrap().to_string());
     let mut held = Vec::new();

@@ -1,5 +1,5 @@
-//! `demo`: the whole story in half a minute and one process. Four servers, a job that reads them, one
-//! server that goes down and comes back.
+//! Runs `demo`: four servers and a job that reads them, in one process and half a minute. One server goes
+//! down and comes back.
 
 mod feed;
 
@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use feed::{Feed, Misbehaviour, Settings};
+use feed::{Feed, Misbehavior, Settings};
 use log::{error, info};
 use tcpcore::internals::logging::{self, Options};
 use tcpcore::internals::output::stdout::Stdout;
@@ -20,20 +20,23 @@ use tcpcore::{Config, Job, Server};
 
 const SERVERS: u64 = 4;
 
-/// Brisk enough that the numbers of three servers are seen to go on, slow enough to read.
+/// The time between two numbers of a server. It is short enough to show that three servers go on, and long
+/// enough to read.
 const INTERVAL: Duration = Duration::from_millis(200);
 
+/// The time before a server goes down.
 const ALL_UP: Duration = Duration::from_secs(5);
 
-/// With the default back-off the attempts come 1, 3 and 7 seconds after the loss, and find nobody.
+/// The time in which one server is down. With the default back-off, the attempts 1, 3 and 7 seconds after
+/// the loss fail.
 const ONE_DOWN: Duration = Duration::from_secs(10);
 
-/// The next attempt comes 15 seconds after the loss, or 16.5 if every delay has its full jitter: 5 to
-/// 7 seconds into this.
+/// The time after the server is back. The next attempt comes 15 seconds after the loss, or 16.5 if every
+/// delay has its full jitter. That is 5 to 7 seconds into this time.
 const ALL_UP_AGAIN: Duration = Duration::from_secs(12);
 
 fn main() -> io::Result<ExitCode> {
-    // The targets tell the servers' lines from those of the job.
+    // The targets distinguish the servers' lines from those of the job.
     let _flushed_at_the_end = logging::init(Options { show_target: true, ..Options::default() })?;
     match run() {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -57,25 +60,26 @@ fn run() -> Result<(), Box<dyn Error>> {
     let job = Job::start(config, Stdout::open()?)?;
     signals.stop(job.stop_handle());
 
-    let (job_ended, ending) = mpsc::channel();
+    let (job_ended, has_ended) = mpsc::channel();
     let stop = job.stop_handle();
-    let story = thread::spawn(move || {
-        // `None` is a job that ended before the story, by Ctrl-C say.
-        let _ = tell(&mut feeds, &ending);
+    let script = thread::spawn(move || {
+        // `None` means that the job ended first, for example by Ctrl-C.
+        let _ = run_script(&mut feeds, &has_ended);
         stop.stop();
         feeds
     });
     let report = job.wait()?;
     drop(job_ended);
-    // The servers go last, so that the job is not seen to lose them.
-    drop(story.join());
+    // The servers end last, so that the log shows no lost connections at the end.
+    drop(script.join());
     info!("In all: {}", report.totals);
     Ok(())
 }
 
-/// Takes the last server down and brings it back, with time to watch. `None` if the job ended before.
-fn tell(feeds: &mut Vec<Feed>, job_ended: &Receiver<()>) -> Option<()> {
-    info!("Four servers, two workers, and of their numbers those that 6 divides; Ctrl-C ends it");
+/// Takes the last server down and brings it back, with time to watch. Returns `None` if the job ended
+/// first.
+fn run_script(feeds: &mut Vec<Feed>, job_ended: &Receiver<()>) -> Option<()> {
+    info!("Four servers, two workers, and the multiples of 6 among their numbers; Ctrl-C ends it");
     watch(ALL_UP, job_ended)?;
 
     let feed = feeds.pop()?;
@@ -84,10 +88,10 @@ fn tell(feeds: &mut Vec<Feed>, job_ended: &Receiver<()>) -> Option<()> {
     drop(feed);
     watch(ONE_DOWN, job_ended)?;
 
-    info!("Now {address} comes back: the next attempt will find it");
+    info!("Now {address} comes back: the next attempt will succeed");
     match Feed::start(address, settings(SERVERS)) {
         Ok(feed) => feeds.push(feed),
-        Err(error) => error!("It does not: {error}"),
+        Err(error) => error!("The server does not come back: {error}"),
     }
     watch(ALL_UP_AGAIN, job_ended)?;
 
@@ -95,11 +99,11 @@ fn tell(feeds: &mut Vec<Feed>, job_ended: &Receiver<()>) -> Option<()> {
     Some(())
 }
 
-/// Lets `time` pass. `None` if the job ended before.
+/// Waits for `time`. Returns `None` if the job ended first.
 fn watch(time: Duration, job_ended: &Receiver<()>) -> Option<()> {
     (job_ended.recv_timeout(time) == Err(RecvTimeoutError::Timeout)).then_some(())
 }
 
 fn settings(seed: u64) -> Settings {
-    Settings { interval: INTERVAL, seed, count: None, misbehaviour: Misbehaviour::default() }
+    Settings { interval: INTERVAL, seed, count: None, misbehavior: Misbehavior::default() }
 }

@@ -1,5 +1,5 @@
-//! A TCP server of random numbers, to try a collector on: one thread accepts, one thread serves each
-//! client. It can be told to misbehave in the ways that real feeds do.
+//! Serves random numbers over TCP, for trying a collector. One thread accepts, and one thread serves each
+//! client. A server can misbehave in the ways that real feeds do.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,9 +13,8 @@ use log::{info, warn};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, RngExt, SeedableRng};
 
-/// A running server. Dropping it is what killing the process is to a stand-alone one: the port refuses
-/// connections and every client has been cut off once `drop` returns, and the port can be bound again
-/// at once.
+/// A running server. Dropping it has the effect of killing a stand-alone server. When `drop` returns, the
+/// port refuses connections and all clients are disconnected. The port can be bound again immediately.
 pub(crate) struct Feed {
     address: SocketAddr,
     stopping: Arc<AtomicBool>,
@@ -23,62 +22,62 @@ pub(crate) struct Feed {
     acceptor: Option<JoinHandle<()>>,
 }
 
-/// What a server sends.
+/// The settings of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// From one line to the next. Zero: as fast as the client takes them, from a buffer of
-    /// [`BATCH_LINES`] prepared numbers sent over and over. At most a day.
+    /// The time from one line to the next, at most a day. With zero, a buffer of [`BATCH_LINES`] prepared
+    /// numbers is sent repeatedly, as fast as the client takes it.
     pub(crate) interval: Duration,
-    /// The n-th client since the start gets the same numbers whenever the seed is the same.
+    /// The seed of the numbers. With the same seed, the n-th client since the start gets the same numbers.
     pub(crate) seed: u64,
-    /// Numbers a client gets before its connection is closed. `None`: there is no end, but for a
-    /// [`Course`] that needs one, which takes [`DEFAULT_TURN`].
+    /// Numbers that a client gets before its connection is closed. `None` is no limit, but a [`Course`]
+    /// that needs one uses [`DEFAULT_COUNT`].
     pub(crate) count: Option<u64>,
-    /// How the server departs from a good feed.
-    pub(crate) misbehaviour: Misbehaviour,
+    /// The deviations from a good feed.
+    pub(crate) misbehavior: Misbehavior,
 }
 
-/// How a server departs from a good feed; by default not at all.
+/// The deviations of a server from a good feed; none by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Misbehaviour {
-    /// Each byte is a write of its own, and a pause keeps it from arriving with the next.
+pub(crate) struct Misbehavior {
+    /// Sends each byte in a write of its own. A pause keeps it from arriving with the next one.
     split: bool,
-    /// A line that is not a number follows each number.
+    /// Sends a line that is not a number after each number.
     junk: bool,
     course: Course,
 }
 
-/// What a connection comes to.
+/// The course of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Course {
-    /// Numbers, and a close after the last of them if there is a last one.
+    /// Numbers, and a close after the last number if there is a limit.
     #[default]
     Numbers,
-    /// Numbers, half a line, a close.
+    /// Numbers, half a line, then a close.
     Cut,
-    /// Numbers, then a line without an end.
+    /// Numbers, then an endless line.
     Endless,
-    /// A close at once.
+    /// An immediate close.
     Hangup,
-    /// Nothing, ever.
+    /// No data and no close.
     Silence,
 }
 
-/// Numbers sent before a cut or an endless line when no count is given.
-const DEFAULT_TURN: u64 = 10;
+/// Numbers before a truncated or an endless line, if no count is given.
+const DEFAULT_COUNT: u64 = 10;
 
-/// Numbers prepared for a client that is served without pauses: large enough that the generator costs
-/// nothing against the sending, small enough to stay in a core's cache.
+/// Numbers that are prepared for a client without pauses. With this many, generating costs little compared
+/// to sending. They still fit in a core's cache.
 const BATCH_LINES: u64 = 1 << 16;
 
-/// Keeps the bytes of a split line apart on the way. A pause is no more than that: a receiver that was
-/// held up still sees them in one piece.
+/// The pause between the bytes of a split line, which keeps them apart in transit. It is no guarantee: a
+/// delayed receiver still reads several bytes at once.
 const SPLIT_PAUSE: Duration = Duration::from_millis(1);
 
-/// Keeps a failing `accept`, say for want of file descriptors, from spinning.
+/// The pause after a failed `accept`. It prevents a busy loop, for example when descriptors run out.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Lines that are not numbers, though most begin, end or look like one.
+/// Lines that are not numbers, though most of them begin, end or look like one.
 const JUNK: [&[u8]; 8] = [
     b"junk",
     b"12x",
@@ -91,15 +90,15 @@ const JUNK: [&[u8]; 8] = [
 ];
 
 impl Feed {
-    /// Listens on `address` (port 0: on any free port, see [`Feed::address`]) and serves whoever
-    /// connects.
+    /// Listens on `address` and serves every client. Port 0 stands for any free port; see
+    /// [`Feed::address`].
     ///
     /// # Errors
-    /// What `bind` says, of which "address in use" is the likely one, or that no thread could be had.
+    /// Returns the error of `bind`, most likely "address in use", or that of starting a thread.
     pub(crate) fn start(address: SocketAddr, settings: Settings) -> io::Result<Feed> {
         info!("Opening the server on port {}", address.port());
-        // On Unix the standard library sets SO_REUSEADDR, without which the connections of a server
-        // that was just killed would keep its port from the next one for a minute.
+        // On Unix the standard library sets SO_REUSEADDR. Without it the connections of a killed server
+        // would block its port for a minute.
         let listener = TcpListener::bind(address)?;
         let address = listener.local_addr()?;
         let stopping = Arc::new(AtomicBool::new(false));
@@ -112,7 +111,7 @@ impl Feed {
         Ok(feed)
     }
 
-    /// Where it listens, with the real port.
+    /// Returns the address on which it listens, with the actual port.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -124,8 +123,8 @@ impl Drop for Feed {
         let Some(acceptor) = self.acceptor.take() else {
             return;
         };
-        // `accept` has no portable way to be interrupted but a connection. That one may fail, for want
-        // of file descriptors for instance, and is then tried again.
+        // Only a connection interrupts `accept` on all systems. Connecting may fail, for example without
+        // descriptors, and is then retried.
         while !acceptor.is_finished() {
             match TcpStream::connect_timeout(&reachable(self.address), Duration::from_secs(1)) {
                 Ok(_) => break,
@@ -133,18 +132,18 @@ impl Drop for Feed {
             }
         }
         if acceptor.join().is_err() {
-            warn!("The server on {} ended by a panic", self.address);
+            warn!("The server on {} panicked", self.address);
         }
     }
 }
 
-impl FromStr for Misbehaviour {
-    /// What is wrong, to be read after the flag's name.
+impl FromStr for Misbehavior {
+    /// The problem, as text that follows the flag's name.
     type Err = String;
 
-    /// Reads a list with commas: `split` and `junk`, and at most one of the courses.
-    fn from_str(list: &str) -> Result<Misbehaviour, String> {
-        let mut parsed = Misbehaviour::default();
+    /// Parses a comma-separated list of `split`, `junk` and at most one of the courses.
+    fn from_str(list: &str) -> Result<Misbehavior, String> {
+        let mut parsed = Misbehavior::default();
         for mode in list.split(',') {
             let course = match mode {
                 "split" => {
@@ -170,9 +169,9 @@ impl FromStr for Misbehaviour {
     }
 }
 
-/// The acceptor's thread. Returns with the port closed and all clients gone.
+/// Runs the acceptor's thread. When it returns, the port is closed and all clients are disconnected.
 fn accept_until_stopped(listener: TcpListener, settings: &Settings, stopping: &Arc<AtomicBool>) {
-    // A seed for each client in turn, so that clients differ and yet repeat.
+    // Each client gets its own seed in turn, so that clients differ and runs repeat.
     let mut seeds = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
     let mut clients: Vec<(Weak<TcpStream>, JoinHandle<()>)> = Vec::new();
     loop {
@@ -191,53 +190,53 @@ fn accept_until_stopped(listener: TcpListener, settings: &Settings, stopping: &A
         };
         info!("Accepted a connection from {peer}");
         let stream = Arc::new(stream);
-        // Weak, so that the socket is closed by the end of the client's thread and not when the next
-        // client comes.
+        // A weak reference: the socket closes when the client's thread ends, not when the next client
+        // connects.
         let handle = Arc::downgrade(&stream);
         let client = Client::new(stream, peer, settings.clone(), seeds.next_u64());
         let stopping = Arc::clone(stopping);
         match thread::Builder::new().name(peer.to_string()).spawn(move || client.run(&stopping)) {
             Ok(thread) => clients.push((handle, thread)),
-            Err(error) => warn!("Closed the connection to {peer}: no thread for it: {error}"),
+            Err(error) => warn!("Closed the connection to {peer}: cannot start a thread: {error}"),
         }
     }
     drop(listener);
     for (stream, _) in &clients {
         if let Some(stream) = stream.upgrade() {
-            // Fails only if the connection is gone, which is what it is for.
+            // This fails only if the connection is already gone, which is the goal.
             let _ = stream.shutdown(Shutdown::Both);
         }
     }
     for (_, thread) in clients {
         if thread.join().is_err() {
-            warn!("A client's thread ended by a panic");
+            warn!("A client's thread panicked");
         }
     }
 }
 
-/// One client and what it is sent.
+/// A client, and the numbers for it.
 struct Client {
     stream: Arc<TcpStream>,
     peer: SocketAddr,
     settings: Settings,
     numbers: Numbers,
-    /// Numbers sent, less those of a batch that the end of the connection cut short.
+    /// Numbers sent, without those of a batch that the end of the connection interrupted.
     sent: u64,
 }
 
 impl Client {
     fn new(stream: Arc<TcpStream>, peer: SocketAddr, settings: Settings, seed: u64) -> Client {
-        let numbers = Numbers::new(seed, settings.misbehaviour.junk);
+        let numbers = Numbers::new(seed, settings.misbehavior.junk);
         Client { stream, peer, settings, numbers, sent: 0 }
     }
 
-    /// The client's thread.
+    /// Runs the client's thread.
     fn run(mut self, stopping: &AtomicBool) {
         let outcome = self.serve();
         let Client { stream, peer, sent, .. } = self;
-        // The log tells of a connection that is closed, not of one that is about to be.
+        // The connection closes before the log reports it as closed.
         drop(stream);
-        // Whatever a stop made of the connection, it was the server that ended it.
+        // During a stop the server ends the connection, regardless of the error.
         let stopped = stopping.load(Ordering::Acquire);
         match outcome {
             Err(error) if !stopped && error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -250,21 +249,21 @@ impl Client {
         }
     }
 
-    /// Sends what there is to be sent. `Ok` is for a connection that we end, `UnexpectedEof` for one
-    /// that the peer closed.
+    /// Serves the client to the end of its course. Returns `Ok` if the server ended the connection, and
+    /// `UnexpectedEof` if the peer closed it.
     fn serve(&mut self) -> io::Result<()> {
-        // Each line, and each piece of a split one, is to leave when it is written.
+        // Each line, and each piece of a split line, must leave when it is written.
         self.stream.set_nodelay(true)?;
-        let turn = self.settings.count.unwrap_or(DEFAULT_TURN);
-        match self.settings.misbehaviour.course {
+        let count = self.settings.count.unwrap_or(DEFAULT_COUNT);
+        match self.settings.misbehavior.course {
             Course::Numbers => self.send_numbers(self.settings.count.unwrap_or(u64::MAX)),
             Course::Cut => {
-                self.send_numbers(turn)?;
+                self.send_numbers(count)?;
                 let half = self.numbers.half_a_line();
                 self.send(&half)
             }
             Course::Endless => {
-                self.send_numbers(turn)?;
+                self.send_numbers(count)?;
                 self.send_digits()
             }
             Course::Hangup => Ok(()),
@@ -280,7 +279,7 @@ impl Client {
         }
         let mut due = Instant::now();
         for _ in 0..count {
-            // By the clock and not by the pause, so that the rate is kept on average.
+            // An absolute deadline, instead of a pause, keeps the rate on average.
             self.wait_until(due)?;
             due += self.settings.interval;
             let line = self.numbers.lines(1);
@@ -311,7 +310,7 @@ impl Client {
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if !self.settings.misbehaviour.split {
+        if !self.settings.misbehavior.split {
             return (&*self.stream).write_all(bytes);
         }
         for byte in bytes.chunks(1) {
@@ -327,8 +326,8 @@ impl Client {
         self.wait_until(Instant::now() + pause)
     }
 
-    /// Waits by reading, so that a client that goes away is noticed at once and not at a later write.
-    /// What it sends is thrown away. A client that closes only its sending side is taken for gone.
+    /// Waits by reading, which detects a disconnect immediately instead of at a later write. The received
+    /// bytes are discarded. A client that closes only its sending side counts as disconnected.
     fn wait_until(&self, due: Instant) -> io::Result<()> {
         let mut discarded = [0; 1024];
         loop {
@@ -347,7 +346,7 @@ impl Client {
     }
 }
 
-/// A client's numbers, with junk between them if so wished.
+/// A client's numbers, optionally with junk between them.
 #[derive(Clone)]
 struct Numbers {
     rng: Xoshiro256PlusPlus,
@@ -362,7 +361,7 @@ impl Numbers {
         }
     }
 
-    /// The next `count` numbers as lines.
+    /// Returns the next `count` numbers as lines.
     fn lines(&mut self, count: u64) -> Vec<u8> {
         let mut lines = Vec::new();
         for _ in 0..count {
@@ -376,8 +375,8 @@ impl Numbers {
         lines
     }
 
-    /// The next number without its newline and, where more than one digit is there, without its last
-    /// digit: what is left still reads as a number, and a wrong one.
+    /// Returns the next number without its newline, and without its last digit if it has more than one. The
+    /// rest still parses as a number, and as a wrong one.
     fn half_a_line(&mut self) -> Vec<u8> {
         let mut half = Vec::new();
         self.push_number(&mut half);
@@ -391,7 +390,7 @@ impl Numbers {
     }
 }
 
-/// An address to connect to for a listener, which may listen on all.
+/// Returns an address that reaches a listener, which may listen on all addresses.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
@@ -401,8 +400,8 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// Whether a read ended without anything having happened. Which of the first two a timeout is depends
-/// on the platform.
+/// Returns whether a read ended without a result. A timeout is `WouldBlock` or `TimedOut`, depending on the
+/// platform.
 fn is_timeout(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
@@ -416,7 +415,7 @@ mod tests {
     const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     fn settings(interval: Duration) -> Settings {
-        Settings { interval, seed: 1, count: None, misbehaviour: Misbehaviour::default() }
+        Settings { interval, seed: 1, count: None, misbehavior: Misbehavior::default() }
     }
 
     fn connect(address: SocketAddr) -> BufReader<TcpStream> {
@@ -426,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_ends_the_port_and_the_clients_and_starting_again_works_at_once() {
+    fn dropping_closes_the_port_and_the_clients_and_the_port_can_be_bound_at_once() {
         let settings = settings(Duration::from_secs(3600));
         let mut feed = Feed::start(ANY_PORT, settings.clone()).unwrap();
         let address = feed.address();
@@ -438,10 +437,14 @@ mod tests {
             first_lines.push(line);
 
             drop(feed);
-            assert_eq!(client.read_line(&mut String::new()).unwrap(), 0, "the client is cut off");
+            assert_eq!(
+                client.read_line(&mut String::new()).unwrap(),
+                0,
+                "the client is disconnected"
+            );
             let refused = TcpStream::connect(address).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-            // The client is still there, so its connection still holds the port.
+            // The client's connection is still open, so it still holds the port.
             feed = Feed::start(address, settings.clone()).unwrap();
         }
         assert!(first_lines.iter().all(|line| *line == first_lines[0]), "{first_lines:?}");
@@ -451,8 +454,8 @@ mod tests {
     fn dropping_ends_a_client_that_does_not_read() {
         let feed = Feed::start(ANY_PORT, settings(Duration::ZERO)).unwrap();
         let client = TcpStream::connect(feed.address()).unwrap();
-        // Its first bytes show that it is being served. From then on the server fills the buffers
-        // between the two, up to a write that blocks.
+        // The first bytes show that the client is served. From then on the server fills the buffers between
+        // the two, until a write blocks.
         client.peek(&mut [0]).unwrap();
         drop(feed);
     }
@@ -465,8 +468,8 @@ mod tests {
 
     #[test]
     fn a_list_of_modes_has_at_most_one_course() {
-        let parse = |list: &str| list.parse::<Misbehaviour>();
-        let all = Misbehaviour { split: true, junk: true, course: Course::Cut };
+        let parse = |list: &str| list.parse::<Misbehavior>();
+        let all = Misbehavior { split: true, junk: true, course: Course::Cut };
         assert_eq!(parse("split,junk,cut"), Ok(all));
         assert_eq!(parse("cut,split,cut,junk"), Ok(all));
         assert_eq!(parse("silence").unwrap().course, Course::Silence);
@@ -477,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_is_never_empty_and_never_the_whole_number_of_more_digits() {
+    fn half_a_line_has_one_digit_less_than_its_number_and_at_least_one() {
         let mut numbers = Numbers::new(1, false);
         for _ in 0..10_000 {
             let whole = String::from_utf8(numbers.clone().lines(1)).unwrap();

@@ -1,4 +1,4 @@
-//! `demo-server`: servers of random numbers to try `tcpcore` on.
+//! Runs `demo-server`: servers of random numbers for trying `tcpcore`.
 
 mod feed;
 
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use feed::{Feed, Misbehaviour, Settings};
+use feed::{Feed, Misbehavior, Settings};
 use log::info;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -24,23 +24,23 @@ Usage: demo-server [OPTIONS] PORT...
 
       --listen ADDR      IP address to listen on [default: 127.0.0.1]
       --interval D       from one number to the next: 250ms, 1s, 3m, at most 1d; 0 is as fast
-                         as it goes, 65536 numbers over and over [default: 1s]
+                         as possible, 65536 numbers repeatedly [default: 1s]
       --count N          close a connection after N numbers [default: never]
       --seed N           the n-th client of a port gets the same numbers in every run with the
                          same seed; the second port counts from N + 1, and so on
                          [default: random, and the log names it]
-      --misbehave MODES  a list with commas, or the flag several times:
+      --misbehave MODES  a comma-separated list, or the flag several times:
                            split    each byte is a write of its own, 1ms after the one before
                                     unless --interval is 0
                            junk     a line that is not a number after each number
                          and at most one of
-                           cut      after --count numbers (10 if not given) half a line and a close
-                           endless  after as many numbers a line without an end
+                           cut      after --count numbers (10 by default), half a line and a close
+                           endless  after as many numbers, an endless line
                            hangup   accept, then close at once
                            silence  accept, then send nothing
   -h, --help             this text
 
-The log goes to stderr; RUST_LOG sets its level. Exit status: 1 if a port cannot be had, 2 for bad
+The log goes to stderr; RUST_LOG sets its level. Exit status: 1 if a port cannot be bound, 2 for bad
 usage.
 ";
 
@@ -53,17 +53,17 @@ const MISBEHAVE_TAKES: &str = "split, junk and at most one of cut, endless, hang
 const PORT_TAKES: &str = "a number from 0 to 65535";
 
 fn main() -> ExitCode {
-    let wish = match Wish::parse(lexopt::Parser::from_env()) {
-        Ok(wish) => wish,
+    let request = match Request::parse(lexopt::Parser::from_env()) {
+        Ok(request) => request,
         Err(message) => return fail(2, &message),
     };
-    let arguments = match wish {
-        Wish::Help => {
-            // Whoever closed stdout has read enough.
+    let arguments = match request {
+        Request::Help => {
+            // A reader that has closed stdout needs no more of the help.
             let _ = io::stdout().write_all(HELP.as_bytes());
             return ExitCode::SUCCESS;
         }
-        Wish::Serve(arguments) => arguments,
+        Request::Serve(arguments) => arguments,
     };
     let _flushed_at_the_end = match logging::init(logging::Options::default()) {
         Ok(log) => log,
@@ -75,25 +75,25 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the command line asks for.
-enum Wish {
+/// The request of the command line.
+enum Request {
     Help,
     Serve(Arguments),
 }
 
 struct Arguments {
     listen: IpAddr,
-    /// Not empty.
+    /// Never empty.
     ports: Vec<u16>,
     interval: Duration,
     count: Option<u64>,
     seed: Option<u64>,
-    misbehaviour: Misbehaviour,
+    misbehavior: Misbehavior,
 }
 
-impl Wish {
-    /// The error is one line that names the argument and what it takes.
-    fn parse(mut parser: lexopt::Parser) -> Result<Wish, String> {
+impl Request {
+    /// Parses the arguments. The error is one line that names the argument and its allowed values.
+    fn parse(mut parser: lexopt::Parser) -> Result<Request, String> {
         use lexopt::Arg::{Long, Short, Value};
 
         let mut arguments = Arguments {
@@ -102,12 +102,12 @@ impl Wish {
             interval: Duration::from_secs(1),
             count: None,
             seed: None,
-            misbehaviour: Misbehaviour::default(),
+            misbehavior: Misbehavior::default(),
         };
         let mut modes: Vec<String> = Vec::new();
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             match argument {
-                Short('h') | Long("help") => return Ok(Wish::Help),
+                Short('h') | Long("help") => return Ok(Request::Help),
                 Long("listen") => {
                     arguments.listen = value(&mut parser, "--listen", LISTEN_TAKES, parsed)?;
                 }
@@ -143,16 +143,16 @@ impl Wish {
             return checked(None, "PORT", PORT_TAKES, |_| None);
         }
         if !modes.is_empty() {
-            arguments.misbehaviour = modes
+            arguments.misbehavior = modes
                 .join(",")
                 .parse()
                 .map_err(|wrong| format!("--misbehave takes {MISBEHAVE_TAKES}, {wrong}"))?;
         }
-        Ok(Wish::Serve(arguments))
+        Ok(Request::Serve(arguments))
     }
 }
 
-/// Serves until the process is killed; returns only if it cannot begin.
+/// Serves until the process is killed. Returns only if a server cannot start.
 fn serve(arguments: &Arguments) -> Result<std::convert::Infallible, String> {
     let seed = match arguments.seed {
         Some(seed) => seed,
@@ -169,7 +169,7 @@ fn serve(arguments: &Arguments) -> Result<std::convert::Infallible, String> {
             interval: arguments.interval,
             seed: port_seed,
             count: arguments.count,
-            misbehaviour: arguments.misbehaviour,
+            misbehavior: arguments.misbehavior,
         };
         let feed = Feed::start(address, settings)
             .map_err(|error| format!("cannot listen on {address}: {error}"))?;
@@ -181,7 +181,7 @@ fn serve(arguments: &Arguments) -> Result<std::convert::Infallible, String> {
     }
 }
 
-/// The value of an option, read by `read`.
+/// Parses the value of an option with `read`.
 fn value<T>(
     parser: &mut lexopt::Parser,
     name: &str,
@@ -209,7 +209,7 @@ fn parsed<T: std::str::FromStr>(text: &str) -> Option<T> {
     text.parse().ok()
 }
 
-/// Says why in one line, on stderr, which is all that is left to say it on.
+/// Reports the reason in one line on stderr. Without a log there is no other place for it.
 fn fail(status: u8, message: &str) -> ExitCode {
     let _ = writeln!(io::stderr(), "demo-server: {message}");
     ExitCode::from(status)

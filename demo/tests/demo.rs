@@ -1,4 +1,4 @@
-//! `demo`, as far as it can be tried in less time than it takes.
+//! Tests the start and the end of `demo`, as the whole takes too long.
 #![cfg(unix)]
 
 #[path = "../../tests/common/mod.rs"]

@@ -1,4 +1,4 @@
-//! `demo-server` as its users see it: the real program on free ports, with clients of our own.
+//! Tests `demo-server` from outside: the real program on free ports, with clients of these tests.
 #![cfg(unix)]
 
 #[path = "../../tests/common/mod.rs"]
@@ -17,7 +17,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 const BATCH_LINES: usize = 65536;
 
 #[test]
-fn sends_numbers_from_1_to_666_one_a_line() {
+fn sends_numbers_from_1_to_666_one_per_line() {
     let server = DemoServer::start(["--seed", "1", "--interval", "0", "0"]);
     let numbers = server.connect().numbers(20_000);
     assert_eq!(numbers.iter().min(), Some(&1));
@@ -45,21 +45,21 @@ fn the_interval_is_a_second_by_default() {
 }
 
 #[test]
-fn the_same_seed_gives_the_nth_client_of_a_port_the_same_numbers_at_any_pace() {
+fn the_same_seed_gives_the_nth_client_of_a_port_the_same_numbers_at_any_interval() {
     let clients = |args: [&str; 5]| {
         let server = DemoServer::start(args);
         [server.connect().numbers(50), server.connect().numbers(50)]
     };
-    let paced = clients(["--seed", "7", "--interval", "1ms", "0"]);
+    let slow = clients(["--seed", "7", "--interval", "1ms", "0"]);
     let again = clients(["--seed", "7", "--interval", "0", "0"]);
     let other = clients(["--seed", "8", "--interval", "0", "0"]);
-    assert_eq!(paced, again);
-    assert_ne!(paced[0], paced[1], "clients differ");
-    assert_ne!(paced[0], other[0], "seeds differ");
+    assert_eq!(slow, again);
+    assert_ne!(slow[0], slow[1], "clients differ");
+    assert_ne!(slow[0], other[0], "seeds differ");
 }
 
 #[test]
-fn a_drawn_seed_is_logged_and_repeats_the_numbers() {
+fn a_random_seed_is_logged_and_repeats_the_numbers() {
     let mut server = DemoServer::start(["--interval", "0", "0"]);
     let numbers = server.connect().numbers(50);
     let log = server.program.wait_for_log("--seed ");
@@ -116,7 +116,7 @@ fn serves_several_clients_at_a_time() {
 }
 
 #[test]
-fn a_client_that_hangs_up_is_noticed_without_a_write_and_the_next_is_served() {
+fn a_disconnect_is_detected_without_a_write_and_the_next_client_is_served() {
     let mut server = DemoServer::start(["--interval", "1d", "0"]);
     let mut gone = server.connect();
     gone.numbers(1);
@@ -127,7 +127,7 @@ fn a_client_that_hangs_up_is_noticed_without_a_write_and_the_next_is_served() {
 }
 
 #[test]
-fn a_client_that_hangs_up_is_noticed_between_writes_without_pauses() {
+fn a_disconnect_is_detected_between_writes_without_pauses() {
     let mut server = DemoServer::start(["--interval", "0", "0"]);
     let mut gone = server.connect();
     gone.numbers(1);
@@ -137,7 +137,7 @@ fn a_client_that_hangs_up_is_noticed_between_writes_without_pauses() {
 }
 
 #[test]
-fn what_a_client_sends_neither_ends_nor_hastens_its_numbers() {
+fn bytes_from_a_client_neither_end_nor_speed_up_its_numbers() {
     let server = DemoServer::start(["--interval", "50ms", "0"]);
     let started = Instant::now();
     let mut client = server.connect();
@@ -149,17 +149,17 @@ fn what_a_client_sends_neither_ends_nor_hastens_its_numbers() {
 }
 
 #[test]
-fn killed_it_starts_again_on_the_same_port_at_once() {
+fn after_a_kill_it_starts_again_on_the_same_port_at_once() {
     let server = DemoServer::start(["--interval", "1d", "0"]);
     let address = server.address;
     let mut client = server.connect();
     client.numbers(1);
     server.program.kill();
-    // The client has not closed its end, so that the dead server's half of the connection is still
-    // there and bars the port to whoever comes without SO_REUSEADDR.
+    // The client has not closed its end, so the dead server's half of the connection still exists. It
+    // blocks the port for sockets without SO_REUSEADDR.
     let plain = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let barred = plain.bind(&SockAddr::from(address)).unwrap_err();
-    assert_eq!(barred.kind(), io::ErrorKind::AddrInUse);
+    let blocked = plain.bind(&SockAddr::from(address)).unwrap_err();
+    assert_eq!(blocked.kind(), io::ErrorKind::AddrInUse);
 
     let port = address.port().to_string();
     let again = DemoServer::start(["--interval", "1d", &port]);
@@ -179,7 +179,7 @@ fn listens_on_an_ipv6_address() {
 }
 
 #[test]
-fn split_lines_arrive_in_pieces_and_are_whole() {
+fn split_lines_arrive_in_pieces_and_lose_nothing() {
     let lines_in_pieces = |modes: &[&str]| {
         let args = ["--seed", "7", "--interval", "1ms", "--count", "100"];
         let server = DemoServer::start(args.iter().chain(modes).chain(&["0"]));
@@ -275,14 +275,14 @@ fn silence_accepts_and_never_sends() {
     let mut client = server.connect();
     let address = client.address();
     server.program.wait_for_log(&format!("Accepted a connection from {address}"));
-    // Nothing can be seen not to come; what is seen is that nothing had come by the end.
+    // Silence cannot be observed directly. The test shows that nothing had arrived by the end.
     client.stream.get_ref().shutdown(Shutdown::Write).unwrap();
     server.program.wait_for_log(&format!("Connection closed by {address}, numbers sent: 0"));
     assert_eq!(client.rest(), b"");
 }
 
 #[test]
-fn modes_add_up_over_flags_and_lists() {
+fn modes_of_several_flags_and_lists_are_combined() {
     let args =
         ["--interval", "1ms", "--misbehave", "split,junk", "--misbehave", "cut", "--count", "2"];
     let server = DemoServer::start(args.iter().chain(&["0"]));
@@ -293,7 +293,7 @@ fn modes_add_up_over_flags_and_lists() {
 }
 
 #[test]
-fn each_bad_usage_is_one_line_that_names_the_argument_and_status_2() {
+fn each_bad_usage_is_one_line_that_names_the_argument_with_status_2() {
     let cases: &[(&[&str], &str)] = &[
         (&[], "PORT takes a number from 0 to 65535, and none is given"),
         (&["65536"], "PORT takes a number from 0 to 65535, not '65536'"),
@@ -327,7 +327,7 @@ fn each_bad_usage_is_one_line_that_names_the_argument_and_status_2() {
 }
 
 #[test]
-fn a_port_in_use_is_named_and_status_1() {
+fn a_port_in_use_is_named_with_status_1() {
     let taken = common::Server::bind();
     let mut program = Program::spawn(&mut demo_server(["0", &taken.port().to_string()]));
     assert_eq!(program.wait_exit().code(), Some(1));
@@ -358,7 +358,7 @@ fn a_log_line_carries_milliseconds() {
     assert_eq!(fraction.len(), 3, "{line}");
 }
 
-/// A running `demo-server`, by its first port.
+/// A running `demo-server`, with the address of its first port.
 struct DemoServer {
     program: Program,
     address: SocketAddr,
@@ -382,7 +382,7 @@ fn demo_server<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
-/// The address that the next "Listening on" in the log gives.
+/// Returns the address of the next "Listening on" in the log.
 fn wait_for_address(program: &mut Program) -> SocketAddr {
     let line = program.wait_for_log("Listening on ");
     let (_, address) = line.split_once("Listening on ").expect("it was waited for");
@@ -402,18 +402,19 @@ impl Client {
         Client { stream: BufReader::new(stream) }
     }
 
-    /// As the server sees it.
+    /// Returns the address that the server sees.
     fn address(&self) -> SocketAddr {
         self.stream.get_ref().local_addr().unwrap()
     }
 
-    /// Reads lines, each of them a number as the server writes them.
+    /// Reads `count` lines, and asserts that each is a number as the server writes it.
     fn numbers(&mut self, count: usize) -> Vec<u16> {
         let mut line = String::new();
         let mut number = || {
             line.clear();
             self.stream.by_ref().take(100).read_line(&mut line).unwrap();
-            let digits = line.strip_suffix('\n').unwrap_or_else(|| panic!("a cut line: {line:?}"));
+            let digits =
+                line.strip_suffix('\n').unwrap_or_else(|| panic!("a truncated line: {line:?}"));
             let number: u16 = digits.parse().unwrap();
             assert!((1..=666).contains(&number), "{line:?}");
             assert_eq!(number.to_string(), digits);
@@ -422,7 +423,7 @@ impl Client {
         (0..count).map(|_| number()).collect()
     }
 
-    /// Reads to the end of the connection, however it ends, or so much that there seems to be none.
+    /// Reads to the end of the connection, by a close or a reset, or up to 16 MiB.
     fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         match self.stream.by_ref().take(1 << 24).read_to_end(&mut rest) {

@@ -1,10 +1,10 @@
-//! The simulation's world with its choices made by the fuzzer.
+//! Runs the simulation with the choices of the fuzzer.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 
-// The tests use more of it.
+// This target uses only a part of the module.
 #[allow(dead_code, unused_imports)]
 #[path = "../../tests/sim/mod.rs"]
 mod sim;

@@ -1,7 +1,7 @@
-//! What the fuzz targets check, each property in a module of its own.
+//! Checks the properties of the fuzz targets, each in its own module.
 //!
-//! The modules know nothing of libFuzzer: `tests/fuzz_seeds.rs` compiles them too, so that
-//! `cargo test` runs every seed through its property on any toolchain.
+//! The modules do not depend on libFuzzer. `tests/fuzz_seeds.rs` compiles them too, so that `cargo test`
+//! checks every seed on any toolchain.
 
 pub mod line_parser;
 pub mod partition;

@@ -1,4 +1,5 @@
-//! Compares framing and decoding, cut into reads anywhere, with splitting and parsing the whole.
+//! Checks framing and decoding, with the input split into reads anywhere. The result must equal that of
+//! splitting and parsing the whole input.
 
 use std::num::NonZeroU64;
 
@@ -6,17 +7,17 @@ use tcpcore::internals::codec::framer::{Framed, Framer};
 use tcpcore::internals::codec::number::{Divisor, NumberDecoder, NumberError, parse};
 use tcpcore::internals::codec::{Decoder, Handler};
 
-/// The default; the least; the 18 digits that always fit, from which on vectors may be used; the
-/// longest i64; and a vector's 64 bytes.
+/// Limits of a line, in bytes: the default, small ones, and those around special sizes. 18 digits always
+/// fit in an i64, and vectors may be used from there on. The longest i64 has 20 bytes, and a vector has 64.
 const MAX_LINES: [usize; 12] = [4096, 1, 2, 3, 7, 17, 18, 19, 20, 63, 64, 65];
 
-/// The default; odd, even and powers of two; the limits of four digits and of 16 bits, for which there
-/// may be quicker ways; and the ends of the range.
+/// Divisors: the default, odd ones, even ones, powers of two, and the ends of the range. Divisors up to
+/// four digits or 16 bits may have faster code.
 const DIVISORS: [u64; 12] =
     [6, 1, 2, 3, 7, 9999, 10_000, 65_535, 65_536, 1 << 63, i64::MAX.cast_unsigned(), u64::MAX];
 
-/// Reads `input` as one choice of a limit, one of a divisor, the sizes of the reads and the bytes
-/// that a server sends, and panics unless the two ways agree on those.
+/// Panics unless `read` and `naive` agree on `input`. It is the choice of a limit, the choice of a
+/// divisor, the sizes of the reads, and the bytes of a server.
 pub fn check(input: &[u8]) {
     let [limit_choice, divisor_choice, size_count, rest @ ..] = input else {
         return;
@@ -28,7 +29,7 @@ pub fn check(input: &[u8]) {
 
     let expected = naive(bytes, max_line, divisor);
     let mut framer = Framer::default();
-    // Twice, as two connections of one server: the second must not meet the first one's tail.
+    // Two runs are two connections of one server. The second must not see the unfinished line of the first.
     let divisor = Divisor::new(divisor);
     for decoder in
         [NumberDecoder::new(divisor, max_line), NumberDecoder::fallback(divisor, max_line)]
@@ -37,7 +38,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// All that can be told of what a connection brought.
+/// All observable results of a connection.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     matched: Vec<i64>,
@@ -61,7 +62,7 @@ impl Handler<NumberDecoder> for Seen {
     }
 }
 
-/// The way of the program: one connection, from its first read to its end.
+/// Reads one connection from its first read to its end, as the program does.
 fn read(
     framer: &mut Framer,
     bytes: &[u8],
@@ -87,8 +88,8 @@ fn read(
     seen
 }
 
-/// Cuts `bytes` into reads of these sizes, over and over; what no size is left for is one read.
-/// A size above 127 counts 16 bytes for each that it is above 120, so that there are long reads too.
+/// Splits `bytes` into reads of these sizes, repeatedly. If no size is above zero, there is one read. A
+/// size above 127 stands for 16 bytes per unit above 120, which gives long reads too.
 fn chunks<'a>(mut bytes: &'a [u8], sizes: &[u8]) -> Vec<&'a [u8]> {
     let sizes = sizes.iter().map(|&size| match usize::from(size) {
         size @ ..128 => size,
@@ -109,13 +110,13 @@ fn chunks<'a>(mut bytes: &'a [u8], sizes: &[u8]) -> Vec<&'a [u8]> {
     chunks
 }
 
-/// The shortest way: all bytes at once, split at newlines, `str::parse` and `%`.
+/// Decodes all bytes at once in the shortest code: a split at newlines, `str::parse` and `%`.
 fn naive(bytes: &[u8], max_line: usize, divisor: NonZeroU64) -> Seen {
     let mut seen = Seen::default();
     let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
     let tail = lines.pop().expect("split yields at least one piece");
     if tail.len() > max_line {
-        lines.push(tail); // It counts as soon as it is too long, whether it ends or not.
+        lines.push(tail); // It counts as soon as it is oversized, whether it ends or not.
     } else {
         seen.truncated = !tail.is_empty();
     }
@@ -136,7 +137,7 @@ fn naive(bytes: &[u8], max_line: usize, divisor: NonZeroU64) -> Seen {
     seen
 }
 
-/// The rules for one line, by other means than [`parse`]: a char for each byte, and `str::parse`.
+/// Applies the rules for one line by other means than [`parse`]: a char for each byte, and `str::parse`.
 fn naive_parse(line: &[u8]) -> Result<Option<i64>, NumberError> {
     let text: String = line.iter().copied().map(char::from).collect();
     let text = text.strip_suffix('\r').unwrap_or(&text);

@@ -1,11 +1,11 @@
-//! The slices cover all servers once, in order, with sizes that differ by one at most.
+//! Checks that the slices cover all servers once, in order, with sizes that differ by at most one.
 
 use std::ops::Range;
 
 use tcpcore::internals::partition::slice;
 
-/// Reads `input` as a number of servers, one of workers and the index of one, and panics unless the
-/// cut is right: from end to end where that is affordable, and round the index at any size.
+/// Panics unless the slices are right. `input` is the number of servers, the number of workers, and the
+/// index of a worker. Small numbers are checked completely, others around the index.
 pub fn check(input: &[u8]) {
     let mut counts = input.chunks(size_of::<u64>()).map(count);
     let [servers, workers, index] = [(); 3].map(|()| counts.next().unwrap_or(0));
@@ -13,8 +13,8 @@ pub fn check(input: &[u8]) {
         return;
     };
     if servers <= 1000 && workers <= 1000 {
-        let cut: Vec<_> = (0..workers).map(|index| slice(servers, workers, index)).collect();
-        assert_eq!(cut, dealt(servers, workers), "{servers} over {workers}");
+        let slices: Vec<_> = (0..workers).map(|index| slice(servers, workers, index)).collect();
+        assert_eq!(slices, dealt(servers, workers), "{servers} over {workers}");
     }
 
     let (first_slice, final_slice) = (slice(servers, workers, 0), slice(servers, workers, last));
@@ -28,7 +28,7 @@ pub fn check(input: &[u8]) {
     assert!(first_slice.len() - final_slice.len() <= 1, "{servers} over {workers}: {sizes:?}");
 }
 
-/// The naive way: the servers are dealt to the workers one by one, and the hands laid in a row.
+/// Computes the slices naively: deals the servers to the workers one by one, and puts the shares in a row.
 fn dealt(servers: usize, workers: usize) -> Vec<Range<usize>> {
     let mut sizes = vec![0; workers];
     (0..servers).for_each(|server| sizes[server % workers] += 1);
@@ -41,7 +41,7 @@ fn dealt(servers: usize, workers: usize) -> Vec<Range<usize>> {
     slices.collect()
 }
 
-/// A count in little-endian order, of as many bytes as there are.
+/// Reads a little-endian number of up to eight bytes.
 fn count(bytes: &[u8]) -> usize {
     bytes.iter().rev().fold(0, |count, &byte| count << 8 | usize::from(byte))
 }

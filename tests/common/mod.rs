@@ -1,9 +1,9 @@
-//! What the black-box tests share: a program under test, and a TCP server that does what a test says.
+//! Provides the black-box tests with a program under test, and with a TCP server that a test controls.
 //!
-//! Every wait has one generous deadline, after which the test fails and shows what the program wrote.
-//! Nothing outlives its test: programs are killed and reaped when they are dropped.
+//! Every wait has one generous deadline, after which the test fails and shows the program's output. Nothing
+//! outlives its test: a dropped program is killed and reaped.
 
-// Each test binary compiles this module for itself and uses the part that it needs.
+// Each test binary compiles this module for itself and uses a part of it.
 #![allow(dead_code)]
 
 use std::fmt::Write as _;
@@ -16,11 +16,11 @@ use std::time::{Duration, Instant};
 
 pub(crate) use rustix::process::{Pid, Signal};
 
-/// For anything that a test waits for. Long, since it is met only by a test that fails.
+/// The longest wait of a test. It is generous, since only a failing test reaches it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How many there were of `what`, say `connects` or `oversized`, by a line of totals. Of one thing the line
-/// has the singular.
+/// Returns the count of `what`, for example `connects` or `oversized`, in a line of totals. For a count of
+/// one, the line has the singular.
 pub(crate) fn total(line: &str, what: &str) -> Option<u64> {
     let (_, totals) = line.split_once("Totals: ")?;
     let (things, rest) = what.split_once(' ').unwrap_or((what, ""));
@@ -31,32 +31,33 @@ pub(crate) fn total(line: &str, what: &str) -> Option<u64> {
     })
 }
 
-/// A program under test, with its output read by threads of its own, so that it never waits for the
-/// test. Killed and reaped when dropped.
+/// A program under test. Threads read its output, so that it never waits for the test. It is killed and
+/// reaped on drop.
 pub(crate) struct Program {
     child: Child,
     stdout: Output,
     stderr: Output,
-    /// By line of stderr: whether [`Program::wait_for_log`] has given it out.
+    /// For each line of stderr, whether [`Program::wait_for_log`] has returned it.
     claimed: Vec<bool>,
 }
 
 impl Program {
-    /// The command for a program, say `env!("CARGO_BIN_EXE_tcpcore")`, without what the environment of
-    /// whoever runs the tests would change in its log.
+    /// Returns the command for a program, for example `env!("CARGO_BIN_EXE_tcpcore")`. Variables that would
+    /// change its log are removed from its environment.
     pub(crate) fn command(path: &str) -> Command {
         let mut command = Command::new(path);
         command.env_remove("RUST_LOG").env_remove("RUST_LOG_STYLE");
         command
     }
 
+    /// Starts a program.
     pub(crate) fn spawn(command: &mut Command) -> Program {
         let (mut program, stdout) = Program::spawn_unread(command);
         program.stdout = Output::read_from(stdout);
         program
     }
 
-    /// Leaves stdout to the test, which may read it slowly, in part or not at all.
+    /// Starts a program and leaves its stdout to the test, which may read it slowly, in part or not at all.
     pub(crate) fn spawn_unread(command: &mut Command) -> (Program, ChildStdout) {
         let mut command = with_default_signals(command);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -67,12 +68,12 @@ impl Program {
         (program, stdout)
     }
 
-    /// The program's, until it is reaped by [`Program::wait_exit`].
+    /// Returns the process id, which is valid until [`Program::wait_exit`] reaps the program.
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
-    /// The next line of stdout without its newline, or `None` at its end.
+    /// Returns the next line of stdout without its newline, or `None` at the end.
     pub(crate) fn next_line(&mut self) -> Option<String> {
         match self.stdout.next(Instant::now() + DEADLINE) {
             Ok(line) => line,
@@ -80,13 +81,13 @@ impl Program {
         }
     }
 
-    /// The lines of stdout from here to its end.
+    /// Returns the lines of stdout from here to its end.
     pub(crate) fn remaining_lines(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.next_line()).collect()
     }
 
-    /// Waits for a line on stderr that contains `part`. Each line is given out once, so that waiting
-    /// twice waits for two lines; those in between are kept for later calls.
+    /// Waits for a line on stderr that contains `part`. Each line is returned once, so that two calls wait
+    /// for two lines. Lines in between are kept for later calls.
     pub(crate) fn wait_for_log(&mut self, part: &str) -> String {
         let deadline = Instant::now() + DEADLINE;
         let mut index = 0;
@@ -107,24 +108,22 @@ impl Program {
         }
     }
 
-    /// The lines of stderr as far as they were waited for; all of them after
-    /// [`Program::wait_exit`].
+    /// Returns the lines of stderr that were read so far: all of them after [`Program::wait_exit`].
     pub(crate) fn log(&self) -> &[String] {
         &self.stderr.lines
     }
 
     /// Sends a signal to the program, which must not have ended.
     pub(crate) fn signal(&mut self, signal: Signal) {
-        // Only a child that was not reaped is sure to own its number still.
+        // Only a child that has not been reaped is certain to own its process id.
         if !matches!(self.child.try_wait(), Ok(None)) {
             self.fail("ended before the signal");
         }
-        rustix::process::kill_process(self.pid(), signal)
-            .expect("the program is there to be signalled");
+        rustix::process::kill_process(self.pid(), signal).expect("the program is running");
     }
 
-    /// Waits for the program to end by itself and reads its stderr to the end. Lines of stdout stay
-    /// for [`Program::next_line`].
+    /// Waits for the program to end by itself and reads its stderr to the end. Lines of stdout remain for
+    /// [`Program::next_line`].
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -145,7 +144,7 @@ impl Program {
         }
     }
 
-    /// Kills it at once (SIGKILL) and reaps it: all its sockets are closed on return.
+    /// Kills the program with SIGKILL and reaps it. On return all its sockets are closed.
     pub(crate) fn kill(mut self) {
         self.end();
     }
@@ -175,8 +174,9 @@ impl Drop for Program {
     }
 }
 
-/// The same command, without the signals that whoever runs the tests ignores, as `nohup` and a script's
-/// background jobs do. The program would ignore them, too, and outlive a test that sends them.
+/// Returns the same command with the default actions of signals that the test run ignores. `nohup` and a
+/// script's background jobs make it ignore some. The program would inherit that, and outlive a test that
+/// sends such a signal.
 pub(crate) fn with_default_signals(command: &Command) -> Command {
     let mut wrapped = Command::new(command.get_program());
     if !ignored_signals().is_empty() {
@@ -191,11 +191,11 @@ pub(crate) fn with_default_signals(command: &Command) -> Command {
             None => wrapped.env_remove(name),
         };
     }
-    assert_eq!(command.get_current_dir(), None, "not handed on");
+    assert_eq!(command.get_current_dir(), None, "it would be lost");
     wrapped
 }
 
-/// The signals with a meaning to the program that this process ignores, on Linux, which tells.
+/// Returns the signals of the program that this process ignores. Linux alone reports them.
 fn ignored_signals() -> Vec<String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -210,13 +210,13 @@ fn ignored_signals() -> Vec<String> {
 
 /// The lines of one of a program's pipes.
 struct Output {
-    /// From the reading thread, which ends, and hangs up, with the pipe.
+    /// Receives from the reading thread, which ends with the pipe.
     receiver: Receiver<String>,
     /// All lines received so far.
     lines: Vec<String>,
 }
 
-/// The deadline passed.
+/// The deadline has passed.
 struct Overdue;
 
 impl Output {
@@ -249,7 +249,7 @@ impl Output {
     }
 }
 
-/// A TCP server that a test plays by hand.
+/// A TCP server that a test controls step by step.
 pub(crate) struct Server {
     listener: TcpListener,
 }
@@ -260,8 +260,8 @@ impl Server {
         Server::bind_at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
     }
 
-    /// Listens on a given address, say that of a server that was dropped: what is left of its
-    /// connections does not stand in the way.
+    /// Listens on a given address, for example that of a dropped server. Remaining connections of that
+    /// server do not prevent it.
     pub(crate) fn bind_at(address: SocketAddr) -> Server {
         let listener =
             TcpListener::bind(address).unwrap_or_else(|error| panic!("bind {address}: {error}"));
@@ -269,6 +269,7 @@ impl Server {
         Server { listener }
     }
 
+    /// Returns the address on which it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().expect("a bound socket has an address")
     }
@@ -277,13 +278,13 @@ impl Server {
         self.address().port()
     }
 
-    /// Takes the next connection, waiting for it up to the deadline.
+    /// Accepts the next connection, and waits for it up to the deadline.
     pub(crate) fn accept(&self) -> Peer {
         self.accept_within(DEADLINE)
             .unwrap_or_else(|| panic!("no connection to {} in {DEADLINE:?}", self.address()))
     }
 
-    /// Takes the next connection if one comes in time.
+    /// Accepts the next connection if one arrives in time.
     pub(crate) fn accept_within(&self, wait: Duration) -> Option<Peer> {
         let deadline = Instant::now() + wait;
         loop {
@@ -298,8 +299,8 @@ impl Server {
         }
     }
 
-    /// Stops listening, so that connections are refused. Those that were accepted live on. Returns
-    /// the address for [`Server::bind_at`].
+    /// Stops listening, so that connections are refused. Accepted connections stay open. Returns the
+    /// address for [`Server::bind_at`].
     pub(crate) fn close(self) -> SocketAddr {
         self.address()
     }
@@ -308,7 +309,7 @@ impl Server {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
         let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(left).expect("a test waits for less than an age");
+        let timeout = Timespec::try_from(left).expect("a wait is short");
         match poll(&mut [PollFd::new(&self.listener, PollFlags::IN)], Some(&timeout)) {
             Ok(ready) => ready > 0,
             Err(rustix::io::Errno::INTR) => true,
@@ -319,9 +320,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A program that another test is spawning right now holds a copy of the socket up to its
-        // `exec`, and the port would take connections until then. Where shutting down a listener is an
-        // error, closing it has to do.
+        // A program that another test is spawning holds a copy of the socket until its `exec`. The port
+        // would accept connections until then. Where a listener cannot be shut down, closing it must
+        // suffice.
         let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
     }
 }
@@ -333,7 +334,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     fn new(stream: TcpStream) -> Peer {
-        // Some platforms hand the listener's mode on.
+        // On some platforms the socket inherits the mode of the listener.
         stream.set_nonblocking(false).expect("an accepted socket takes it");
         stream.set_nodelay(true).expect("an accepted socket takes it");
         stream.set_read_timeout(Some(DEADLINE)).expect("the deadline is not zero");
@@ -341,15 +342,15 @@ impl Peer {
         Peer { stream }
     }
 
-    /// Hands `bytes` to the kernel; whether they were received is another question.
+    /// Passes `bytes` to the kernel, which does not mean that they are received.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap_or_else(|error| panic!("send: {error}"));
     }
 
-    /// Ends the connection in good order (FIN); what was sent before arrives.
+    /// Closes the connection with a FIN. All bytes that were sent before arrive.
     pub(crate) fn close(self) {}
 
-    /// Ends the connection by a reset (RST); what was sent and not read may be lost with it.
+    /// Resets the connection with an RST. Bytes that were sent and not read may be lost.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream)
             .set_linger(Some(Duration::ZERO))
@@ -369,7 +370,7 @@ impl Peer {
         }
     }
 
-    /// For a test that needs more than this.
+    /// Returns the socket, for tests that need more than this.
     pub(crate) fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }

@@ -1,4 +1,4 @@
-//! Too much of it: a line without an end, junk without an end, a reader that is too slow.
+//! Tests excess: an endless line, endless junk, and a slow reader.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use crate::ledger::{self, Ledger};
 use crate::runner::{Form, Outcome};
 use crate::subject::{Chunk, Subject, Tally, firehose, memory_kib, percentiles};
 
-/// A line of a gigabyte is skipped in the memory of any other, counted once, and the next one is read.
+/// Checks that a line of a gigabyte is skipped in constant memory and counted once, and that the next line
+/// is read.
 pub(crate) fn endless_line(form: Form) -> Outcome {
     const CHUNK: usize = 1 << 20;
     let chunks = form.pick(1024, 16 * 1024);
@@ -37,10 +38,10 @@ pub(crate) fn endless_line(form: Form) -> Outcome {
     assert_eq!((ended.total("oversized"), ended.total("lines")), (1, 3));
     let figures =
         format!("{chunks} MiB in one line, skipped in {took:.1?}, with {before_kib} KiB before it");
-    Outcome::Seen(figures, ended.tally())
+    Outcome::Passed(figures, ended.tally())
 }
 
-/// Servers send nothing but junk as fast as they can, to the same worker as a good one.
+/// Checks that servers with endless junk do not starve a good server of the same worker.
 pub(crate) fn junk_flood(form: Form) -> Outcome {
     const FLOODS: usize = 2;
     let watched = form.pick(Duration::from_secs(3), Duration::from_secs(30));
@@ -73,7 +74,7 @@ pub(crate) fn junk_flood(form: Form) -> Outcome {
     assert_eq!(ended.total("malformed") + ledger.lines, ended.total("lines"));
     let (usual, flooded_usual) = (usual(&calm), usual(&flooded));
     let ((median, p99), (flooded_median, flooded_p99)) = (percentiles(calm), percentiles(flooded));
-    // How fast this machine is, is not the question; starved is. Noise does not last for half the time.
+    // Only starvation matters, not the speed of this machine. Noise does not last for half of the time.
     let limit = usual + Duration::from_millis(20);
     assert!(flooded_usual <= limit, "a good line usually took {flooded_usual:?}, {usual:?} before");
     assert!(flooded_p99 < Duration::from_secs(1), "a good line took {flooded_p99:?} (99%)");
@@ -87,10 +88,10 @@ pub(crate) fn junk_flood(form: Form) -> Outcome {
         ratio(flooded_median, median),
         ratio(flooded_p99, p99),
     );
-    Outcome::Seen(figures, ended.tally())
+    Outcome::Passed(figures, ended.tally())
 }
 
-/// Sends a line a while for so long, each when the one before is out, and says how long each took.
+/// Sends single lines for `watched`, each after the previous one is printed. Returns the latency of each.
 fn latencies(
     subject: &mut Subject,
     ledger: &mut Ledger,
@@ -113,8 +114,8 @@ fn latencies(
     latencies
 }
 
-/// What a line takes that is sent at some time or other: the latency that half the time was spent on, or
-/// on longer ones. While one line is held up no other is sent, so the plain median hardly sees it.
+/// Returns the latency of a line that is sent at a random time. Half of the time is spent on lines with
+/// this latency or a longer one. No other line is sent during a delay, so the plain median hardly shows it.
 fn usual(latencies: &[Duration]) -> Duration {
     let mut latencies = latencies.to_vec();
     latencies.sort_unstable();
@@ -127,7 +128,7 @@ fn usual(latencies: &[Duration]) -> Duration {
     latencies.into_iter().find(reached).expect("a line was sent")
 }
 
-/// Sends junk until it is over, and returns how many lines.
+/// Sends junk until `is_over`, and returns the number of lines.
 fn flood(mut peer: Peer, is_over: &AtomicBool) -> u64 {
     const KINDS: [&str; 6] = ["junk", "12x", "6 6", "-", "99999999999999999999", "\u{1b}[2J\0"];
     let junk = KINDS.join("\n").repeat(1000) + "\n";
@@ -139,8 +140,7 @@ fn flood(mut peer: Peer, is_over: &AtomicBool) -> u64 {
     sent
 }
 
-/// Servers under full load, a reader that takes little, and a SIGTERM: what was read is printed, for
-/// as long as that takes.
+/// Checks that SIGTERM under full load prints all lines that were read, though the reader is slow.
 pub(crate) fn sigterm_with_a_slow_reader(form: Form) -> Outcome {
     const SERVERS: usize = 4;
     let rounds = form.pick(3, 100);
@@ -151,7 +151,7 @@ pub(crate) fn sigterm_with_a_slow_reader(form: Form) -> Outcome {
         let addresses: Vec<_> = (0..SERVERS).map(firehose).collect();
         let mut subject = Subject::start("-p 2", &addresses);
         let mut ledger = Ledger::new(SERVERS);
-        // Long enough for both rings to be full.
+        // After this many lines both rings are full.
         let enough = 500_000;
         while ledger.lines < enough {
             let chunk = subject.stdout.read(DEADLINE, |line| ledger.enter(line));
@@ -176,5 +176,5 @@ pub(crate) fn sigterm_with_a_slow_reader(form: Form) -> Outcome {
         "{rounds} times {SERVERS} servers, {bytes} bytes, all lines that were read were printed; at \
          most {after} of them and {last:.1?} after the signal"
     );
-    Outcome::Seen(figures, tally)
+    Outcome::Passed(figures, tally)
 }

@@ -1,5 +1,5 @@
-//! Hostile networks, with real sockets: the program against servers, a network and an output that
-//! fail in the ways that real ones do. All of it stays on this machine.
+//! Tests the program on hostile networks, with real sockets. Servers, the network and the output fail as
+//! real ones do. Nothing leaves this machine.
 //!
 //! ```sh
 //! cargo test --release --test hostile                      # all scenarios, in about two minutes
@@ -8,11 +8,10 @@
 //! cargo test --release --test hostile -- soak --seconds 3600 --seed 7
 //! ```
 //!
-//! Each scenario prints one line of what it saw, and fails if the contract was broken. It is the
-//! program as it is shipped that counts, so in a debug build nothing runs unless it is asked for by
-//! name: a plain `cargo test` says so and goes on. A scenario that needs namespaces is skipped, and
-//! says so, where `unshare` is missing or not allowed; root is not needed where users may have
-//! namespaces of their own.
+//! Each scenario prints one line with its figures, and fails if the contract was broken. The scenarios test
+//! the release program, so a debug build runs only scenarios that are named. A plain `cargo test` prints a
+//! note instead. A scenario that needs namespaces is skipped, with a note, where `unshare` is missing or
+//! not allowed. Root is not needed where users may create namespaces.
 
 #[cfg(target_os = "linux")]
 #[path = "../common/mod.rs"]
@@ -37,6 +36,6 @@ fn main() -> std::process::ExitCode {
     runner::main()
 }
 
-/// Memory is read from /proc, and each server has an address of its own in 127.0.0.0/8.
+/// Does nothing, as scenarios need /proc for the memory, and an address in 127.0.0.0/8 for each server.
 #[cfg(not(target_os = "linux"))]
 fn main() {}

@@ -1,5 +1,5 @@
-//! What takes a network, a disk or a resolver of one's own: they live in namespaces that end with the
-//! processes in them, and nothing outside is touched.
+//! Tests with a separate network, disk or resolver. They are in namespaces that end with their processes,
+//! so that nothing outside changes.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,15 +12,16 @@ use crate::ledger::{self, Ledger};
 use crate::runner::{Form, Outcome};
 use crate::subject::{Chunk, Subject, demo_server, pour, status_kib};
 
-/// The disk is full after 64 KiB: the error says how many of the numbers that were read are not in
-/// the file.
+/// Checks the program on a disk that is full after 64 KiB. The error gives the number of records that were
+/// read and are not in the file.
 pub(crate) fn full_disk(_: Form) -> Outcome {
     let server = Server::bind();
     let command = Subject::command("", &[server.address()]);
     let disk = Folder::new("full-disk");
-    let (mut wrapped, place) = if may(&["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]) {
+    let (mut wrapped, place) = if works(&["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"])
+    {
         let mut unshare = Program::command("unshare");
-        // The disk ends with the shell, so the shell shows what is in the file.
+        // The disk ends with the shell, so the shell prints the file.
         let script = "mount -t tmpfs -o size=64k none \"$0\" || exit 99
             \"$@\" > \"$0/file\"
             status=$?
@@ -31,7 +32,7 @@ pub(crate) fn full_disk(_: Form) -> Outcome {
     } else {
         let mut shell = Program::command("sh");
         shell.args(["-c", "\"$@\" > /dev/full; exit $?", "sh"]);
-        (shell, "/dev/full, for want of a disk of its own,")
+        (shell, "/dev/full, as no disk can be mounted,")
     };
     let subject = Subject::spawn(wrapped.arg(command.get_program()).args(command.get_args()));
     let mut peer = server.accept();
@@ -39,10 +40,10 @@ pub(crate) fn full_disk(_: Form) -> Outcome {
     let peak_kib = || status_kib(&program, "VmHWM");
     let mut most_kib = peak_kib().expect("it waits for numbers");
     thread::spawn(move || pour(peer.stream(), 0, 1));
-    // It ends by itself, and what it had last, or a moment before, is the most that it had.
+    // The program ends by itself. The last figure, or one shortly before it, is the peak.
     let start = Instant::now();
     while let Some(kib) = peak_kib() {
-        assert!(start.elapsed() < DEADLINE, "it goes on without a disk");
+        assert!(start.elapsed() < DEADLINE, "it does not end on a full disk");
         most_kib = kib;
         thread::yield_now();
     }
@@ -55,13 +56,13 @@ pub(crate) fn full_disk(_: Form) -> Outcome {
     let lost: u64 = lost.parse().expect("a number");
     assert_eq!(ledger.lines + lost, ended.total("lines"), "written and lost, and read");
     let figures = format!(
-        "{place} took {} whole lines, {lost} more were read and named as lost",
+        "{place} took {} whole lines, {lost} more were read and reported as lost",
         ledger.lines
     );
-    Outcome::Seen(figures, ended.tally())
+    Outcome::Passed(figures, ended.tally())
 }
 
-/// The number of a shell's child, when there is one.
+/// Returns the process id of a shell's only child.
 fn only_child(shell: Pid) -> String {
     let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children"));
     let children = children.expect("the shell is there");
@@ -69,15 +70,15 @@ fn only_child(shell: Pid) -> String {
     children.trim().into()
 }
 
-/// A name that is unknown at the start and for a while is dialled when it is known.
+/// Checks that a server is connected once its name is known, after a time in which it is not.
 pub(crate) fn late_name(form: Form) -> Outcome {
-    if !may(&["unshare", "-rm", "true"]) {
+    if !works(&["unshare", "-rm", "true"]) {
         return Outcome::Skipped("unshare -rm is missing or not allowed".into());
     }
-    // After the eighth they are logged at powers of two: the tenth line tells of the 32nd.
+    // After the eighth failure, only powers of two are logged: the tenth line is the 32nd failure.
     let failures = form.pick(4, 10);
     let etc = Folder::new("late-name");
-    // Names come from the one file, and nobody is asked over the network.
+    // Names come from this file alone, without a request over the network.
     let write = |name: &str, text: &str| fs::write(etc.0.join(name), text).expect("a file of ours");
     write("nsswitch.conf", "hosts: files\n");
     write("hosts", "");
@@ -100,13 +101,13 @@ pub(crate) fn late_name(form: Form) -> Outcome {
     subject.read_until(&mut ledger, |ledger| ledger.lines == 1);
     let ended = subject.stop(|line| ledger.enter(line));
     let figures = format!("unknown at first, connected {took:.1?} after the name was known");
-    Outcome::Seen(figures, ended.tally())
+    Outcome::Passed(figures, ended.tally())
 }
 
-/// The network swallows all packets, so that neither side can tell the other anything: keepalive
-/// finds it.
+/// Checks that keepalive detects a network that drops all packets, so that neither side can reach the
+/// other.
 pub(crate) fn half_open(form: Form) -> Outcome {
-    if !(may(&["unshare", "-rn", "true"]) && may(&["nsenter", "-V"]) && may(&["ip", "-V"])) {
+    if !(works(&["unshare", "-rn", "true"]) && works(&["nsenter", "-V"]) && works(&["ip", "-V"])) {
         return Outcome::Skipped("unshare -rn, nsenter or ip is missing or not allowed".into());
     }
     let network = match Network::new() {
@@ -124,14 +125,14 @@ pub(crate) fn half_open(form: Form) -> Outcome {
     let mut found = Vec::new();
     for _ in 0..form.pick(1, 3) {
         assert_eq!(subject.stdout.read(DEADLINE, |_| {}), Chunk::Some, "no numbers");
-        network.swallow();
+        network.drop_packets();
         let start = Instant::now();
         let lost = subject.program.wait_for_log("Connection lost");
         assert!(lost.contains("timed out"), "{lost}");
         let took = start.elapsed();
         assert!((15..45).contains(&took.as_secs()), "keepalive of 35 s took {took:?}");
         found.push(took);
-        // What came before the network went.
+        // These numbers arrived before the network failed.
         while subject.stdout.read(Duration::from_millis(1), |_| {}) == Chunk::Some {}
         network.heal();
     }
@@ -140,14 +141,14 @@ pub(crate) fn half_open(form: Form) -> Outcome {
     let back = start.elapsed();
     let ended = subject.stop(|_| {});
     let figures =
-        format!("found in {found:.1?}, numbers again {back:.1?} after the network was back");
-    Outcome::Seen(figures, ended.tally())
+        format!("detected in {found:.1?}, numbers again {back:.1?} after the network was back");
+    Outcome::Passed(figures, ended.tally())
 }
 
 const SERVER: &str = "10.77.0.1";
 const CLIENT: &str = "10.77.0.2";
 
-/// Two network namespaces and a cable between them.
+/// Two network namespaces, and a cable between them.
 struct Network {
     server: Namespace,
     client: Namespace,
@@ -171,12 +172,12 @@ impl Network {
         Ok(Network { server, client })
     }
 
-    /// Has all packets sent to a hardware address that nobody has: they vanish without a trace.
-    fn swallow(&self) {
-        let nobody = "lladdr 02:00:00:00:00:77 dev cable nud permanent";
+    /// Sends all packets to an unused hardware address, so that they are lost without an error.
+    fn drop_packets(&self) {
+        let unused = "lladdr 02:00:00:00:00:77 dev cable nud permanent";
         for (namespace, other) in [(&self.server, CLIENT), (&self.client, SERVER)] {
-            let swallowed = namespace.ip(&format!("neighbour replace {other} {nobody}"));
-            swallowed.expect("the namespace is ours");
+            let dropped = namespace.ip(&format!("neighbour replace {other} {unused}"));
+            dropped.expect("the namespace is ours");
         }
     }
 
@@ -188,13 +189,13 @@ impl Network {
     }
 }
 
-/// A network namespace, which lives as long as the process that holds it.
+/// A network namespace, which exists as long as the process that holds it.
 struct Namespace(Program);
 
 impl Namespace {
-    /// The command is a shell in a new namespace.
+    /// Starts the process that holds the namespace. `shell` is a shell in a new namespace.
     fn hold(mut shell: Command) -> Result<Namespace, String> {
-        // Not for ever, if this program should be killed.
+        // The sleep has an end, in case this program is killed.
         let mut holder = Program::spawn(shell.args(["-c", "echo ready; exec sleep 1000"]));
         match holder.next_line() {
             Some(_) => Ok(Namespace(holder)),
@@ -206,7 +207,7 @@ impl Namespace {
         self.0.pid().as_raw_nonzero().to_string()
     }
 
-    /// A program in the namespace, with the rights of its owner.
+    /// Returns a command in the namespace, with the rights of its owner.
     fn command(&self, program: &str) -> Command {
         let mut command = Program::command("nsenter");
         command.args(["--target", &self.pid(), "--user", "--net", "--preserve-credentials"]);
@@ -223,14 +224,14 @@ impl Namespace {
     }
 }
 
-/// Whether this command can be run here.
-fn may(command: &[&str]) -> bool {
+/// Returns whether this command works here.
+fn works(command: &[&str]) -> bool {
     let mut tried = Command::new(command[0]);
     tried.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     tried.status().is_ok_and(|status| status.success())
 }
 
-/// An empty folder, for as long as its scenario takes.
+/// A folder that is removed after its scenario.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -244,7 +245,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // If it stays, then where cargo keeps what may be thrown away.
+        // If this fails, the folder stays in cargo's directory for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! Servers that are killed, stopped, reset, too quick to close, too many, and back.
+//! Tests servers that are killed, suspended, reset, closed too early, too many, or back after an outage.
 
 use std::env;
 use std::fs::File;
@@ -17,13 +17,13 @@ use crate::ledger::{self, Ledger, Record, Records};
 use crate::runner::{Form, Outcome};
 use crate::subject::{Chunk, Subject, demo_server, memory_kib, own_address, percentiles, pour};
 
-/// Tells this program to be a server: then follows the address to listen on. What it sends is its
+/// The argument that makes this program a server. The address to listen on follows. The server sends its
 /// stdin.
 pub(crate) const SERVE: &str = "serve";
 
-/// A server that is a process of its own, so that it can be killed. It serves one connection.
+/// Serves one connection, in a process of its own that can be killed.
 pub(crate) fn serve() -> ! {
-    // Nobody else would end it if the scenario itself were killed.
+    // Otherwise the server would outlive a scenario that is killed.
     set_parent_process_death_signal(Some(Signal::KILL)).expect("any process may ask for it");
     let address = env::args().nth(2).expect("called by `ServerProcess::start`");
     let address: SocketAddr = address.parse().expect("an address");
@@ -31,26 +31,27 @@ pub(crate) fn serve() -> ! {
     writeln!(io::stdout(), "listening").expect("a pipe");
     let (mut stream, _) = listener.accept().expect("a connection");
     let feed = io::stdin().as_fd().try_clone_to_owned().expect("there are descriptors");
-    // From a pipe to a socket this is splice(2), by which nothing ever leaves the pipe that the socket
-    // has not taken, not even if the process is killed in the middle of it.
+    // From a pipe to a socket this is splice(2). It removes only bytes that the socket has taken, even if
+    // the process is killed in the middle of the call.
     io::copy(&mut File::from(feed), &mut stream).expect("the program reads");
     unreachable!("it is killed");
 }
 
+/// A server that can be killed.
 struct ServerProcess {
     process: Child,
     /// The first number of its connection.
     first: u64,
-    /// The server's stdin, which is filled as fast as it is emptied.
+    /// The server's stdin, which is refilled as fast as the server reads it.
     feed: PipeReader,
 }
 
-/// What the kernel took from a killed server, in bytes and in whole lines.
+/// The bytes and whole lines that the kernel took from a killed server.
 struct Taken {
     bytes: u64,
     lines: u64,
-    /// Whether a part of a line came after them.
-    is_cut: bool,
+    /// Whether a part of a line follows them.
+    is_truncated: bool,
 }
 
 impl ServerProcess {
@@ -64,22 +65,22 @@ impl ServerProcess {
         let stdout = process.stdout.take().expect("stdout is piped");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("a pipe of ours");
-        assert_eq!(line, "listening\n", "what the server says");
+        assert_eq!(line, "listening\n", "the output of the server");
         ServerProcess { process, first: ledger::number(0, connection, 0), feed }
     }
 
     fn kill(mut self) -> Taken {
         self.end();
-        // What the kernel did not take is still in the pipe: the rest of a line, or all of it, and then
-        // a line that tells by its number how many came before it.
+        // The pipe still holds the bytes that the kernel did not take. They are the rest of a line, or a
+        // whole line, and then a line whose number gives the count of lines before it.
         let mut left = BufReader::new(&self.feed).lines().map(|line| line.expect("a pipe of ours"));
-        let mut next = || left.next().expect("the pipe is filled for ever");
+        let mut next = || left.next().expect("the pipe is always refilled");
         let (rest, number) = (next(), next());
         let lines = number.parse::<u64>().expect("a number") - self.first - 1;
         // All lines of a connection are equally long.
         let part = number.len() - rest.len();
         let line = number.len() as u64 + 1;
-        Taken { bytes: lines * line + part as u64, lines, is_cut: part > 0 }
+        Taken { bytes: lines * line + part as u64, lines, is_truncated: part > 0 }
     }
 
     fn end(&mut self) {
@@ -95,22 +96,22 @@ impl Drop for ServerProcess {
     }
 }
 
-/// A server process is killed while it sends as fast as it can, and started again. What the kernel
-/// took from it arrives, up to a line that was cut.
+/// Kills a server process that sends as fast as it can, and starts it again. The bytes that the kernel took
+/// must arrive, up to a truncated line.
 pub(crate) fn killed_server(form: Form) -> Outcome {
     let rounds = form.pick(5, 100);
     let address = Server::bind_at(own_address(0)).close();
-    // With each connection the back-off starts over, so that each loss is logged.
+    // Each connection resets the back-off, so that each loss is logged.
     let backoff = "--initial-backoff 20ms --max-backoff 20ms --reset-backoff-threshold 0s";
     let mut subject = Subject::start(backoff, &[address]);
     let records = Records::new(1);
     let mut ledger = Ledger::with_records(&records);
-    let (mut bytes, mut lines, mut cut) = (0, 0, 0);
+    let (mut bytes, mut lines, mut truncated) = (0, 0, 0);
     let mut returns = Vec::new();
     for connection in 1..=rounds {
         let start = Instant::now();
         let server = ServerProcess::start(address, connection);
-        // With its first line the connection before is settled against its record.
+        // The first line of a connection settles the previous connection against its record.
         subject.read_until(&mut ledger, |ledger| ledger.progress(0).connection == connection);
         returns.push(start.elapsed());
         let enough = ledger.lines + 50_000;
@@ -119,7 +120,7 @@ pub(crate) fn killed_server(form: Form) -> Outcome {
         records.add(0, Record { connection, sent: taken.lines, is_whole: true });
         bytes += taken.bytes;
         lines += taken.lines;
-        cut += u64::from(taken.is_cut);
+        truncated += u64::from(taken.is_truncated);
     }
     subject.read_until(&mut ledger, |ledger| ledger.lines == lines);
     for _ in 0..rounds {
@@ -128,17 +129,21 @@ pub(crate) fn killed_server(form: Form) -> Outcome {
     let ended = subject.stop(|line| ledger.enter(line));
     ledger.settle_all();
     let totals = ["connects", "bytes", "lines", "truncated"].map(|words| ended.total(words));
-    assert_eq!(totals, [rounds, bytes, lines, cut], "connects, bytes, lines and cut lines");
+    assert_eq!(
+        totals,
+        [rounds, bytes, lines, truncated],
+        "connects, bytes, lines and truncated lines"
+    );
     let (median, p99) = percentiles(returns);
     let figures = format!(
         "{rounds} kills, {bytes} bytes that the kernel took, each whole line of them printed \
-         exactly once, {cut} lines cut; lines after a start in {median:.0?} (median), {p99:.0?} (99%)"
+         exactly once, {truncated} lines truncated; lines after a start in {median:.0?} (median), {p99:.0?} (99%)"
     );
-    Outcome::Seen(figures, ended.tally())
+    Outcome::Passed(figures, ended.tally())
 }
 
-/// A stopped process looks alive to TCP, as its kernel answers, so it takes the idle timeout to find
-/// it, and to find it again after each connection that the kernel accepts in its name.
+/// Checks that the idle timeout detects a suspended server. TCP sees no failure, as the server's kernel
+/// answers. The kernel also accepts new connections, each of which takes the timeout again.
 pub(crate) fn stopped_server(form: Form) -> Outcome {
     let stopped_for = form.pick(Duration::from_secs(4), Duration::from_secs(60));
     let mut server =
@@ -156,7 +161,7 @@ pub(crate) fn stopped_server(form: Form) -> Outcome {
     assert!(found < Duration::from_secs(11), "an idle timeout of 1 s took {found:?}");
     while start.elapsed() < stopped_for {
         let left = stopped_for.saturating_sub(start.elapsed());
-        // What was on its way when the server was stopped.
+        // These numbers were in transit when the server was suspended.
         subject.stdout.read(left, |_| {});
     }
     let start = Instant::now();
@@ -165,15 +170,14 @@ pub(crate) fn stopped_server(form: Form) -> Outcome {
     let back = start.elapsed();
     let ended = subject.stop(|_| {});
     let figures = format!(
-        "found in {found:.1?} with an idle timeout of 1 s, found again {} times in {stopped_for:?}, \
-         numbers again {back:.1?} after it went on",
+        "detected in {found:.1?} with an idle timeout of 1 s, again {} times in {stopped_for:?}, \
+         numbers again {back:.1?} after it continued",
         ended.total("failures") - 1,
     );
-    Outcome::Seen(figures, ended.tally())
+    Outcome::Passed(figures, ended.tally())
 }
 
-/// Each connection brings a few lines and half of another one, whose digits alone would be a number,
-/// and is reset.
+/// Resets each connection after some lines and half of another one, whose digits alone would be a number.
 pub(crate) fn reset_in_mid_line(form: Form) -> Outcome {
     const LINES: u64 = 100;
     let connections = form.pick(200, 5000);
@@ -184,10 +188,10 @@ pub(crate) fn reset_in_mid_line(form: Form) -> Outcome {
     for connection in 1..=connections {
         let mut peer = server.accept();
         let text = ledger::lines(0, connection, 0, LINES + 1);
-        // What is cut off is the newline, then one digit more at a time, up to nine of them.
-        let cut = usize::try_from(connection % 10).expect("a digit") + 1;
-        peer.send(&text[..text.len() - cut]);
-        // What is not read yet may be lost by a reset, so that it has to be read before.
+        // The newline is missing, and up to nine digits before it.
+        let missing = usize::try_from(connection % 10).expect("a digit") + 1;
+        peer.send(&text[..text.len() - missing]);
+        // A reset may discard unread bytes, so the lines must be read before it.
         let read = |ledger: &Ledger| ledger.progress(0).connection == connection;
         subject.read_until(&mut ledger, |l| read(l) && l.progress(0).next == LINES);
         peer.reset();
@@ -200,10 +204,10 @@ pub(crate) fn reset_in_mid_line(form: Form) -> Outcome {
         "{connections} resets, {} half lines read and none printed",
         ended.total("truncated"),
     );
-    Outcome::Seen(figures, ended.tally())
+    Outcome::Passed(figures, ended.tally())
 }
 
-/// A server that accepts and closes at once is dialled ever more slowly, as if it had refused.
+/// Checks that the back-off grows for a server that accepts and closes at once, as for one that refuses.
 pub(crate) fn accept_then_close(form: Form) -> Outcome {
     let (flags, first, max, watched) = form.pick(
         ("--initial-backoff 50ms --max-backoff 800ms", 50, 800, Duration::from_secs(4)),
@@ -218,29 +222,29 @@ pub(crate) fn accept_then_close(form: Form) -> Outcome {
     let mut delay = first;
     while let Some(peer) = server.accept_within(watched.saturating_sub(start.elapsed())) {
         let gap = closed.elapsed();
-        // Jitter makes it a tenth less.
+        // Jitter shortens the delay by up to a tenth.
         let least = Duration::from_millis(delay) * 9 / 10;
-        assert!(gap >= least, "attempt {accepts} came after {gap:?}, {least:?} at the earliest");
+        assert!(gap >= least, "attempt {accepts} came after {gap:?}, expected at least {least:?}");
         accepts += 1;
         delay = max.min(delay * 2);
-        // Whatever follows, follows this moment.
+        // The delay starts at this moment.
         closed = Instant::now();
         peer.close();
     }
-    assert!(accepts > 3, "it was not dialled again: {accepts} connections in {watched:?}");
-    let ended = subject.stop(|line| panic!("nobody sent {line:?}"));
+    assert!(accepts > 3, "too few attempts: {accepts} connections in {watched:?}");
+    let ended = subject.stop(|line| panic!("no server sent {line:?}"));
     let figures = format!(
-        "{accepts} connections in {watched:?}, each no sooner than its back-off of {first} ms and \
-         more, {} lines in the log",
+        "{accepts} connections in {watched:?}, none before its delay, which starts at {first} ms, \
+         {} lines in the log",
         ended.log.len(),
     );
-    Outcome::Seen(figures, ended.tally())
+    Outcome::Passed(figures, ended.tally())
 }
 
-/// A thousand servers break down at the same moment, stay down, and come back at the same moment.
+/// Takes a thousand servers down at the same moment, and brings them back at the same moment.
 pub(crate) fn thousand_down_and_back(form: Form) -> Outcome {
     const SERVERS: usize = 1000;
-    // The longest delay: of a server that was down for less, the back-off has come no further.
+    // `longest` is the longest delay in milliseconds that the back-off reaches while the servers are down.
     let (flags, down, longest) = form.pick(
         ("--initial-backoff 100ms --max-backoff 1s", Duration::from_secs(2), 1100),
         ("", Duration::from_secs(30), 35_200),
@@ -261,21 +265,22 @@ pub(crate) fn thousand_down_and_back(form: Form) -> Outcome {
     subject.read_until(&mut ledger, |ledger| ledger.lines == 2 * SERVERS as u64);
     let last = *back.iter().max().expect("a thousand");
     let (median, p99) = percentiles(back);
-    // The machine may be slow; a server that waits for another delay would be later than that.
+    // The margin is for slow machines. In the full form, a server that waits for another delay would exceed
+    // it.
     let limit = Duration::from_millis(longest) + Duration::from_secs(10);
     assert!(last < limit, "the last one came back after {last:?}");
     let more = crowd.accept(1, Duration::from_millis(500), |_| Vec::new());
-    assert!(more.is_empty(), "a server was dialled though it was connected");
+    assert!(more.is_empty(), "a connected server was dialed");
     let ended = subject.stop(|line| ledger.enter(line));
     assert_eq!(ended.total("connects"), 2 * SERVERS as u64);
     let figures = format!(
         "down for {down:?}, all connected again: median {median:.1?}, 99% {p99:.1?}, last \
          {last:.1?}, with {before_kib} KiB before it"
     );
-    Outcome::Seen(figures, ended.tally())
+    Outcome::Passed(figures, ended.tally())
 }
 
-/// With fewer descriptors than servers, the rest wait until there are some.
+/// Checks that servers without a descriptor wait for one that becomes free.
 pub(crate) fn descriptor_limit(form: Form) -> Outcome {
     const LIMIT: usize = 48;
     let servers = form.pick(150, 1000);
@@ -288,27 +293,27 @@ pub(crate) fn descriptor_limit(form: Form) -> Outcome {
     limited.arg(command.get_program()).args(command.get_args());
     let mut subject = Subject::spawn(&mut limited);
     let mut ledger = Ledger::new(servers);
-    let mut turns = 0;
+    let mut rounds = 0;
     let mut most = 0;
     let start = Instant::now();
     while ledger.lines < servers as u64 {
         assert!(start.elapsed() < DEADLINE, "{} of {servers} served", ledger.lines);
         let pause = Duration::from_millis(300);
-        let turn = crowd.accept(servers, pause, |server| ledger::lines(server, 1, 0, 1)).len();
+        let count = crowd.accept(servers, pause, |server| ledger::lines(server, 1, 0, 1)).len();
         subject.read_until(&mut ledger, |ledger| ledger.lines >= crowd.accepted);
-        turns += 1;
-        most = most.max(turn);
+        rounds += 1;
+        most = most.max(count);
         crowd.close_accepted();
     }
     assert!(most < LIMIT, "{most} connections with {LIMIT} descriptors");
     let ended = subject.stop(|line| ledger.enter(line));
-    let complaints = ended.count("Too many open files");
-    assert!(complaints > 0, "nothing said why: {:#?}", ended.log);
+    let warnings = ended.count("Too many open files");
+    assert!(warnings > 0, "the log does not name the reason: {:#?}", ended.log);
     let figures = format!(
-        "{servers} servers with {LIMIT} descriptors: served in {turns} turns of {most} at most, \
-         {complaints} complaints about it in the log"
+        "{servers} servers with {LIMIT} descriptors: served in {rounds} rounds of at most {most}, \
+         {warnings} lines about it in the log"
     );
-    Outcome::Seen(figures, ended.tally())
+    Outcome::Passed(figures, ended.tally())
 }
 
 /// Many servers in one thread.
@@ -340,8 +345,8 @@ impl Crowd {
         self.listeners.iter().flatten().map(address).collect()
     }
 
-    /// Takes so many connections, or those that come before a pause of this length, sends each what
-    /// `text` says for its server, and returns when they came.
+    /// Accepts `count` connections, or those that arrive before a pause of this length. Sends each the
+    /// `text` of its server, and returns the times of their arrival.
     fn accept(
         &mut self,
         count: usize,
@@ -363,7 +368,7 @@ impl Crowd {
                     came.push(start.elapsed());
                     self.accepted += 1;
                     // A few bytes always fit into a fresh socket.
-                    stream.write_all(&text(server)).expect("the connection stands");
+                    stream.write_all(&text(server)).expect("the connection is open");
                     self.streams.push((server, stream));
                 }
             }
@@ -371,7 +376,7 @@ impl Crowd {
         came
     }
 
-    /// Closes what was accepted, and the listeners with it.
+    /// Closes the accepted connections, and their listeners.
     fn close_accepted(&mut self) {
         for (server, _) in self.streams.drain(..) {
             self.listeners[server] = None;

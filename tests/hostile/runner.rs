@@ -1,4 +1,4 @@
-//! Which scenarios there are, which of them run, and how they end.
+//! Selects and runs the scenarios, and reports their outcomes.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -13,22 +13,22 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::subject::Tally;
 use crate::{flow, namespaces, outages, soak};
 
-/// What a scenario came to; one that fails panics.
+/// The outcome of a scenario. A failed scenario panics.
 pub(crate) enum Outcome {
-    /// The contract was kept, and this is what it saw.
-    Seen(String, Tally),
-    /// Why it could not be tried.
+    /// The contract was kept, with these figures.
+    Passed(String, Tally),
+    /// The scenario could not run, for this reason.
     Skipped(String),
 }
 
-/// How a scenario is to be run.
+/// The form in which a scenario runs.
 #[derive(Clone, Copy)]
 pub(crate) struct Form {
-    /// The long form, of minutes, instead of the short one, of seconds.
+    /// Whether the long form runs, of minutes, instead of the short form, of seconds.
     pub(crate) full: bool,
-    /// How long the soak's storm lasts.
+    /// The duration of the soak's storm.
     pub(crate) soak_seconds: u64,
-    /// Decides what the soak's servers do.
+    /// The seed of what the servers of the soak do at random.
     pub(crate) seed: u64,
 }
 
@@ -63,30 +63,30 @@ pub(crate) fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(outages::SERVE) {
         outages::serve();
     }
-    let wish = match Wish::parse(lexopt::Parser::from_env()) {
-        Ok(wish) => wish,
+    let request = match Request::parse(lexopt::Parser::from_env()) {
+        Ok(request) => request,
         Err(error) => {
-            say(&format!("{error}\n{USAGE}"));
+            print(&format!("{error}\n{USAGE}"));
             return ExitCode::from(2);
         }
     };
-    if cfg!(debug_assertions) && !wish.is_explicit {
-        say("hostile: skipped in a debug build; cargo test --release --test hostile runs it");
+    if cfg!(debug_assertions) && !request.is_explicit {
+        print("hostile: skipped in a debug build; cargo test --release --test hostile runs it");
         return ExitCode::SUCCESS;
     }
-    // The thousand servers of a scenario need a descriptor each. Without the raise they fail.
+    // The thousand servers of a scenario need a descriptor each. Without a higher limit the scenario fails.
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let mut failed = 0;
-    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| wish.wants(name)) {
-        if wish.list {
-            say(&format!("{name}: test"));
-        } else if !run(name, *scenario, wish.form) {
+    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| request.selects(name)) {
+        if request.list {
+            print(&format!("{name}: test"));
+        } else if !run(name, *scenario, request.form) {
             failed += 1;
         }
     }
     if failed > 0 {
-        say(&format!("{failed} failed"));
+        print(&format!("{failed} failed"));
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -95,35 +95,35 @@ pub(crate) fn main() -> ExitCode {
 /// Runs a scenario, prints its line, and returns whether the contract was kept.
 fn run(name: &str, scenario: Scenario, form: Form) -> bool {
     let start = Instant::now();
-    // A thread's end tells of its panic, and its name stands in the panic's message.
+    // The result of a thread shows its panic, and the message of a panic contains the thread's name.
     let thread = thread::Builder::new().name(name.into()).spawn(move || scenario(form));
     let outcome = thread.expect("there is memory for a thread").join();
     let seconds = start.elapsed().as_secs_f64();
     match &outcome {
-        Ok(Outcome::Seen(figures, tally)) => {
-            say(&format!("{name}: ok in {seconds:.1} s: {figures}; {tally}"));
+        Ok(Outcome::Passed(figures, tally)) => {
+            print(&format!("{name}: ok in {seconds:.1} s: {figures}; {tally}"));
         }
-        Ok(Outcome::Skipped(reason)) => say(&format!("{name}: SKIPPED: {reason}")),
-        Err(_) => say(&format!("{name}: FAILED in {seconds:.1} s, with --seed {}", form.seed)),
+        Ok(Outcome::Skipped(reason)) => print(&format!("{name}: SKIPPED: {reason}")),
+        Err(_) => print(&format!("{name}: FAILED in {seconds:.1} s, with --seed {}", form.seed)),
     }
     outcome.is_ok()
 }
 
-/// What the command line asks for.
-struct Wish {
+/// The request of the command line.
+struct Request {
     names: Vec<String>,
     form: Form,
     list: bool,
-    /// Whether anything was asked for at all.
+    /// Whether any argument was given.
     is_explicit: bool,
 }
 
-impl Wish {
-    fn parse(mut parser: lexopt::Parser) -> Result<Wish, lexopt::Error> {
+impl Request {
+    fn parse(mut parser: lexopt::Parser) -> Result<Request, lexopt::Error> {
         use lexopt::ValueExt;
 
         let seed = SysRng.try_next_u64().expect("the system has random numbers");
-        let mut wish = Wish {
+        let mut request = Request {
             names: Vec::new(),
             form: Form { full: false, soak_seconds: 0, seed },
             list: false,
@@ -132,27 +132,27 @@ impl Wish {
         let mut seconds = None;
         while let Some(argument) = parser.next()? {
             match argument {
-                Value(name) => wish.names.push(name.string()?),
-                Long("full") => wish.form.full = true,
+                Value(name) => request.names.push(name.string()?),
+                Long("full") => request.form.full = true,
                 Long("seconds") => seconds = Some(parser.value()?.parse()?),
-                Long("seed") => wish.form.seed = parser.value()?.parse()?,
-                Long("list") => wish.list = true,
-                // Meant for the tests that have the standard harness, and given to all.
+                Long("seed") => request.form.seed = parser.value()?.parse()?,
+                Long("list") => request.list = true,
+                // These are for tests with the standard harness, but cargo passes them to all tests.
                 Long("nocapture" | "show-output" | "quiet" | "exact") | Short('q') => continue,
                 other => return Err(other.unexpected()),
             }
-            wish.is_explicit = true;
+            request.is_explicit = true;
         }
-        wish.form.soak_seconds = seconds.unwrap_or(wish.form.pick(30, 600));
-        Ok(wish)
+        request.form.soak_seconds = seconds.unwrap_or(request.form.pick(30, 600));
+        Ok(request)
     }
 
-    fn wants(&self, name: &str) -> bool {
+    fn selects(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|part| name.contains(part.as_str()))
     }
 }
 
-fn say(line: &str) {
-    // Nobody is left to be told if it fails.
+fn print(line: &str) {
+    // There is no other place to report a failure.
     let _ = writeln!(io::stdout(), "{line}");
 }

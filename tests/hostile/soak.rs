@@ -1,8 +1,8 @@
-//! A thousand servers that misbehave at random, for as long as one likes: everything that they sent
-//! is printed exactly once and in order, and memory stays flat.
+//! Tests a thousand servers that misbehave at random, for any duration. All their numbers must be printed
+//! exactly once and in order, and memory must stay constant.
 //!
-//! First comes the storm. Then all faults stop: every server is connected again within the longest
-//! delay, and what it sends is printed.
+//! First comes the storm. Then all faults stop: every server must be connected again within the longest
+//! delay, and its numbers must be printed.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -21,16 +21,18 @@ use crate::subject::{Chunk, Subject, memory_kib, own_address};
 
 const SERVERS: usize = 1000;
 
-/// The numbers of the one connection that each server takes when the faults have stopped.
+/// Numbers of the one connection that each server accepts after the faults have stopped.
 const LAST_LINES: u64 = 10;
 
-/// No pause of a server that goes on is as long; a silent one is found by it.
+/// The idle timeout of the program, which detects silent servers. All pauses of the other servers are
+/// shorter.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 const FLAGS: &str = "-p 2 --initial-backoff 50ms --max-backoff 2s --reset-backoff-threshold 1s \
                      --idle-timeout 5s";
 
-/// The program's memory: with the servers' unfinished lines, rings and buffers it needs a few MiB.
+/// The limit of the program's memory, in KiB. With the servers' unfinished lines, rings and buffers it
+/// needs a few MiB.
 const MOST_KIB: u64 = 48 * 1024;
 
 pub(crate) fn soak(form: Form) -> Outcome {
@@ -39,7 +41,7 @@ pub(crate) fn soak(form: Form) -> Outcome {
     let _over = OverOnDrop(Arc::clone(&world));
     let (servers, addresses) = open_servers(form.seed, &world);
     let mut command = Subject::command(FLAGS, &addresses);
-    // A line for each failure would be a million of them in an hour.
+    // One line per failure would be a million lines in an hour.
     command.env("RUST_LOG", "error,tcpcore=info,tcpcore::link=off");
     let mut subject = Subject::spawn(&mut command);
     let mut ledger = Ledger::with_records(&world.records);
@@ -91,18 +93,18 @@ pub(crate) fn soak(form: Form) -> Outcome {
         ended.total("truncated"),
         ended.total("numbers printed"),
     );
-    Outcome::Seen(figures, ended.tally())
+    Outcome::Passed(figures, ended.tally())
 }
 
 /// The state that the servers and the checks share.
 struct World {
     records: Arc<Records>,
-    /// By server: its connection since the calm, when all its lines are sent.
+    /// For each server, its connection after the storm, once all lines of it are sent.
     last: Vec<AtomicU64>,
     resets: AtomicU64,
-    /// All faults stop.
+    /// Whether all faults have stopped.
     is_calm: AtomicBool,
-    /// The servers end.
+    /// Whether the servers have to end.
     is_over: AtomicBool,
 }
 
@@ -138,7 +140,7 @@ fn open_servers(seed: u64, world: &Arc<World>) -> (Vec<JoinHandle<()>>, Vec<Sock
             rng: Xoshiro256PlusPlus::seed_from_u64(seed.wrapping_add(index as u64 + 1)),
             world: Arc::clone(world),
         };
-        // A thread of its own keeps a server's story straight; it needs little.
+        // A thread of its own makes the code of a server sequential. It needs a small stack.
         let thread = thread::Builder::new().stack_size(128 * 1024);
         let thread = thread.spawn(move || feed.run(listener)).expect("there is memory for threads");
         (thread, address)
@@ -150,7 +152,7 @@ fn open_servers(seed: u64, world: &Arc<World>) -> (Vec<JoinHandle<()>>, Vec<Sock
 struct Feed {
     index: usize,
     address: SocketAddr,
-    /// The number of the last connection.
+    /// The number of its last connection.
     connection: u64,
     rng: Xoshiro256PlusPlus,
     world: Arc<World>,
@@ -173,8 +175,8 @@ impl Feed {
         }
     }
 
-    /// Serves a connection to its end. Returns how many numbers were sent, and whether all of them
-    /// must have been read.
+    /// Serves a connection to its end. Returns the count of the sent numbers, and whether all of them must
+    /// have been read.
     fn serve(&mut self, stream: &mut TcpStream) -> (u64, bool) {
         let mut sent = 0;
         if self.world.is_calm.load(Relaxed) {
@@ -193,10 +195,10 @@ impl Feed {
             self.pause(500);
         }
         match ending {
-            // Silent until the other side has had enough.
+            // Silent until the idle timeout of the other side.
             1 => return (sent, reaches_end(stream)),
             2 | 3 => {
-                // Half of the next line: its digits are a number, which must not be printed.
+                // Half of the next line follows. Its digits are a number, which must not be printed.
                 let next = number(self.index, self.connection, sent).to_string();
                 let half = self.rng.random_range(1..next.len());
                 if stream.write_all(&next.as_bytes()[..half]).is_err() {
@@ -214,7 +216,7 @@ impl Feed {
         (sent, is_open(stream) && stream.shutdown(Shutdown::Write).is_ok() && reaches_end(stream))
     }
 
-    /// The faults have stopped: a few lines, and the connection stays.
+    /// Sends a few lines and keeps the connection, as the faults have stopped.
     fn serve_last(&mut self, stream: &mut TcpStream) -> (u64, bool) {
         for sequence in 0..LAST_LINES {
             let line = format!("{}\n", number(self.index, self.connection, sequence));
@@ -226,10 +228,10 @@ impl Feed {
         (LAST_LINES, reaches_end(stream))
     }
 
-    /// Sends lines in one or several writes. The count is right if all goes well, and otherwise at
-    /// least what was received.
+    /// Sends lines in one or several writes. After an error, `sent` is at least the number of lines that
+    /// were received.
     fn send_batch(&mut self, stream: &mut TcpStream, sent: &mut u64) -> io::Result<()> {
-        // A burst of a megabyte fills the sockets' buffers, so that writes wait for the program.
+        // A batch of a megabyte fills the sockets' buffers, so that writes wait for the program.
         let count = if self.rng.random_ratio(1, 500) { 50_000 } else { 30 };
         let mut text = Vec::new();
         for _ in 0..self.rng.random_range(1..=count) {
@@ -239,16 +241,16 @@ impl Feed {
         let mut rest = text.as_slice();
         if self.rng.random_ratio(1, 4) {
             for _ in 0..self.rng.random_range(1..10) {
-                let (piece, behind) = rest.split_at(self.rng.random_range(0..rest.len().min(60)));
+                let (piece, more) = rest.split_at(self.rng.random_range(0..rest.len().min(60)));
                 stream.write_all(piece)?;
-                rest = behind;
+                rest = more;
                 self.pause(3);
             }
         }
         stream.write_all(rest)
     }
 
-    /// Adds a line with a number as servers write them, and sometimes one that is none before it.
+    /// Adds a line with a number, in one of several formats. Sometimes a line without a number precedes it.
     fn add_line(&mut self, text: &mut Vec<u8>, sequence: u64) {
         match self.rng.random_range(0..400) {
             0 => text.extend_from_slice(b"junk\n"),
@@ -273,7 +275,7 @@ impl Feed {
         text.extend_from_slice(line.as_bytes());
     }
 
-    /// Sleeps for up to so many milliseconds; half the pauses are much shorter.
+    /// Sleeps for up to `most_ms` milliseconds. Half of the pauses are much shorter.
     fn pause(&mut self, most_ms: u64) {
         let most_ms = if self.rng.random() { most_ms } else { most_ms / 10 };
         let pause = Duration::from_millis(self.rng.random_range(0..=most_ms));
@@ -282,23 +284,23 @@ impl Feed {
     }
 }
 
-/// Whether the other side has not closed the connection first, say because this machine was so busy
-/// that its idle timeout ran out.
+/// Returns whether the other side has not closed the connection first. On a busy machine its idle timeout
+/// may expire.
 fn is_open(stream: &TcpStream) -> bool {
     let peeked = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
     let is_open = peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
     is_open && stream.set_nonblocking(false).is_ok()
 }
 
-/// Waits until the other side closes the connection: in good order if it has read everything, by a
-/// reset if not.
+/// Waits until the other side closes the connection. Returns `true` for a FIN, by which it has read
+/// everything, and `false` for a reset.
 fn reaches_end(stream: &mut TcpStream) -> bool {
-    // As long as it takes: the program may be held back by its reader, but not for ever.
+    // The wait is long, as the program's reader may hold it back, but it has an end.
     debug_assert_eq!(stream.read_timeout().ok().flatten(), Some(DEADLINE));
     matches!(stream.read(&mut [0]), Ok(0))
 }
 
-/// The program's memory over time, at most once a second.
+/// The program's memory over time, with at most one sample a second.
 #[derive(Default)]
 struct Memory(Vec<(Duration, u64)>);
 
@@ -310,7 +312,7 @@ impl Memory {
         }
     }
 
-    /// The most in the first and in the last third of a span.
+    /// Returns the peaks in the first and in the last third of a span.
     fn early_and_late(&self, span: Duration) -> (u64, u64) {
         let most = |wanted: fn(Duration, Duration) -> bool| {
             let samples = self.0.iter().filter(|(at, _)| wanted(*at, span));

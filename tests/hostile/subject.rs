@@ -1,4 +1,4 @@
-//! The program under test, its output as a stream, and what the system says of it.
+//! Runs the program under test, and reads its output as a stream and its memory from the system.
 
 use std::fmt;
 use std::fs;
@@ -28,7 +28,7 @@ pub(crate) fn demo_server() -> String {
     program.with_file_name("demo-server").to_str().expect("a path in UTF-8").to_owned()
 }
 
-/// The program, prints all numbers, with its output unread until somebody asks for it.
+/// The program, which prints all numbers. Its output is read on request only.
 pub(crate) struct Subject {
     pub(crate) program: Program,
     pub(crate) stdout: Stdout,
@@ -39,7 +39,7 @@ impl Subject {
         Subject::spawn(&mut Subject::command(flags, servers))
     }
 
-    /// The command with flags, separated by blanks, and servers.
+    /// Returns the command with `flags`, which are separated by blanks, and `servers`.
     pub(crate) fn command(flags: &str, servers: &[SocketAddr]) -> Command {
         let mut command = Program::command(env!("CARGO_BIN_EXE_tcpcore"));
         command.args(["--divisor", "1"]).args(flags.split_whitespace());
@@ -52,7 +52,7 @@ impl Subject {
         Subject { program, stdout: Stdout::new(stdout) }
     }
 
-    /// Reads into the ledger until something has come true.
+    /// Reads into the ledger until `done` returns `true`.
     pub(crate) fn read_until(
         &mut self,
         ledger: &mut Ledger,
@@ -62,7 +62,7 @@ impl Subject {
         while !done(ledger) {
             let wait = deadline.saturating_duration_since(Instant::now());
             assert!(!wait.is_zero(), "not within {DEADLINE:?}");
-            // Short, for `done` may look at more than the ledger.
+            // The wait is short, as `done` may depend on more than the ledger.
             let read = self.stdout.read(Duration::from_millis(10).min(wait), |l| ledger.enter(l));
             if read == Chunk::End {
                 self.program.wait_exit();
@@ -71,16 +71,16 @@ impl Subject {
         }
     }
 
-    /// Stops the program and hands on the lines that are left.
+    /// Stops the program, and passes the remaining lines to `each`.
     pub(crate) fn stop(mut self, each: impl FnMut(&[u8])) -> Ended {
-        // What has ended has no memory to be looked at.
+        // A program that has ended has no memory to be read.
         let peak_kib = memory_kib(&self.program, "VmHWM");
         self.program.signal(Signal::TERM);
         self.wait_end(each, 0, peak_kib)
     }
 
-    /// Hands on the lines to the end, which must come by itself and with this exit status. The most
-    /// memory is what the caller saw.
+    /// Passes all lines to `each` until the program ends by itself, with this exit status. The caller
+    /// provides the peak of its memory.
     pub(crate) fn wait_end(mut self, each: impl FnMut(&[u8]), status: i32, peak_kib: u64) -> Ended {
         self.stdout.read_to_end(each);
         assert_eq!(self.program.wait_exit().code(), Some(status), "{:#?}", self.program.log());
@@ -91,22 +91,22 @@ impl Subject {
     }
 }
 
-/// A program that has ended, as its log tells it.
+/// The log and the memory of a program that has ended.
 pub(crate) struct Ended {
     pub(crate) log: Vec<String>,
-    /// The most memory that it had before it was told to end.
+    /// The peak of its memory before it was stopped.
     pub(crate) peak_kib: u64,
 }
 
 impl Ended {
-    /// A figure of the totals, by its words.
+    /// Returns a figure of the totals by its words.
     pub(crate) fn total(&self, words: &str) -> u64 {
         let line = self.log.iter().find(|line| line.contains("Totals: "));
         let line = line.unwrap_or_else(|| panic!("no totals: {:#?}", self.log));
         total(line, words).unwrap_or_else(|| panic!("{words}: {line}"))
     }
 
-    /// How many lines of the log have these words.
+    /// Counts the lines of the log with these words.
     pub(crate) fn count(&self, words: &str) -> usize {
         self.log.iter().filter(|line| line.contains(words)).count()
     }
@@ -121,19 +121,19 @@ impl Ended {
     }
 }
 
-/// What every scenario tells of its program, or of all of them.
+/// The figures of a scenario's program, or of all its programs.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Tally {
     connects: u64,
     /// Attempts that failed and connections that ended.
     failures: u64,
-    /// As the program counts them, printed or not.
+    /// Lines as the program counts them, printed or not.
     lines: u64,
     peak_kib: u64,
 }
 
 impl Tally {
-    /// With another program, which ran after this one.
+    /// Adds the figures of another program, which ran after this one.
     pub(crate) fn and(self, other: Tally) -> Tally {
         Tally {
             connects: self.connects + other.connects,
@@ -151,20 +151,20 @@ impl fmt::Display for Tally {
     }
 }
 
-/// Stdout of the program, read no faster than it is asked for but for a few chunks.
+/// Stdout of the program. It is read on request, except for a few chunks in advance.
 pub(crate) struct Stdout {
     chunks: Receiver<Vec<u8>>,
-    /// The line whose end has not come.
+    /// The unfinished line.
     partial: Vec<u8>,
     /// The lines so far.
     pub(crate) lines: u64,
 }
 
-/// What became of an attempt to read.
+/// The result of an attempt to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chunk {
     Some,
-    /// Nothing came in time.
+    /// Nothing arrived in time.
     Nothing,
     End,
 }
@@ -183,7 +183,7 @@ impl Stdout {
         Stdout { chunks, partial: Vec::new(), lines: 0 }
     }
 
-    /// Waits for a chunk and hands on the lines that it completes, without their newlines.
+    /// Waits for a chunk, and passes the lines that it completes to `each`, without their newlines.
     pub(crate) fn read(&mut self, wait: Duration, mut each: impl FnMut(&[u8])) -> Chunk {
         let chunk = match self.chunks.recv_timeout(wait) {
             Ok(chunk) => chunk,
@@ -213,30 +213,30 @@ impl Stdout {
     }
 }
 
-/// A figure of /proc/PID/status in KiB, say `VmRSS` or `VmHWM`.
+/// Returns a figure of /proc/PID/status in KiB, such as `VmRSS` or `VmHWM`.
 pub(crate) fn memory_kib(program: &Program, name: &str) -> u64 {
     let pid = program.pid().to_string();
     status_kib(&pid, name).unwrap_or_else(|| panic!("no {name} of process {pid}"))
 }
 
-/// The same by the process's number; none if the process has ended.
+/// Does the same by process id. Returns `None` if the process has ended.
 pub(crate) fn status_kib(pid: &str, name: &str) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-/// The address that belongs to a server of a scenario, on any free port.
+/// Returns the address of a server of a scenario, with any free port.
 ///
-/// The program's own end of a connection always is 127.0.0.1, so it can never take the port of a
-/// server that is down.
+/// The program's end of a connection is always 127.0.0.1. So it can never get the port of a server that is
+/// down.
 pub(crate) fn own_address(server: usize) -> SocketAddr {
     let [.., high, low] = server.to_be_bytes();
     SocketAddr::from(([127, 77, high, low.saturating_add(1)], 0))
 }
 
-/// A server that sends its first client the numbers of connection 1 as fast as they are taken, until
-/// that fails.
+/// Starts a server that sends its first client the numbers of connection 1 as fast as possible, until that
+/// fails.
 pub(crate) fn firehose(server: usize) -> SocketAddr {
     let listener = Server::bind();
     let address = listener.address();
@@ -247,7 +247,7 @@ pub(crate) fn firehose(server: usize) -> SocketAddr {
     address
 }
 
-/// Sends numbers until the other side is gone.
+/// Sends numbers until the connection fails.
 pub(crate) fn pour(stream: &mut impl Write, server: usize, connection: u64) {
     const BATCH: u64 = 4096;
     for batch in 0.. {
@@ -258,7 +258,7 @@ pub(crate) fn pour(stream: &mut impl Write, server: usize, connection: u64) {
     }
 }
 
-/// A median and a 99th percentile.
+/// Returns the median and the 99th percentile.
 pub(crate) fn percentiles<T: Copy + Ord>(mut values: Vec<T>) -> (T, T) {
     assert!(!values.is_empty(), "nothing was measured");
     values.sort_unstable();

@@ -1,4 +1,4 @@
-//! Failure and return.
+//! Tests failures, back-off and reconnects.
 
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::common::{Program, Server};
 use crate::{AT_ONCE, Down, delay_ms, skip, start, stop};
 
-/// Delays that double from 10 ms to 80 ms, so that each tells how often there was a failure before.
+/// Flags for delays that double from 10 ms to 80 ms, so that each shows the number of failures before it.
 const DOUBLING: &str = "--initial-backoff 10ms --max-backoff 80ms --jitter-factor 0";
 
 #[test]
@@ -23,7 +23,7 @@ fn delays_grow_by_the_multiplier_up_to_the_cap() {
 }
 
 #[test]
-fn another_multiplier_is_a_flag() {
+fn a_flag_sets_the_multiplier() {
     let down = Down::new();
     let flags = "--initial-backoff 2ms --backoff-multiplier 10 --max-backoff 1s --jitter-factor 0";
     let mut program = start(flags, [&down]);
@@ -40,14 +40,14 @@ fn no_attempt_comes_before_its_delay_has_passed() {
         let refused = program.wait_for_log("Connection refused by");
         let next = program.wait_for_log("Trying to connect to");
         let gap = (milliseconds(&next) + DAY_MS - milliseconds(&refused)) % DAY_MS;
-        // Both stamps are rounded down.
+        // Both time stamps are rounded down.
         assert!(gap + 1 >= delay_ms(&refused), "{refused}, {next}");
     }
 }
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// The time of day of a line of the log, `[2026-01-31T12:34:56.789Z INFO ] ...`.
+/// Returns the time of day of a log line, `[2026-01-31T12:34:56.789Z INFO ] ...`, in milliseconds.
 fn milliseconds(line: &str) -> u64 {
     let time = &line[12..24];
     let fields: Vec<u64> = time.split([':', '.']).map(|field| field.parse().unwrap()).collect();
@@ -55,7 +55,7 @@ fn milliseconds(line: &str) -> u64 {
 }
 
 #[test]
-fn the_first_delay_is_a_second_more_or_less_a_tenth_by_default() {
+fn the_first_delay_is_a_second_within_a_tenth_by_default() {
     let down = Down::new();
     let mut program = start("", [&down]);
     let line = program.wait_for_log("Connection refused by");
@@ -76,13 +76,13 @@ fn jitter_spreads_the_delays_to_both_sides_at_the_cap_too() {
     let delays: Vec<_> =
         servers.iter().map(|_| delay_ms(&program.wait_for_log("; attempt 1 in"))).collect();
     assert!(delays.iter().all(|delay| (250..=750).contains(delay)), "{delays:?}");
-    // Each of these is missing once in 10^18 runs.
+    // Each of these fails by chance once in 10^18 runs.
     assert!(delays.iter().any(|&delay| delay < 500), "{delays:?}");
     assert!(delays.iter().any(|&delay| delay > 500), "{delays:?}");
 }
 
 #[test]
-fn a_server_that_is_down_and_up_again_never_holds_up_another() {
+fn a_server_that_is_down_and_up_again_never_delays_another() {
     let (steady, down) = (Server::bind(), Down::new());
     let failing = down.up();
     let mut program = start(&format!("-p 1 {DOUBLING}"), [steady.address(), down.address]);
@@ -107,7 +107,7 @@ fn a_server_that_is_down_and_up_again_never_holds_up_another() {
 }
 
 #[test]
-fn each_server_has_a_back_off_of_its_own() {
+fn each_server_has_its_own_back_off() {
     let (first, second) = (Down::new(), Server::bind());
     let mut program = start(&format!("-p 1 {DOUBLING}"), [first.address, second.address()]);
     let peer = second.accept();
@@ -116,11 +116,11 @@ fn each_server_has_a_back_off_of_its_own() {
     }
     peer.close();
     let line = program.wait_for_log("Connection lost to");
-    assert_eq!(delay_ms(&line), 10, "that of a first failure: {line}");
+    assert_eq!(delay_ms(&line), 10, "the delay of a first failure: {line}");
 }
 
 #[test]
-fn a_lost_connection_names_the_server_the_cause_the_delay_and_the_attempt() {
+fn a_lost_connection_is_logged_with_its_server_error_delay_and_attempt() {
     let server = Server::bind();
     let mut program = start(DOUBLING, [server.address()]);
     server.accept().close();
@@ -138,7 +138,7 @@ fn a_lost_connection_names_the_server_the_cause_the_delay_and_the_attempt() {
 }
 
 #[test]
-fn accepting_and_closing_at_once_does_not_start_the_back_off_over() {
+fn accepting_and_closing_at_once_does_not_reset_the_back_off() {
     let server = Server::bind();
     let mut program = start(DOUBLING, [server.address()]);
     for delay in [10, 20, 40, 80, 80] {
@@ -151,7 +151,7 @@ fn accepting_and_closing_at_once_does_not_start_the_back_off_over() {
 }
 
 #[test]
-fn a_connection_that_stood_for_the_reset_threshold_starts_the_back_off_over() {
+fn a_connection_that_lasts_for_the_reset_threshold_resets_the_back_off() {
     let down = Down::new();
     let mut program = start(&format!("{DOUBLING} --reset-backoff-threshold 30ms"), [down.address]);
     for delay in [10, 20, 40] {
@@ -160,16 +160,16 @@ fn a_connection_that_stood_for_the_reset_threshold_starts_the_back_off_over() {
     let server = down.up();
     let mut peer = server.accept();
     program.wait_for_log("Connected successfully to");
-    // However often it was refused before, its loss will be logged.
+    // Received bytes reset the limit of the log, so that the loss is logged.
     peer.send("\n");
-    // What is tested is the time itself; more of it than this changes nothing.
+    // The time itself is tested. A longer wait changes nothing.
     thread::sleep(Duration::from_millis(40));
     peer.close();
     assert_eq!(delay_ms(&program.wait_for_log("Connection lost to")), 10);
 }
 
 #[test]
-fn a_reset_threshold_of_zero_is_reached_by_every_connection() {
+fn with_a_reset_threshold_of_zero_every_connection_resets_the_back_off() {
     let server = Server::bind();
     let mut program =
         start(&format!("{DOUBLING} --reset-backoff-threshold 0s"), [server.address()]);
@@ -180,7 +180,7 @@ fn a_reset_threshold_of_zero_is_reached_by_every_connection() {
 }
 
 #[test]
-fn giving_up_after_is_one_server_s_and_ends_the_program_with_status_1_after_the_last() {
+fn give_up_after_applies_to_each_server_and_the_last_one_ends_the_program_with_status_1() {
     let (down, server) = (Down::new(), Server::bind());
     let flags = "--initial-backoff 5ms --max-backoff 10ms --give-up-after 400ms";
     let mut program = start(flags, [down.address, server.address()]);
@@ -188,7 +188,7 @@ fn giving_up_after_is_one_server_s_and_ends_the_program_with_status_1_after_the_
     let line = program.wait_for_log("Gave up on");
     assert!(line.contains(" ERROR") && line.contains(&down.to_string()), "{line}");
     assert!(line.ends_with(": connection refused"), "{line}");
-    // It is not dialed again, even when it is up.
+    // There is no further attempt, even when the server is up.
     let late = down.up();
     peer.send("6\n");
     assert_eq!(program.next_line().as_deref(), Some("6"));
@@ -200,7 +200,7 @@ fn giving_up_after_is_one_server_s_and_ends_the_program_with_status_1_after_the_
 }
 
 #[test]
-fn repeated_failures_are_logged_with_ever_larger_gaps_and_a_return_sums_them_up() {
+fn repeated_failures_are_logged_with_growing_gaps_and_a_reconnect_logs_their_number() {
     let down = Down::new();
     let mut program = start(&format!("-p 1 {AT_ONCE}"), [down.address]);
     let mut attempts = Vec::new();
@@ -241,7 +241,7 @@ fn localhost_reaches_a_server_that_listens_on_ipv4_only() {
 }
 
 #[test]
-fn an_ipv6_address_stands_in_brackets() {
+fn an_ipv6_address_is_logged_in_brackets() {
     let loopback = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
     if TcpListener::bind(loopback).is_err() {
         return skip("there is no IPv6 on loopback");
@@ -257,7 +257,7 @@ fn an_ipv6_address_stands_in_brackets() {
 #[test]
 fn a_name_that_does_not_resolve_is_retried_like_any_other_failure() {
     let server = Server::bind();
-    // The timeout is for systems whose name server is away.
+    // The timeout is for systems whose name server does not answer.
     let flags = format!("-p 1 --connect-timeout 2s {DOUBLING}");
     let mut program = start(&flags, ["name.invalid:1".into(), server.address().to_string()]);
     let mut peer = server.accept();
@@ -269,14 +269,14 @@ fn a_name_that_does_not_resolve_is_retried_like_any_other_failure() {
     }
 }
 
-/// A command that runs the program in a network and a view of the files of its own, after `setup`,
-/// a piece of shell; `None` where an ordinary user may not do that.
+/// Returns a command that runs the shell script `setup` and then the program, in network and mount
+/// namespaces. Returns `None` where an ordinary user may not create them.
 #[cfg(target_os = "linux")]
 pub(crate) fn isolated(setup: &str, flags: &str, server: &str) -> Option<std::process::Command> {
     in_namespaces(&["--net", "--mount"], setup, flags, server)
 }
 
-/// The same with namespaces of these kinds only.
+/// Does the same with namespaces of these kinds only.
 #[cfg(target_os = "linux")]
 pub(crate) fn in_namespaces(
     kinds: &[&str],
@@ -300,13 +300,13 @@ pub(crate) fn in_namespaces(
 #[test]
 #[cfg(target_os = "linux")]
 fn connecting_to_itself_is_a_failed_attempt() {
-    // With one port to choose from, the socket's own is the one that it dials.
+    // With only one port to choose from, the socket's own port is the one that it connects to.
     let setup = "ip link set lo up; echo 40000 40000 > /proc/sys/net/ipv4/ip_local_port_range";
     let Some(mut command) = isolated(setup, DOUBLING, "127.0.0.1:40000") else {
-        return skip("no network namespace to be had");
+        return skip("cannot create a network namespace");
     };
     let mut program = Program::spawn(&mut command);
-    // It can happen again at once: the server's port is left free, for the server too.
+    // It can happen again at once, since the port stays free, also for the server.
     for (attempt, delay) in (1..).zip([10, 20, 40]) {
         let line = program.wait_for_log("Could not connect to 127.0.0.1:40000: ");
         let expected = format!("itself; attempt {attempt} in {delay}ms");
@@ -318,15 +318,15 @@ fn connecting_to_itself_is_a_failed_attempt() {
 #[test]
 #[cfg(target_os = "linux")]
 fn an_unreachable_server_is_a_failed_attempt() {
-    // In a fresh network namespace nothing is up.
+    // In a new network namespace no interface is up.
     let Some(mut command) = isolated("", DOUBLING, "192.0.2.1:40000") else {
-        return skip("no network namespace to be had");
+        return skip("cannot create a network namespace");
     };
     let mut program = Program::spawn(&mut command);
     for attempt in 1..=3 {
         let line = program.wait_for_log("Could not connect to 192.0.2.1:40000: ");
-        let is_told = line.contains("unreachable; ") || line.contains("unreachable (");
-        assert!(is_told && line.contains(&format!("; attempt {attempt} in")), "{line}");
+        let has_reason = line.contains("unreachable; ") || line.contains("unreachable (");
+        assert!(has_reason && line.contains(&format!("; attempt {attempt} in")), "{line}");
     }
 }
 
@@ -337,10 +337,10 @@ fn all_addresses_of_a_name_are_tried_in_an_attempt_and_names_are_resolved_for_ev
     let hosts = folder.join(format!("hosts-{}", std::process::id()));
     std::fs::write(&hosts, "127.0.0.9 feed\n127.0.0.8 feed\n").unwrap();
     let mount = format!("mount --bind '{}' /etc/hosts", hosts.display());
-    // Not every system's resolver looks there first.
+    // Not every system's resolver reads this file first.
     let setup = format!("ip link set lo up; {mount}; getent hosts feed");
     let Some(mut command) = isolated(&setup, &format!("-v {DOUBLING}"), "feed:40000") else {
-        return skip("no hosts file of its own to be had");
+        return skip("cannot mount a hosts file");
     };
     let mut program = Program::spawn(&mut command);
     let mut dialed = [(); 2].map(|()| program.wait_for_log("Dialing feed:40000 at "));
@@ -350,7 +350,7 @@ fn all_addresses_of_a_name_are_tried_in_an_attempt_and_names_are_resolved_for_ev
     program.wait_for_log("Connection refused by feed:40000; attempt 1 in");
     let failed = |line: &&String| line.contains("; attempt ");
     assert_eq!(program.log().iter().filter(failed).count(), 1, "two addresses, one attempt");
-    // In place, as what is mounted is this very file.
+    // The file is overwritten in place, as this very file is mounted.
     std::fs::write(&hosts, "127.0.0.7 feed\n").unwrap();
     program.wait_for_log("Dialing feed:40000 at 127.0.0.7:40000");
     std::fs::remove_file(hosts).unwrap();
@@ -358,15 +358,15 @@ fn all_addresses_of_a_name_are_tried_in_an_attempt_and_names_are_resolved_for_ev
 
 #[test]
 #[cfg(target_os = "linux")]
-fn an_attempt_that_is_not_answered_times_out_and_holds_up_nobody() {
+fn an_unanswered_attempt_times_out_and_delays_no_other_server() {
     use socket2::{Domain, Socket, Type};
     use std::net::TcpStream;
 
-    // The kernel drops what comes while the queue of those that wait to be accepted is full.
-    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    deaf.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    deaf.listen(0).unwrap();
-    let address = deaf.local_addr().unwrap().as_socket().unwrap();
+    // The kernel drops packets while the queue of connections to accept is full.
+    let silent = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    silent.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    silent.listen(0).unwrap();
+    let address = silent.local_addr().unwrap().as_socket().unwrap();
     let _queued = TcpStream::connect(address).unwrap();
 
     let server = Server::bind();
@@ -383,7 +383,7 @@ fn an_attempt_that_is_not_answered_times_out_and_holds_up_nobody() {
 }
 
 #[test]
-fn an_idle_timeout_ends_a_silent_connection_and_dials_again() {
+fn an_idle_timeout_ends_a_silent_connection_and_reconnects() {
     let server = Server::bind();
     let mut program = start(&format!("--idle-timeout 50ms {DOUBLING}"), [server.address()]);
     server.accept().wait_closed();
@@ -402,8 +402,8 @@ fn keepalive_is_set_on_every_connection() {
         peer.send("6\n");
         program.next_line();
         let client = peer.stream().peer_addr().unwrap();
-        // Columns: number, local and remote address, state, queues, timer:when, ... A timer of kind 2
-        // is keepalive, and when it is due is told in hundredths of a second.
+        // Columns: number, local and remote address, state, queues, timer:when, ... A timer of kind 2 is
+        // keepalive. Its time is in hundredths of a second.
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let local = format!("0100007F:{:04X}", client.port());
         let remote = format!("0100007F:{:04X}", server.port());
@@ -433,9 +433,9 @@ fn more_servers_than_the_soft_limit_of_descriptors_are_connected() {
 }
 
 #[test]
-fn every_server_of_a_name_that_many_share_has_its_answer_at_once() {
+fn all_servers_that_share_a_name_get_its_answer_at_once() {
     const SERVERS: usize = 200;
-    // What fails without a socket makes no event, so nothing else wakes the worker meanwhile.
+    // A failure without a socket causes no event, so nothing else wakes the worker meanwhile.
     let flags = "-p 1 --initial-backoff 1h --max-backoff 1h --connect-timeout 1h";
     let mut program = start(flags, ["name.invalid:1"; SERVERS]);
     for _ in 0..SERVERS {
@@ -444,7 +444,7 @@ fn every_server_of_a_name_that_many_share_has_its_answer_at_once() {
 }
 
 #[test]
-fn without_descriptors_attempts_fail_are_repeated_and_have_their_turn_in_the_end() {
+fn without_descriptors_attempts_fail_and_later_retries_succeed() {
     const SERVERS: u32 = 24;
     let servers: Vec<_> = (0..SERVERS).map(|_| Server::bind()).collect();
     let mut command = Program::command("sh");
@@ -459,7 +459,7 @@ fn without_descriptors_attempts_fail_are_repeated_and_have_their_turn_in_the_end
         first_peer.send("6\n");
         assert_eq!(program.next_line().as_deref(), Some("6"), "others go on");
     }
-    // From here on each server ends after its first number, and leaves its descriptor to another.
+    // From here on each server closes after its first number, which frees a descriptor for another.
     first_peer.close();
     thread::scope(|scope| {
         for (number, server) in (1..).zip(servers) {

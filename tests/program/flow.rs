@@ -1,4 +1,4 @@
-//! Flow.
+//! Tests the flow of numbers from the sockets to stdout.
 
 use std::io::Write;
 use std::thread;
@@ -10,12 +10,12 @@ use crate::common::{Peer, Program, Server, Signal};
 use crate::{Down, Totals, lines_of, start, stop, tcpcore};
 
 #[test]
-fn a_number_is_out_while_its_server_stays_connected_and_silent() {
+fn a_number_is_printed_while_its_server_stays_connected_and_silent() {
     let server = Server::bind();
     let mut program = start("", [server.address()]);
     let mut peer = server.accept();
     for number in ["6", "12", "18"] {
-        // The line after it has no end yet, and does not hold it back.
+        // The unfinished line after the number does not delay it.
         peer.send(format!("{number}\n66"));
         assert_eq!(program.next_line().as_deref(), Some(number));
         peer.send("6\n");
@@ -24,7 +24,7 @@ fn a_number_is_out_while_its_server_stays_connected_and_silent() {
 }
 
 #[test]
-fn only_numbers_are_on_stdout_whatever_happens() {
+fn only_numbers_are_on_stdout_despite_bad_lines_and_failures() {
     let (server, down) = (Server::bind(), Down::new());
     let mut program =
         start(&format!("-v -p 9 {}", crate::AT_ONCE), [server.address(), down.address]);
@@ -39,17 +39,17 @@ fn only_numbers_are_on_stdout_whatever_happens() {
 }
 
 #[test]
-fn a_firehose_starves_neither_its_neighbour_nor_the_timers() {
-    let (firehose, neighbour, down) = (Server::bind(), Server::bind(), Down::new());
-    let servers = [firehose.address(), neighbour.address(), down.address];
+fn a_firehose_starves_neither_its_neighbor_nor_the_timers() {
+    let (firehose, neighbor, down) = (Server::bind(), Server::bind(), Down::new());
+    let servers = [firehose.address(), neighbor.address(), down.address];
     let flags = "-p 1 --initial-backoff 1ms --max-backoff 5ms";
     let mut program = start(flags, servers);
     let mut hose = firehose.accept();
-    let mut peer = neighbour.accept();
+    let mut peer = neighbor.accept();
     thread::scope(|scope| {
         scope.spawn(move || {
-            // Nothing that 6 divides, so that the printer has no part in it. The end of the program
-            // ends this.
+            // There are no multiples of 6, so that the output thread takes no part. The end of the program
+            // ends the loop.
             let lines = "7\n".repeat(256 << 10);
             while hose.stream().write_all(lines.as_bytes()).is_ok() {}
         });
@@ -96,7 +96,7 @@ fn a_stalled_reader_holds_the_servers_back_loses_nothing_and_stops_no_timer() {
 }
 
 #[test]
-fn a_signal_while_servers_are_held_back_prints_all_that_was_read() {
+fn after_a_signal_all_lines_that_were_read_are_printed_while_servers_are_held_back() {
     let server = Server::bind();
     let (mut program, stdout) = Program::spawn_unread(&mut tcpcore("", [server.address()]));
     let mut peer = server.accept();
@@ -113,29 +113,30 @@ fn a_signal_while_servers_are_held_back_prints_all_that_was_read() {
     assert_eq!((totals.get("lines"), totals.get("numbers printed")), (lines, lines));
 }
 
-/// Sends as much of [`text_from`] as is taken, in bytes, while nobody reads the program's stdout.
+/// Sends [`text_from`] until the server is held back, and returns the number of bytes. The program's stdout
+/// must not be read meanwhile.
 pub(crate) fn send_until_held_back(peer: &mut Peer) -> usize {
     let mut sent = 0;
-    // Should this be taken for held back too soon, by a machine that stands still, nothing is lost.
+    // A stalled machine can look like a server that is held back. Stopping too early does no harm.
     while is_writable(peer, Duration::from_secs(1)) {
-        // What the kernel's buffers hold on both sides is its own affair; few hold half as much.
+        // The buffers of the kernel on both sides vary in size. Few hold half as much.
         assert!(sent < 64 << 20, "the server was not held back");
         sent += send_some(peer, sent);
     }
     sent
 }
 
-/// The length of a line of [`text_from`], with its newline.
+/// The length of a line of [`text_from`] in bytes, with its newline.
 const LINE: usize = 10;
 
-/// So many bytes, from `start` on, of the text whose lines are the multiples of 6 in order, each with
+/// Returns `len` bytes from index `start` of a text. Its lines are the multiples of 6 in order, each with
 /// nine digits.
 fn text_from(start: usize, len: usize) -> Vec<u8> {
     let lines = (start / LINE..).map(|index| format!("{:09}\n", index * 6));
     lines.flat_map(String::into_bytes).skip(start % LINE).take(len).collect()
 }
 
-/// Sends what the kernel takes of that text at once, from `start` on; it must take something.
+/// Makes one write of that text from index `start`, and returns its length. The kernel must take something.
 fn send_some(peer: &mut Peer, start: usize) -> usize {
     let text = text_from(start, 64 << 10);
     peer.stream().set_nonblocking(true).unwrap();
@@ -168,7 +169,7 @@ fn whole_lines_are_written_and_many_at_once_under_load() {
 
     const LINES: usize = 40_000;
     let server = Server::bind();
-    // A datagram is one write.
+    // Each write is a datagram.
     let (ours, stdout) = UnixDatagram::pair().unwrap();
     ours.set_read_timeout(Some(crate::common::DEADLINE)).unwrap();
     let mut command = tcpcore("", [server.address()]);
@@ -176,11 +177,11 @@ fn whole_lines_are_written_and_many_at_once_under_load() {
     let _child = Killed(command.stderr(Stdio::null()).spawn().unwrap());
     let mut peer = server.accept();
     peer.send(text_from(0, LINES * LINE));
-    let mut page = vec![0; 1 << 20];
+    let mut buffer = vec![0; 1 << 20];
     let (mut lines, mut writes) = (0, 0);
     while lines < LINES {
-        let len = ours.recv(&mut page).unwrap();
-        let text = std::str::from_utf8(&page[..len]).unwrap();
+        let len = ours.recv(&mut buffer).unwrap();
+        let text = std::str::from_utf8(&buffer[..len]).unwrap();
         assert!(text.ends_with('\n'), "a part of a line was written");
         for line in text.lines() {
             assert_eq!(line, (lines * 6).to_string());
@@ -202,7 +203,7 @@ fn an_idle_program_sleeps() {
         peer.send("6\n12");
         assert_eq!(program.next_line().as_deref(), Some("6"));
     }
-    // One by one and fast: a burst makes the output poll, and the end of the burst has to end that.
+    // Single numbers in quick succession are a burst. Polling must end with it.
     peers[0].send("\n");
     for _ in 0..500 {
         peers[0].send("18\n");
@@ -211,7 +212,7 @@ fn an_idle_program_sleeps() {
     for _ in 0..500 {
         assert_eq!(program.next_line().as_deref(), Some("18"));
     }
-    assert_asleep(&program);
+    assert_idle(&program);
 }
 
 #[test]
@@ -221,13 +222,13 @@ fn a_program_that_holds_its_servers_back_sleeps() {
     let (program, _stdout) = Program::spawn_unread(&mut tcpcore("", [server.address()]));
     let mut peer = server.accept();
     send_until_held_back(&mut peer);
-    assert_asleep(&program);
+    assert_idle(&program);
 }
 
-/// That nothing happens takes time to be seen. The threads may be on their way to sleep at first; what
-/// sleeps for a moment has to sleep on, so that a timer that ticks every few seconds is seen, too.
+/// Asserts that no thread runs. The threads may be busy at first. After one quiet second they must stay
+/// quiet, which also detects a timer that ticks every few seconds.
 #[cfg(target_os = "linux")]
-fn assert_asleep(program: &Program) {
+fn assert_idle(program: &Program) {
     let is_quiet_for = |seconds| {
         let before = activity(program);
         thread::sleep(Duration::from_secs(seconds));
@@ -237,8 +238,9 @@ fn assert_asleep(program: &Program) {
     assert!(is_quiet_for(6), "{:?}", activity(program));
 }
 
-/// By thread: how often it has gone to sleep, and the time it has run. A thread that makes a system
-/// call now and then sleeps in between, and one that never sleeps runs, so this tells of any.
+/// Returns the name of each thread, the number of times that it has blocked, and its processor time. A
+/// thread that makes occasional system calls blocks in between, and a thread that never blocks runs. So any
+/// activity changes one of the figures.
 #[cfg(target_os = "linux")]
 fn activity(program: &Program) -> Vec<(String, String, Vec<String>)> {
     let tasks = format!("/proc/{}/task", program.pid().as_raw_nonzero());
@@ -247,7 +249,7 @@ fn activity(program: &Program) -> Vec<(String, String, Vec<String>)> {
         let read = |name| std::fs::read_to_string(path.join(name)).unwrap();
         let status = read("status");
         let sleeps = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
-        // Behind the name in parentheses; the times in user and in system mode, in ticks.
+        // After the name in parentheses: the times in user and in system mode, in ticks.
         let stat = read("stat");
         let times = stat.rsplit_once(')').unwrap().1.split_whitespace().skip(11).take(2);
         (read("comm"), sleeps.unwrap().to_owned(), times.map(str::to_owned).collect())

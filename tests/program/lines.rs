@@ -1,4 +1,4 @@
-//! Lines and numbers.
+//! Tests how lines become numbers.
 
 use std::collections::VecDeque;
 use std::thread;
@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use crate::common::{Peer, Program, Server};
 use crate::{AT_ONCE, Down, Totals, start, stop};
 
-/// What a server that sends some bytes and closes makes the program print and log.
+/// The output and the log of a program whose server sends some bytes and closes.
 struct Outcome {
     printed: Vec<String>,
     totals: Totals,
@@ -26,7 +26,7 @@ fn feed(flags: &str, send: impl FnOnce(&mut Peer)) -> Outcome {
     let status = program.wait_exit().code();
     let totals = Totals::of(&program);
     let (lines, bad) = (totals.get("lines"), totals.get("malformed") + totals.get("oversized"));
-    // Nothing in a line is fatal, but a feed of nothing else did not go well.
+    // No line is fatal, but a feed with only bad lines is a failure.
     assert_eq!(status, Some(i32::from(lines > 0 && lines == bad)), "{lines} lines, {bad} bad");
     Outcome { printed, totals, log: program.log().to_vec() }
 }
@@ -38,12 +38,12 @@ fn assert_printed(flags: &str, bytes: impl AsRef<[u8]>, expected: &[&str]) {
 }
 
 #[test]
-fn what_6_divides_is_printed_in_order_and_nothing_else() {
+fn multiples_of_6_are_printed_in_order_and_nothing_else() {
     assert_printed("", "5\n6\n7\n666\n665\n12\n6\n", &["6", "666", "12", "6"]);
 }
 
 #[test]
-fn another_divisor_is_a_flag() {
+fn a_flag_sets_the_divisor() {
     assert_printed("-d 7", "6\n7\n14\n15\n-7\n", &["7", "14", "-7"]);
     assert_printed("--divisor 1", "6\n-7\n0\n", &["6", "-7", "0"]);
 }
@@ -56,12 +56,12 @@ fn one_carriage_return_before_the_newline_is_dropped_and_only_one() {
 }
 
 #[test]
-fn a_carriage_return_that_comes_apart_from_its_newline_is_dropped() {
+fn a_carriage_return_that_arrives_before_its_newline_is_dropped() {
     assert_printed("", "6\r\n12\r\n", &["6", "12"]);
 }
 
 #[test]
-fn blanks_and_tabs_round_a_number_are_allowed_and_within_it_are_not() {
+fn blanks_and_tabs_around_a_number_are_allowed_and_within_it_are_not() {
     assert_printed("", " 6\n12 \n\t18\t\n \t 24 \t \r\n6 6\n- 6\n", &["6", "12", "18", "24"]);
 }
 
@@ -72,7 +72,7 @@ fn signs_and_zero_are_printed_in_their_shortest_form() {
 }
 
 #[test]
-fn leading_zeros_do_not_count() {
+fn leading_zeros_are_ignored() {
     assert_printed("", "006\n-00000000000000000000000000000012\n", &["6", "-12"]);
 }
 
@@ -93,7 +93,7 @@ fn an_empty_line_is_a_heartbeat() {
 }
 
 #[test]
-fn malformed_lines_are_counted_and_their_neighbours_printed() {
+fn malformed_lines_are_counted_and_the_lines_around_them_printed() {
     let bytes = b"6\nabc\n6.0\n0x6\n6e1\n6,\n\xd9\xa6\n\xff\xfe\n6\0\n12\n";
     let outcome = feed("", |peer| peer.send(bytes));
     assert_eq!(outcome.printed, ["6", "12"]);
@@ -110,7 +110,7 @@ fn a_malformed_line_is_logged_with_its_server_and_its_bytes_escaped() {
     assert!(line.contains(&server.address().to_string()), "{line}");
     assert!(line.contains(r#"\x1b[31m\x00\x07\xff\"\\6"#), "{line}");
     stop(&mut program);
-    // Nothing that could drive a terminal, not even in lossy UTF-8.
+    // No byte can control a terminal, not even in lossy UTF-8.
     let is_plain = |line: &String| line.bytes().all(|byte| (b' '..=b'~').contains(&byte));
     assert!(program.log().iter().all(is_plain), "{:?}", program.log());
 }
@@ -121,13 +121,13 @@ fn malformed_lines_are_logged_within_a_limit() {
     let outcome = feed("", |peer| (0..1000).for_each(|_| peer.send(format!("{junk}\n"))));
     assert_eq!(outcome.totals.get("malformed"), 1000);
     let logged = || outcome.log.iter().filter(|line| line.contains("zzz"));
-    // One each ten seconds, and this takes far less than a minute.
+    // One line per ten seconds is logged, and this takes far less than a minute.
     assert!((1..6).contains(&logged().count()), "{} lines", logged().count());
     assert!(logged().all(|line| line.len() < 400), "each is short");
 }
 
 #[test]
-fn too_long_lines_are_logged_within_a_limit() {
+fn oversized_lines_are_logged_within_a_limit() {
     let outcome = feed("--max-line 4", |peer| peer.send("99999\n".repeat(1000)));
     assert_eq!(outcome.totals.get("oversized"), 1000);
     let logged = outcome.log.iter().filter(|line| line.contains("longer than 4 bytes")).count();
@@ -144,7 +144,7 @@ fn a_line_at_the_limit_is_read_and_one_byte_more_is_not() {
 }
 
 #[test]
-fn an_endless_line_is_skipped_in_flat_memory_counted_once_and_the_connection_stays() {
+fn an_endless_line_is_skipped_in_constant_memory_counted_once_and_the_connection_stays() {
     const SIZE: usize = 64 << 20;
     let server = Server::bind();
     let mut program = start("", [server.address()]);
@@ -171,7 +171,7 @@ fn an_endless_line_is_skipped_in_flat_memory_counted_once_and_the_connection_sta
 #[test]
 fn a_tail_without_its_newline_is_not_a_number_and_is_counted() {
     let outcome = feed("", |peer| peer.send("6\n126"));
-    assert_eq!(outcome.printed, ["6"], "1266 was sent, and cut");
+    assert_eq!(outcome.printed, ["6"], "126 was truncated");
     assert_eq!((outcome.totals.get("truncated"), outcome.totals.get("lines")), (1, 1));
     assert_eq!(feed("", |peer| peer.send("6\n")).totals.get("truncated"), 0);
 }
@@ -180,7 +180,7 @@ fn a_tail_without_its_newline_is_not_a_number_and_is_counted() {
 fn nothing_of_one_connection_joins_the_next() {
     let server = Server::bind();
     let mut program = start(AT_ONCE, [server.address()]);
-    // The second one ends while a line is skipped, which must not skip the next one's first line.
+    // The last of these ends while a line is skipped. The first line after it must not be skipped.
     for (bytes, printed) in [("12", None), ("6\n", Some("6")), (&"9".repeat(5000), None)] {
         let mut peer = server.accept();
         peer.send(bytes);
@@ -199,13 +199,13 @@ fn nothing_of_one_connection_joins_the_next() {
     );
 }
 
-/// A server's numbers are shifted by so much times its index, which 6 divides, so that the output
-/// tells whose they are.
+/// The difference between the numbers of two neighboring servers, so that the output shows the server of a
+/// number. It is a multiple of 6.
 const SHIFT: i64 = 6000;
 
-/// Plays a server that is killed and started again: some connections with random numbers from 1 to
-/// 666 in chunks of random sizes, each ended in good order, in the middle of a line as often as not.
-/// Returns the whole lines that were sent and 6 divides, and the last connection, still open.
+/// Runs a server that is killed and restarted several times. Each connection sends random numbers from 1 to
+/// 666 in chunks of random sizes and closes, often in the middle of a line. Returns the multiples of 6
+/// among the whole lines, and the last connection, still open.
 fn play(address: &Down, index: i64) -> (VecDeque<i64>, Peer) {
     let mut rng = SmallRng::seed_from_u64(index.unsigned_abs());
     let mut expected = VecDeque::new();
@@ -257,9 +257,9 @@ fn exactly_the_multiples_of_6_in_order_per_server_at_any_chunking_while_servers_
 }
 
 #[test]
-fn what_was_read_before_a_reset_is_printed_once_and_its_tail_never() {
+fn lines_before_a_reset_are_printed_once_and_the_unfinished_line_never() {
     let server = Server::bind();
-    // With each connection the back-off starts over, so that each loss is logged.
+    // Each connection resets the back-off, so that each loss is logged.
     let flags = format!("{AT_ONCE} --reset-backoff-threshold 0s");
     let mut program = start(&flags, [server.address()]);
     for round in 1..=20 {

@@ -1,4 +1,4 @@
-//! The log: it never holds up the data, and its lines arrive or are counted.
+//! Tests that the log never delays the data, and that its lines arrive or are counted.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Write};
@@ -34,14 +34,14 @@ impl Unread {
     fn wait_for_the_end_of(&self, thread: &str) {
         let has_thread = || {
             let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
-            // A thread that ends meanwhile has no name.
+            // A thread that ends meanwhile has no name any more.
             let names =
                 tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
             names.into_iter().any(|name| name.trim_end() == thread)
         };
         let deadline = Instant::now() + DEADLINE;
         while has_thread() {
-            assert!(Instant::now() < deadline, "{thread} goes on");
+            assert!(Instant::now() < deadline, "{thread} does not end");
             thread::sleep(Duration::from_millis(1));
         }
     }
@@ -72,31 +72,32 @@ fn read_lines(pipe: PipeReader) -> JoinHandle<Vec<String>> {
     thread::spawn(move || BufReader::new(pipe).lines().map(Result::unwrap).collect())
 }
 
-/// A pipe whose writer does or does not block, as another process may have set it.
+/// Creates a pipe whose writer does or does not block, as another process may have set it.
 fn pipe(is_blocking: bool) -> (PipeReader, PipeWriter) {
     let (reader, writer) = io::pipe().unwrap();
     rustix::io::ioctl_fionbio(&writer, !is_blocking).unwrap();
     (reader, writer)
 }
 
+/// The time at which the log is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
     FromTheStart,
     AfterTheNumbers,
-    /// Once all servers are read to their ends, and the totals are next.
+    /// After all servers are read to their ends, when only the totals follow.
     BeforeTheTotals,
 }
 
-/// What a job with this many short connections logs at `-vv`. Each makes the same number of lines.
-/// Asserts that all numbers arrive and all lines are whole.
+/// Returns the log at `-vv` of a job with this many short connections, each of which logs the same number
+/// of lines. Asserts that all numbers arrive and all lines are whole.
 fn flood(connections: usize, is_blocking: bool, reading: Reading) -> Vec<String> {
     // A listener queues 128 connections.
     const SERVERS: usize = 20;
     let (steady, servers) = (Server::bind(), [(); SERVERS].map(|()| Server::bind()));
-    let mut dialled = vec![steady.address()];
-    dialled.extend(addresses(&servers).into_iter().cycle().take(connections));
+    let mut targets = vec![steady.address()];
+    targets.extend(addresses(&servers).into_iter().cycle().take(connections));
     let (reader, writer) = pipe(is_blocking);
-    let mut program = Unread::spawn(tcpcore("-vv -p 1 --once", dialled), writer);
+    let mut program = Unread::spawn(tcpcore("-vv -p 1 --once", targets), writer);
     let read_log = match reading {
         Reading::FromTheStart => Ok(read_lines(reader)),
         Reading::AfterTheNumbers | Reading::BeforeTheTotals => Err(reader),
@@ -135,14 +136,14 @@ fn flood(connections: usize, is_blocking: bool, reading: Reading) -> Vec<String>
     log
 }
 
-/// How many lines were dropped, if this line tells that.
+/// Returns the number of dropped lines, if this line reports it.
 fn dropped(line: &str) -> Option<usize> {
     let (text, _) = line.split_once(" dropped, as stderr was not read fast enough")?;
     let count = text.split_once("WARN ] ")?.1.split_once(" log line")?.0;
     Some(count.parse().unwrap())
 }
 
-/// With these, the log fits in the queue, and not in the pipe alone.
+/// Connections for which the log fits in the queue, but not in the pipe alone.
 const SOME: usize = 200;
 
 fn assert_complete(is_blocking: bool) {
@@ -153,7 +154,7 @@ fn assert_complete(is_blocking: bool) {
     let each = (some - half.len()) / (SOME / 2);
     assert_eq!(some - half.len(), each * SOME / 2);
 
-    // More than the pipe and the queue hold.
+    // This is more than the pipe and the queue hold.
     let many = 10 * SOME;
     let log = flood(many, is_blocking, Reading::AfterTheNumbers);
     let reports: Vec<usize> = log.iter().filter_map(|line| dropped(line)).collect();
@@ -163,7 +164,7 @@ fn assert_complete(is_blocking: bool) {
 }
 
 #[test]
-fn a_log_that_is_not_read_holds_up_no_number_and_its_lines_arrive_or_are_counted() {
+fn an_unread_log_delays_no_number_and_its_lines_arrive_or_are_counted() {
     assert_complete(true);
 }
 
@@ -181,7 +182,7 @@ fn a_nonblocking_stderr_loses_no_line_without_counting_it() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_program_that_waits_for_stderr_sleeps() {
+fn a_program_that_waits_for_stderr_uses_no_processor_time() {
     for is_blocking in [true, false] {
         let (_reader, writer) = full_pipe(is_blocking);
         let server = Server::bind();
@@ -189,31 +190,31 @@ fn a_program_that_waits_for_stderr_sleeps() {
         let mut peer = server.accept();
         peer.send("6\n");
         assert_eq!(program.stdout.next().as_deref(), Some("6"));
-        // That nothing happens takes time to be seen.
-        let is_asleep = |_| {
+        // Inactivity takes time to observe.
+        let is_idle = |_| {
             let before = processor_time(&program);
             thread::sleep(Duration::from_secs(1));
             processor_time(&program) == before
         };
-        assert!((0..10).any(is_asleep), "is_blocking: {is_blocking}");
+        assert!((0..10).any(is_idle), "is_blocking: {is_blocking}");
     }
 }
 
-/// The ticks that a program has run for, in user and in system mode.
+/// Returns the ticks of a program in user and in system mode.
 #[cfg(target_os = "linux")]
 fn processor_time(program: &Unread) -> Vec<String> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", program.child.id())).unwrap();
-    // After the name, which is in parentheses.
+    // The fields follow the name, which is in parentheses.
     let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
     fields.skip(11).take(2).map(str::to_owned).collect()
 }
 
-/// A pipe that takes nothing more.
+/// Creates a full pipe.
 fn full_pipe(is_blocking: bool) -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = pipe(false);
     let error = io::copy(&mut io::repeat(b'\n'), &mut writer).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    // The last bytes, too.
+    // Single bytes fill the last gap.
     while writer.write(b"\n").is_ok() {}
     rustix::io::ioctl_fionbio(&writer, !is_blocking).unwrap();
     (reader, writer)
@@ -235,7 +236,7 @@ fn assert_works(reader: Option<PipeReader>, writer: PipeWriter) {
 }
 
 #[test]
-fn a_stderr_that_takes_nothing_holds_up_neither_the_numbers_nor_the_end() {
+fn a_full_stderr_delays_neither_the_numbers_nor_the_end() {
     for is_blocking in [true, false] {
         let (reader, writer) = full_pipe(is_blocking);
         assert_works(Some(reader), writer);
@@ -243,7 +244,7 @@ fn a_stderr_that_takes_nothing_holds_up_neither_the_numbers_nor_the_end() {
 }
 
 #[test]
-fn a_stderr_without_a_reader_holds_up_neither_the_numbers_nor_the_end() {
+fn a_stderr_without_a_reader_delays_neither_the_numbers_nor_the_end() {
     for is_blocking in [true, false] {
         let (reader, writer) = pipe(is_blocking);
         drop(reader);
@@ -252,7 +253,7 @@ fn a_stderr_without_a_reader_holds_up_neither_the_numbers_nor_the_end() {
 }
 
 #[test]
-fn what_waits_for_stderr_is_written_before_the_end() {
+fn queued_log_lines_are_written_before_the_end() {
     for is_blocking in [true, false] {
         let (reader, writer) = full_pipe(is_blocking);
         let server = Server::bind();
@@ -296,7 +297,7 @@ fn a_stderr_that_is_closed_or_full_changes_neither_the_numbers_nor_the_status() 
 }
 
 #[test]
-fn a_bad_rust_log_is_named_and_the_rest_of_it_counts() {
+fn a_bad_part_of_rust_log_is_named_and_the_rest_applies() {
     let server = Server::bind();
     let mut command = tcpcore("", [server.address()]);
     let value = "error,tcpcore=loud,debgu";
@@ -316,7 +317,7 @@ fn a_bad_rust_log_is_named_and_the_rest_of_it_counts() {
 }
 
 #[test]
-fn flags_leave_rust_log_unread() {
+fn with_flags_rust_log_is_ignored() {
     let server = Server::bind();
     let mut command = tcpcore("-q", [server.address()]);
     command.env("RUST_LOG", "debug,debgu");
@@ -328,7 +329,7 @@ fn flags_leave_rust_log_unread() {
 }
 
 #[test]
-fn levels_are_colored_if_rust_log_style_says_so() {
+fn rust_log_style_decides_whether_levels_are_colored() {
     for (style, begin) in [("always", "\x1b[90m[\x1b[0m20"), ("auto", "[20"), ("never", "[20")] {
         let server = Server::bind();
         let mut command = tcpcore("", [server.address()]);
@@ -343,17 +344,17 @@ fn levels_are_colored_if_rust_log_style_says_so() {
     }
 }
 
-/// Set for the child of the test below.
+/// The variable that is set for the child of the test below.
 const PANICKING: &str = "TCPCORE_TEST_PANICKING";
 
-/// No input makes the program panic, so this test runs itself as a child that does.
+/// No input makes the program panic, so this test runs itself as a child that panics.
 #[test]
-fn a_panic_is_logged_whatever_the_level_and_its_thread_unwinds() {
+fn a_panic_is_logged_at_any_level_and_its_thread_unwinds() {
     if std::env::var_os(PANICKING).is_some() {
         return log_a_panic();
     }
     for (backtrace, is_shown) in [("0", false), ("1", true)] {
-        let name = "log::a_panic_is_logged_whatever_the_level_and_its_thread_unwinds";
+        let name = "log::a_panic_is_logged_at_any_level_and_its_thread_unwinds";
         let mut child = Program::command(std::env::current_exe().unwrap().to_str().unwrap());
         child.args([name, "--exact", "--nocapture"]).env(PANICKING, "1");
         child.env("RUST_BACKTRACE", backtrace);

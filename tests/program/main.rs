@@ -1,12 +1,12 @@
-//! The program from outside: what stdout, the log and the exit status show, against servers on loopback
-//! that the tests play by hand.
+//! Tests the program from outside: by its stdout, its log and its exit status. The servers are on loopback,
+//! and the tests control them step by step.
 //!
-//! Nothing here waits for a time to pass where an event can be waited for; the few exceptions say why.
+//! Tests wait for events instead of fixed times. The few exceptions state their reason.
 #![cfg(all(feature = "cli", unix))]
 
 #[path = "../common/mod.rs"]
 mod common;
-mod ending;
+mod exit;
 mod failure;
 mod flow;
 mod lines;
@@ -31,11 +31,11 @@ use std::thread;
 use common::{DEADLINE, Program, Server, Signal, total};
 use socket2::{Domain, Socket, Type};
 
-/// Flags for tests that are not about delays: a server that failed is dialled again at once. After some
-/// failures in a row most are not logged any more, until the server sends something.
+/// Flags for tests that do not examine delays: each retry follows at once. After some failures in a row
+/// most are not logged, until the server sends something.
 const AT_ONCE: &str = "--initial-backoff 1ms --max-backoff 1ms";
 
-/// The program with `flags`, which are separated by blanks, and `servers`.
+/// Returns the command of the program with `flags`, which are separated by blanks, and `servers`.
 fn tcpcore(flags: &str, servers: impl IntoIterator<Item = impl Display>) -> Command {
     let mut command = Program::command(env!("CARGO_BIN_EXE_tcpcore"));
     command.args(flags.split_whitespace());
@@ -47,7 +47,8 @@ fn start(flags: &str, servers: impl IntoIterator<Item = impl Display>) -> Progra
     Program::spawn(&mut tcpcore(flags, servers))
 }
 
-/// A program that a shell becomes after `prepare`, which may end in a redirection of the program's output.
+/// Returns a shell that runs `prepare` and then becomes the program. `prepare` may end in a redirection of
+/// the program's output.
 fn by_shell(prepare: &str, program: &Command) -> Command {
     let mut shell = Program::command("sh");
     shell.arg("-c").arg(format!("{prepare} exec \"$0\" \"$@\""));
@@ -59,8 +60,8 @@ fn addresses(servers: &[Server]) -> Vec<SocketAddr> {
     servers.iter().map(Server::address).collect()
 }
 
-/// The lines of a stdout that was left to the test, each waited for up to the deadline. They are read
-/// ahead of whoever takes them by a few only.
+/// Returns the lines of a stdout that was left to the test, each with the deadline. Only a few lines are
+/// read in advance.
 fn lines_of(stdout: ChildStdout) -> impl Iterator<Item = String> {
     let (sender, receiver) = mpsc::sync_channel(64);
     thread::spawn(move || {
@@ -74,7 +75,7 @@ fn lines_of(stdout: ChildStdout) -> impl Iterator<Item = String> {
     })
 }
 
-/// Ends the program by SIGTERM and returns its totals.
+/// Stops the program with SIGTERM and returns its totals.
 fn stop(program: &mut Program) -> Totals {
     program.signal(Signal::TERM);
     assert_eq!(program.wait_exit().code(), Some(0));
@@ -83,8 +84,8 @@ fn stop(program: &mut Program) -> Totals {
 
 /// The address of a server that is down.
 ///
-/// The port is bound for as long as this lives, so nobody else gets it, and a socket that dials it
-/// cannot be given it as its own and be connected to itself.
+/// The port stays bound while this exists, so that no other socket gets it. In particular, a connecting
+/// socket cannot get it as its own port and connect to itself.
 struct Down {
     address: SocketAddr,
     _port: Option<Socket>,
@@ -96,11 +97,11 @@ impl Down {
         port.set_reuse_address(true).unwrap();
         port.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
         let address = port.local_addr().unwrap().as_socket().unwrap();
-        // Elsewhere a bound port cannot be listened on through another socket.
+        // On other systems a second socket cannot listen on a bound port.
         Down { address, _port: cfg!(target_os = "linux").then_some(port) }
     }
 
-    /// The server comes up; when dropped, it is down again.
+    /// Brings the server up. It is down again when the result is dropped.
     fn up(&self) -> Server {
         Server::bind_at(self.address)
     }
@@ -116,7 +117,7 @@ impl Display for Down {
 struct Totals(String);
 
 impl Totals {
-    /// Of a program that has ended.
+    /// Returns the totals of a program that has ended.
     fn of(program: &Program) -> Totals {
         let mut lines = program.log().iter().filter(|line| line.contains(" INFO ] Totals: "));
         let line = lines.next().expect("there is a line of totals").clone();
@@ -124,19 +125,19 @@ impl Totals {
         Totals(line)
     }
 
-    /// How many there were of `what`, say `malformed`.
+    /// Returns the count of `what`, for example `malformed`.
     fn get(&self, what: &str) -> u64 {
         total(&self.0, what).unwrap_or_else(|| panic!("{what} in {}", self.0))
     }
 }
 
-/// The delay in milliseconds that a line of the log about a failure names, which is below a second.
+/// Returns the delay in milliseconds from a log line about a failure. It is below a second.
 fn delay_ms(line: &str) -> u64 {
     let delay = line.rsplit_once(" in ").and_then(|(_, delay)| delay.strip_suffix("ms"));
     delay.and_then(|ms| ms.parse().ok()).unwrap_or_else(|| panic!("no delay in {line:?}"))
 }
 
-/// A figure of `/proc/PID/status` in KiB, say `VmRSS`, the memory in use, or `VmHWM`, its peak.
+/// Returns a figure of `/proc/PID/status` in KiB. `VmRSS` is the memory in use, and `VmHWM` is its peak.
 #[cfg(target_os = "linux")]
 fn memory_kib(program: &Program, name: &str) -> u64 {
     let path = format!("/proc/{}/status", program.pid().as_raw_nonzero());
@@ -146,8 +147,8 @@ fn memory_kib(program: &Program, name: &str) -> u64 {
     kib.expect("the kernel counts memory").parse().unwrap()
 }
 
-/// Says that a test has not tested because this system lacks what it takes. cargo shows it with
-/// `--nocapture`; the file that `TCPCORE_SKIPPED` names, if any, gets a line.
+/// Reports that a test was skipped because this system lacks a requirement. cargo shows it with
+/// `--nocapture`. The file that `TCPCORE_SKIPPED` names, if any, gets a line.
 #[expect(clippy::print_stderr, reason = "cargo shows it with --nocapture")]
 fn skip(why: &str) {
     let test = thread::current().name().unwrap_or("a test").to_owned();

@@ -1,8 +1,8 @@
-//! Every message of bad usage, as a user sees it.
+//! Tests every message of bad usage, as a user sees it.
 
 use crate::usage::refusal;
 
-/// A bad argument or flag behind a good server, and the line that it gets, without the program's name.
+/// Bad arguments after a good server, and the message that they cause, without the program's name.
 type Case = (&'static [&'static str], &'static str);
 
 fn assert_messages(cases: &[Case]) {

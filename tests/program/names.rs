@@ -1,7 +1,7 @@
-//! Names of a zone whose name server does not answer, beside names that are found at once.
+//! Tests lookups in a zone whose name server does not answer, beside lookups that succeed at once.
 //!
-//! Each test runs itself a second time in a network of its own, with a `resolv.conf`, a hosts file and a
-//! name server of its own.
+//! Each test runs itself a second time in a network namespace, with its own `resolv.conf`, hosts file and
+//! name server.
 #![cfg(target_os = "linux")]
 
 use std::collections::{HashMap, HashSet};
@@ -15,24 +15,24 @@ use std::{env, fs, process, thread};
 use crate::common::{DEADLINE, Peer, Program, Server, Signal};
 use crate::{by_shell, skip, start, tcpcore};
 
-/// Set for a test that runs in its own network.
+/// The variable that is set for a test in its own network namespace.
 const INSIDE: &str = "TCPCORE_TEST_INSIDE";
 
-/// Where the name server listens. Port 53 is free in a network of one's own.
+/// The address of the name server. Port 53 is free in a new network namespace.
 const NAME_SERVER: &str = "127.0.0.53";
 
-/// A name server that is down: nothing of it comes back, not even a refusal.
+/// The address of a name server that never answers, not even with a refusal.
 const DEAD_NAME_SERVER: &str = "127.0.0.54";
 
-/// Runs `body`, which is the whole of this module's test `name`, in a network of its own, where the
-/// system's resolver asks these name `servers` with these `options`.
+/// Runs `body`, the whole of this module's test `name`, in a network namespace. There the system's resolver
+/// uses these name `servers` and `options`.
 fn isolated(name: &str, servers: &[&str], options: &str, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         return body();
     }
     let etc = Etc::new(name, servers, options);
     if !etc.shell(":").output().is_ok_and(|output| output.status.success()) {
-        return skip("no network and files of its own to be had");
+        return skip("cannot create network and mount namespaces");
     }
     let mut inside = etc.shell("exec \"$@\"");
     inside.arg(env::current_exe().unwrap());
@@ -44,7 +44,7 @@ fn isolated(name: &str, servers: &[&str], options: &str, body: impl FnOnce()) {
     assert!(has_passed, "{}: {}{}", output.status, text[0], text[1]);
 }
 
-/// The files that the system's resolver reads, to be mounted over those of the system.
+/// Files for the system's resolver, which are mounted over those of the system.
 struct Etc(PathBuf);
 
 impl Etc {
@@ -61,9 +61,9 @@ impl Etc {
         Etc(folder)
     }
 
-    /// A shell that sees these files, and runs `script` in a network in which loopback is up.
+    /// Returns a shell that runs `script` with these files, in a network where loopback is up.
     fn shell(&self, script: &str) -> Command {
-        // Where there is no such file, nothing reads it. A cache of names would answer from outside.
+        // A file that the system does not have is not used. The cache of nscd would answer from outside.
         let setup = "cd \"$0\"
             for file in *; do [ ! -e /etc/$file ] || mount --bind $file /etc/$file; done
             [ ! -d /var/run/nscd ] || mount -t tmpfs none /var/run/nscd
@@ -81,17 +81,17 @@ impl Drop for Etc {
     }
 }
 
-/// A name server that knows every name to be on loopback, but leaves the zone `hung` unanswered.
+/// A name server that resolves every name to loopback, but does not answer for the zone `hung`.
 struct NameServer {
     socket: UdpSocket,
     /// The queries for names in that zone.
     hung: Receiver<Hung>,
 }
 
-/// A query that was not answered.
+/// An unanswered query.
 struct Hung {
     name: String,
-    /// The answer that there is no such name, and for whom it is.
+    /// The answer that the name does not exist.
     denial: Vec<u8>,
     client: SocketAddr,
 }
@@ -99,7 +99,8 @@ struct Hung {
 impl NameServer {
     fn start() -> NameServer {
         let socket = UdpSocket::bind((NAME_SERVER, 53)).unwrap();
-        // For hundreds of queries at once. The system may grant less, and queries are repeated.
+        // The buffer is for hundreds of queries at once. The system may grant less, but lost queries are
+        // repeated.
         socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
         let (sender, hung) = mpsc::channel();
         let server = NameServer { socket: socket.try_clone().unwrap(), hung };
@@ -119,7 +120,7 @@ impl NameServer {
         server
     }
 
-    /// The next query that is left unanswered.
+    /// Returns the next unanswered query.
     fn next_hung(&self, deadline: Instant) -> Hung {
         let left = deadline.saturating_duration_since(Instant::now());
         self.hung.recv_timeout(left).expect("too few names are looked up")
@@ -133,9 +134,9 @@ const NO_SUCH_NAME: u8 = 3;
 /// A query for the addresses of a name (RFC 1035, 4.1).
 struct Query<'a> {
     id: &'a [u8],
-    /// With a dot after each label.
+    /// The name, with a dot after each label.
     name: String,
-    /// Name, type and class, as they came.
+    /// Name, type and class, as received.
     question: &'a [u8],
 }
 
@@ -155,46 +156,47 @@ impl Query<'_> {
     fn answer(&self, code: u8) -> Vec<u8> {
         let is_for_ipv4 = self.question.ends_with(&[0, 1, 0, 1]);
         let count = u8::from(is_for_ipv4 && code == NO_ERROR);
-        // A response; one question, `count` answers.
+        // A response with one question and `count` answers.
         let header = [0x81, 0x80 | code, 0, 1, 0, count, 0, 0, 0, 0];
-        // The name of the question, type A, class IN, to be kept for 0 s, and four bytes of address.
+        // The name of the question, type A, class IN, a time to live of 0 s, and the four bytes of the
+        // address.
         let record = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4, 127, 0, 0, 1];
         let record = &record[..record.len() * usize::from(count)];
         [self.id, &header, self.question, record].concat()
     }
 }
 
-/// So many servers in the zone that is not answered for.
+/// Returns `count` servers in the unanswered zone.
 fn hung_servers(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|number| format!("name{number}.zone.hung:1"))
 }
 
 #[test]
-fn names_that_hang_do_not_hold_up_those_after_them() {
-    let name = "names_that_hang_do_not_hold_up_those_after_them";
+fn hanging_lookups_do_not_delay_later_ones() {
+    let name = "hanging_lookups_do_not_delay_later_ones";
     isolated(name, &[NAME_SERVER], "timeout:30", || {
         let _name_server = NameServer::start();
         let server = Server::bind();
         let good = ["good1", "good2", "good3", "good4", "feed.test"];
         let good = good.map(|name| format!("{name}:{}", server.port()));
-        // No attempt ends but by the system's resolver.
+        // Only the system's resolver ends an attempt.
         let mut program =
             start("-p 2 --connect-timeout 1h", hung_servers(300).chain(good.iter().cloned()));
         for server in &good {
             program.wait_for_log(&format!("Connected successfully to {server}"));
         }
         let is_failure = |line: &&String| line.contains("name not resolved");
-        assert_eq!(program.log().iter().find(is_failure), None, "a name was given up before");
+        assert_eq!(program.log().iter().find(is_failure), None, "a lookup failed before");
     });
 }
 
 #[test]
-fn a_lost_server_is_looked_up_at_once_beside_all_names_that_hang() {
+fn a_lost_server_is_looked_up_at_once_beside_hanging_lookups() {
     const HUNG: usize = 600;
-    /// So many lookups of names that hung last time may be under way.
+    /// The most concurrent lookups of names that hung last time.
     const AT_ONCE: usize = 500;
-    let name = "a_lost_server_is_looked_up_at_once_beside_all_names_that_hang";
-    // It asks again after 5 s, should a query be lost.
+    let name = "a_lost_server_is_looked_up_at_once_beside_hanging_lookups";
+    // The resolver repeats a lost query after 5 s.
     isolated(name, &[NAME_SERVER], "timeout:5 attempts:5", || {
         let name_server = NameServer::start();
         let server = Server::bind();
@@ -204,7 +206,7 @@ fn a_lost_server_is_looked_up_at_once_beside_all_names_that_hang() {
         let peer = server.accept();
         program.wait_for_log(&format!("Connected successfully to {good}"));
         deny_after_a_while(&name_server, HUNG);
-        // Now they are known to hang, and are looked up again.
+        // Now the names are known to hang, and are looked up again.
         let deadline = Instant::now() + DEADLINE;
         let mut again = HashSet::new();
         while again.len() < AT_ONCE {
@@ -214,14 +216,14 @@ fn a_lost_server_is_looked_up_at_once_beside_all_names_that_hang() {
         program.wait_for_log(&format!("Connection lost to {good}"));
         program.wait_for_log(&format!("Connected successfully to {good}"));
         let mut others = name_server.hung.try_iter().filter(|hung| !again.contains(&hung.name));
-        assert!(others.next().is_none(), "more names are looked up at once than there should be");
+        assert!(others.next().is_none(), "too many concurrent lookups");
     });
 }
 
 #[test]
-fn an_answer_that_comes_after_its_attempt_has_failed_serves_the_next_one() {
-    let name = "an_answer_that_comes_after_its_attempt_has_failed_serves_the_next_one";
-    // Each lookup takes a second, and each attempt may take less.
+fn an_answer_after_the_failure_of_its_attempt_serves_the_next_attempt() {
+    let name = "an_answer_after_the_failure_of_its_attempt_serves_the_next_attempt";
+    // Each lookup takes a second, which is longer than an attempt may take.
     isolated(name, &[DEAD_NAME_SERVER, NAME_SERVER], "timeout:1", || {
         let _dead = UdpSocket::bind((DEAD_NAME_SERVER, 53)).unwrap();
         let _name_server = NameServer::start();
@@ -234,15 +236,15 @@ fn an_answer_that_comes_after_its_attempt_has_failed_serves_the_next_one() {
 }
 
 #[test]
-fn lookups_that_hang_leave_descriptors_to_the_connections() {
-    let name = "lookups_that_hang_leave_descriptors_to_the_connections";
+fn hanging_lookups_leave_descriptors_to_the_connections() {
+    let name = "hanging_lookups_leave_descriptors_to_the_connections";
     isolated(name, &[NAME_SERVER], "timeout:30", || {
         let name_server = NameServer::start();
         let servers: Vec<Server> = (0..20).map(|_| Server::bind()).collect();
         let addresses = servers.iter().map(|server| server.address().to_string());
         let flags = "-p 2 --connect-timeout 1h --initial-backoff 10ms --max-backoff 10ms";
         let program = tcpcore(flags, hung_servers(300).chain(addresses));
-        // A quarter of these may be lookups, and three quarters of that names never seen before.
+        // A quarter of these descriptors may be lookups, and three quarters of that may be new names.
         let mut program = Program::spawn(&mut by_shell("ulimit -n 128;", &program));
         let peers: Vec<_> = servers.iter().map(Server::accept).collect();
         let deadline = Instant::now() + DEADLINE;
@@ -253,7 +255,7 @@ fn lookups_that_hang_leave_descriptors_to_the_connections() {
         peers.into_iter().for_each(Peer::close);
         let peers: Vec<_> = servers.iter().map(Server::accept).collect();
         let names = name_server.hung.try_iter().map(|hung| hung.name).collect::<HashSet<_>>();
-        assert!(names.is_subset(&hung), "more names are looked up at once than there should be");
+        assert!(names.is_subset(&hung), "too many concurrent lookups");
         program.signal(Signal::TERM);
         program.wait_exit();
         drop(peers);
@@ -261,16 +263,16 @@ fn lookups_that_hang_leave_descriptors_to_the_connections() {
     });
 }
 
-/// Waits until `names` names are looked up, and denies them after so long that they count as slow.
+/// Waits until `names` names are looked up, then denies them late enough that they count as slow.
 fn deny_after_a_while(name_server: &NameServer, names: usize) {
     let deadline = Instant::now() + DEADLINE;
     let mut queries = HashMap::new();
-    // Two for each name, for addresses of either kind.
+    // Each name has two queries, one for each kind of address.
     while queries.len() < 2 * names {
         let hung = name_server.next_hung(deadline);
         queries.insert(hung.denial, hung.client);
     }
-    // What is tested is the time itself; more of it than this changes nothing.
+    // The time itself is tested. A longer wait changes nothing.
     thread::sleep(Duration::from_millis(1100));
     name_server.hung.try_iter().for_each(drop);
     for (denial, client) in queries {

@@ -1,4 +1,4 @@
-//! ExitReason by signals, and other signals that must not end it.
+//! Tests the signals that end the program, and those that must not.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -11,8 +11,8 @@ use crate::common::{DEADLINE, Pid, Program, Server, Signal, with_default_signals
 use crate::flow::send_until_held_back;
 use crate::{AT_ONCE, Down, Totals, addresses, by_shell, lines_of, start, tcpcore};
 
-/// Signals that come within this time after the first are repeats of it, by contract. Tests wait for it
-/// as it is the time itself that they test.
+/// The time in which further signals count as repeats of the first, by contract. Tests wait for it, since
+/// they test the time itself.
 const REPEAT_WINDOW: Duration = Duration::from_millis(500);
 
 fn assert_ends_well(signal: Signal) {
@@ -57,7 +57,8 @@ fn sighup_ends_with_one_line_of_totals_and_status_0() {
 #[test]
 fn the_log_names_the_signal_before_the_totals() {
     let down = Down::new();
-    // Often, as the line would be lost in a few of a hundred runs if it was not waited for.
+    // There are many runs, since a program that does not wait for the line would lose it in a few of a
+    // hundred.
     for signal in [Signal::INT, Signal::TERM, Signal::HUP].repeat(20) {
         let mut program = start("", [&down]);
         program.wait_for_log("Connection refused by");
@@ -76,7 +77,7 @@ fn name(signal: Signal) -> &'static str {
         Signal::HUP => "SIGHUP",
         Signal::INT => "SIGINT",
         Signal::TERM => "SIGTERM",
-        other => panic!("{other:?} stops nothing"),
+        other => panic!("{other:?} does not stop the program"),
     }
 }
 
@@ -104,11 +105,11 @@ fn sigusr1_and_sigusr2_change_nothing() {
     assert_eq!(crate::stop(&mut program).get("numbers printed"), 3);
 }
 
-/// So many numbers are more than a pipe holds, and less than the ring.
+/// Numbers that fill more than a pipe, and less than the ring.
 const NUMBERS: usize = 20_000;
 
-/// A program that has read [`NUMBERS`] numbers and cannot print them all, as nobody reads its stdout.
-fn stuck(server: &Server) -> (Program, ChildStdout) {
+/// Starts a program that has read [`NUMBERS`] numbers and cannot print them all, as its stdout is not read.
+fn blocked(server: &Server) -> (Program, ChildStdout) {
     let (mut program, stdout) = Program::spawn_unread(&mut tcpcore("", [server.address()]));
     let text: String = (0..NUMBERS).map(|index| format!("{}\n", index * 6)).collect();
     server.accept().send(text + "x\n");
@@ -116,39 +117,39 @@ fn stuck(server: &Server) -> (Program, ChildStdout) {
     (program, stdout)
 }
 
-/// That everything comes out whole, now that somebody reads.
-fn assert_prints_what_was_read(mut program: Program, stdout: ChildStdout) {
+/// Reads stdout, and asserts that all numbers are printed.
+fn assert_prints_all(mut program: Program, stdout: ChildStdout) {
     assert!(lines_of(stdout).eq((0..NUMBERS).map(|index| (index * 6).to_string())));
     assert_eq!(program.wait_exit().code(), Some(0));
     assert_eq!(Totals::of(&program).get("numbers printed"), NUMBERS as u64);
 }
 
 #[test]
-fn what_was_read_before_a_signal_is_printed_after_it() {
+fn numbers_that_were_read_before_a_signal_are_printed_after_it() {
     let server = Server::bind();
-    let (mut program, stdout) = stuck(&server);
+    let (mut program, stdout) = blocked(&server);
     program.signal(Signal::TERM);
     program.wait_for_log("Stopping on SIGTERM");
-    assert_prints_what_was_read(program, stdout);
+    assert_prints_all(program, stdout);
 }
 
 #[test]
-fn what_was_read_before_a_repeated_signal_is_printed_after_it_to_a_slow_reader() {
+fn numbers_that_were_read_before_repeated_signals_are_printed_to_a_slow_reader() {
     for pause in [Duration::ZERO, Duration::from_millis(5)] {
         let server = Server::bind();
-        let (mut program, stdout) = stuck(&server);
+        let (mut program, stdout) = blocked(&server);
         for signal in [Signal::TERM, Signal::TERM, Signal::HUP] {
             program.signal(signal);
             thread::sleep(pause);
         }
         program.wait_for_log("Stopping on SIG");
-        assert_prints_what_was_read(program, stdout);
+        assert_prints_all(program, stdout);
     }
 }
 
 fn assert_second_signal_ends_at_once(first: Signal, second: Signal, status: i32) {
     let server = Server::bind();
-    let (mut program, _stdout) = stuck(&server);
+    let (mut program, _stdout) = blocked(&server);
     program.signal(first);
     program.wait_for_log(&format!("Stopping on {}", name(first)));
     thread::sleep(REPEAT_WINDOW);
@@ -157,22 +158,22 @@ fn assert_second_signal_ends_at_once(first: Signal, second: Signal, status: i32)
 }
 
 #[test]
-fn a_second_sigint_after_500_ms_ends_at_once_with_130_though_stdout_is_stuck() {
+fn a_second_sigint_after_500_ms_ends_at_once_with_130_though_stdout_is_blocked() {
     assert_second_signal_ends_at_once(Signal::INT, Signal::INT, 130);
 }
 
 #[test]
-fn a_second_sigterm_after_500_ms_ends_at_once_with_143_though_stdout_is_stuck() {
+fn a_second_sigterm_after_500_ms_ends_at_once_with_143_though_stdout_is_blocked() {
     assert_second_signal_ends_at_once(Signal::INT, Signal::TERM, 143);
 }
 
 #[test]
-fn a_second_sighup_after_500_ms_ends_at_once_with_129_though_stdout_is_stuck() {
+fn a_second_sighup_after_500_ms_ends_at_once_with_129_though_stdout_is_blocked() {
     assert_second_signal_ends_at_once(Signal::TERM, Signal::HUP, 129);
 }
 
 #[test]
-fn a_second_signal_ends_at_once_though_nobody_reads_the_log_either() {
+fn a_second_signal_ends_at_once_though_stdout_and_log_are_not_read() {
     let server = Server::bind();
     let (_unread, pipe) = std::io::pipe().unwrap();
     let mut command = with_default_signals(&tcpcore("", [server.address()]));
@@ -182,7 +183,7 @@ fn a_second_signal_ends_at_once_though_nobody_reads_the_log_either() {
     send_until_held_back(&mut peer);
     let pid = Pid::from_child(&child.0);
     kill_process(pid, Signal::INT).unwrap();
-    // The log cannot tell that the signal was seen; the closed connection does.
+    // The log cannot show that the signal was handled. The closed connection does.
     peer.wait_closed();
     thread::sleep(REPEAT_WINDOW);
     kill_process(pid, Signal::TERM).unwrap();
@@ -207,19 +208,19 @@ impl KilledOnDrop {
 
 impl Drop for KilledOnDrop {
     fn drop(&mut self) {
-        // Nothing is killed that has been waited for.
+        // Both fail for a child that has been waited for.
         _ = self.0.kill();
         _ = self.0.wait();
     }
 }
 
-/// Servers that send numbers as fast as these are taken.
+/// Servers that send numbers as fast as they are taken.
 struct Feeds {
     servers: [Server; 4],
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What they send: each line as long as all others, so that a part of one is told from it.
+/// The line that they send. All lines have its length, which reveals a partial line.
 const LINE: &str = "1234567\n";
 
 impl Feeds {
@@ -239,11 +240,11 @@ impl Feeds {
     }
 }
 
-/// Starts `command`, a program that reads `feeds` and prints all numbers, ends it by `end` when numbers
-/// come out, and asserts that what it has read comes out whole.
+/// Starts `command`, a program that reads `feeds` and prints all numbers. Ends it by `end` once it prints.
+/// Asserts that all lines that it has read are printed whole.
 fn assert_ends_whole(command: &mut Command, feeds: &mut Feeds, end: impl FnOnce(&mut Program)) {
     let (mut program, mut stdout) = Program::spawn_unread(command);
-    // If it is `timeout` it has made a group of its own, which would outlive it.
+    // `timeout` creates a process group, which would outlive it.
     let group = KilledGroup(Some(program.pid()));
     feeds.feed();
     let mut text = vec![0; LINE.len()];
@@ -258,12 +259,12 @@ fn assert_ends_whole(command: &mut Command, feeds: &mut Feeds, end: impl FnOnce(
     let text = reader.join().unwrap();
     assert_eq!(status.code(), Some(0), "{status} {:?}", program.log());
     let totals = Totals::of(&program);
-    assert!(text.chunks(LINE.len()).all(|line| line == LINE.as_bytes()), "a line was cut");
+    assert!(text.chunks(LINE.len()).all(|line| line == LINE.as_bytes()), "a line was truncated");
     let lines = (text.len() / LINE.len()) as u64;
     assert_eq!((totals.get("lines"), totals.get("numbers printed")), (lines, lines));
 }
 
-/// The process group that a program has made, if it has.
+/// The process group of a program, if the program has created one.
 struct KilledGroup(Option<Pid>);
 
 impl KilledGroup {
@@ -289,15 +290,15 @@ fn signals_0_and_1_and_5_ms_apart_are_one_stop() {
             assert_ends_whole(&mut command, &mut feeds, |program| {
                 program.signal(signals[0]);
                 thread::sleep(Duration::from_millis(pause));
-                // It may have ended, and is not reaped yet.
+                // The program may have ended, but it has not been reaped.
                 kill_process(program.pid(), signals[1]).unwrap();
             });
         }
     }
 }
 
-/// `timeout` signals its child and then its whole group, be it by its own timer or, as here, because it
-/// was signaled itself.
+/// `timeout` signals its child and then its whole group: when its time is up or, as here, when it gets a
+/// signal itself.
 #[test]
 #[cfg(target_os = "linux")]
 fn runs_under_timeout_end_with_their_totals_and_whole_lines() {

@@ -1,4 +1,4 @@
-//! Servers and slices.
+//! Tests how servers are divided among workers.
 
 use std::thread;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common::Server;
 use crate::{AT_ONCE, Down, addresses, start, stop};
 
-/// Asserts what each task is told to have been allocated, and that there is no other task.
+/// Asserts the slice in the log of each task, and that there is no other task.
 fn assert_slices(flags: &str, servers: usize, expected: &[(usize, usize)]) {
     let server = Server::bind();
     let mut program = start(flags, vec![server.address(); servers]);
@@ -83,7 +83,7 @@ fn a_task_is_initialized_once_all_of_its_slice_have_been_connected_for_the_first
     let (mut peer, _third_peer) = (first.accept(), third.accept());
     program.wait_for_log("Initialized sockets and readers for task index 1");
     program.wait_for_log(&format!("Connected successfully to {}", first.address()));
-    // That the first is connected anew does not make up for the one that never was.
+    // A reconnect of the first server does not replace the missing connect of another.
     peer.close();
     peer = first.accept();
     program.wait_for_log(&format!("Connected successfully to {}", first.address()));
@@ -108,7 +108,7 @@ fn a_task_is_initialized_once_all_of_its_slice_have_been_connected_for_the_first
 }
 
 #[test]
-fn each_server_is_dialled_by_one_worker_only() {
+fn each_server_is_dialed_by_one_worker_only() {
     let servers: Vec<_> = (0..5).map(|_| Server::bind()).collect();
     let mut program = start("-p 4", crate::addresses(&servers));
     let _peers: Vec<_> = servers.iter().map(Server::accept).collect();

@@ -1,4 +1,4 @@
-//! Standard output: closed from the start, closed by its reader, and failing otherwise.
+//! Tests standard output that is closed from the start, closed by its reader, or failing otherwise.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::common::{DEADLINE, Peer, Program, Server};
 use crate::{Down, Totals, lines_of, tcpcore};
 
-/// The program with `server`, started by a shell that gives it the descriptors that `redirections` says.
+/// Returns a shell that starts the program with these `redirections` and `arguments`.
 fn redirected(redirections: &str, arguments: &[&str]) -> Command {
     let mut shell = Program::command("sh");
     let script = format!("exec \"$0\" \"$@\" {redirections}");
@@ -17,7 +17,7 @@ fn redirected(redirections: &str, arguments: &[&str]) -> Command {
     shell
 }
 
-/// The one line of the log at level ERROR.
+/// Returns the only log line at level ERROR.
 fn the_error(program: &Program) -> String {
     let mut errors = program.log().iter().filter(|line| line.contains(" ERROR"));
     let error = errors.next().unwrap_or_else(|| panic!("no error: {:?}", program.log())).clone();
@@ -57,7 +57,7 @@ fn a_closed_stdin_or_stderr_is_no_error() {
 }
 
 #[test]
-fn a_help_that_has_nowhere_to_go_is_an_error() {
+fn a_help_that_cannot_be_printed_is_an_error() {
     for flag in ["-h", "--help", "--version"] {
         let mut program = Program::spawn(&mut redirected(">&-", &[flag]));
         assert_eq!(program.wait_exit().code(), Some(1), "{flag}");
@@ -67,9 +67,9 @@ fn a_help_that_has_nowhere_to_go_is_an_error() {
 }
 
 #[test]
-fn dev_null_discards_the_numbers_in_whatever_mode_it_is_open() {
-    // What the runtime opens in place of a closed stdout is open for both, and so is what some parents
-    // give to programs whose output they do not want.
+fn dev_null_discards_the_numbers_in_either_open_mode() {
+    // The runtime opens /dev/null for reading and writing in place of a closed stdout. Some parents give
+    // the same to programs to discard their output.
     for redirection in ["> /dev/null", "1<> /dev/null"] {
         let server = Server::bind();
         let arguments = ["--once", &server.address().to_string()];
@@ -99,7 +99,7 @@ fn assert_closed_by_reader(program: &mut Program) {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_the_program_though_its_servers_are_silent() {
+fn a_closed_reader_ends_the_program_though_its_servers_are_silent() {
     for flags in ["", "--once", "-p 2"] {
         let servers = [Server::bind(), Server::bind()];
         let mut command = tcpcore(flags, crate::addresses(&servers));
@@ -118,7 +118,7 @@ fn a_reader_that_leaves_ends_the_program_though_its_servers_are_silent() {
 }
 
 #[test]
-fn a_reader_that_leaves_ends_a_program_that_waits_for_its_servers_to_come_back() {
+fn a_closed_reader_ends_a_program_that_waits_for_its_next_attempt() {
     let down = Down::new();
     let mut command = tcpcore("--initial-backoff 1h --max-backoff 1h", [&down]);
     let (mut program, stdout) = Program::spawn_unread(&mut command);
@@ -128,7 +128,7 @@ fn a_reader_that_leaves_ends_a_program_that_waits_for_its_servers_to_come_back()
     program.wait_for_log("stdout was closed by its reader");
 }
 
-/// The program with its end of a socket pair as stdout, and the other end.
+/// Starts the program with one end of a socket pair as stdout, and returns the other end.
 fn with_socket(server: &Server) -> (Killed, UnixStream) {
     let (ours, stdout) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -141,7 +141,7 @@ struct Killed(Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {
-        // Nothing is killed that has been waited for.
+        // Both fail for a child that has been waited for.
         _ = self.0.kill();
         _ = self.0.wait();
     }
@@ -149,7 +149,7 @@ impl Drop for Killed {
 
 #[test]
 #[cfg(not(target_vendor = "apple"))]
-fn a_reader_that_only_sends_no_more_is_no_end_and_one_that_has_gone_is() {
+fn a_reader_that_is_closed_for_sending_does_not_end_the_program_and_a_closed_one_does() {
     let server = Server::bind();
     let (mut child, mut ours) = with_socket(&server);
     let mut peer = server.accept();
@@ -166,24 +166,24 @@ fn a_reader_that_only_sends_no_more_is_no_end_and_one_that_has_gone_is() {
 }
 
 #[test]
-fn a_reader_that_leaves_under_load_is_a_quiet_end_with_status_0() {
+fn a_closed_reader_under_load_ends_the_program_with_status_0_and_no_error() {
     let server = Server::bind();
     let (mut program, stdout) = Program::spawn_unread(&mut tcpcore("", [server.address()]));
     let mut peer = server.accept();
     // As `| head -1` does.
     peer.send("6\n");
     assert_eq!(lines_of(stdout).next().as_deref(), Some("6"));
-    // One number would not do: who reads the pipe notices that nobody waits for its lines when it has
-    // read another, and a program that another test starts has a copy of the pipe up to its `exec`.
+    // One number is not enough. The thread that reads the pipe ends only after it has read another line.
+    // And a program that another test starts has a copy of the pipe until its `exec`.
     let deadline = Instant::now() + DEADLINE;
     while is_open(&mut peer) && Instant::now() < deadline {
-        // It fails if the connection was closed just now.
+        // This fails if the connection was closed just now.
         _ = peer.stream().write_all(b"12\n");
     }
     assert_closed_by_reader(&mut program);
 }
 
-/// Whether the other side does not close the connection within a moment.
+/// Returns whether the connection stays open for 10 ms.
 fn is_open(peer: &mut Peer) -> bool {
     peer.stream().set_read_timeout(Some(Duration::from_millis(10))).unwrap();
     let waited = peer.stream().read(&mut [0]);
@@ -192,12 +192,12 @@ fn is_open(peer: &mut Peer) -> bool {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn another_write_error_is_named_with_how_much_was_lost_and_status_1() {
+fn another_write_error_is_logged_with_the_loss_and_status_1() {
     let server = Server::bind();
     let mut shell = Program::command("sh");
     shell.args(["-c", "exec \"$0\" \"$1\" > /dev/full", env!("CARGO_BIN_EXE_tcpcore")]);
     let mut program = Program::spawn(shell.arg(server.address().to_string()));
-    // Small enough to arrive and be read as one.
+    // This is small enough to arrive and be read at once.
     server.accept().send("6\n7\n12\n18\n");
     assert_eq!(program.wait_exit().code(), Some(1));
     let errors: Vec<_> = program.log().iter().filter(|line| line.contains(" ERROR")).collect();

@@ -1,7 +1,8 @@
-//! What a connection brings at inconvenient moments: before it was noticed, beside urgent data, while the
-//! program stands still; and names with several addresses, some of which are silent.
+//! Tests data at inconvenient moments: on a connect that the program has not handled yet, beside urgent
+//! data, and while the program is suspended. Also tests names with several addresses, some of which are
+//! silent.
 //!
-//! The tests stop the program with SIGSTOP, so that what they do meanwhile is certain to come first.
+//! The tests suspend the program with SIGSTOP, so that their own steps certainly come first.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -14,8 +15,8 @@ use crate::common::{DEADLINE, Program, Server, Signal};
 use crate::failure::{in_namespaces, isolated};
 use crate::{Totals, skip, start, stop, tcpcore};
 
-/// A listener that does not answer: the system drops what comes while the queue of connections that wait
-/// to be accepted is full. It sends the first packet again after 1, 3 and 7 seconds.
+/// A listener that does not answer: the system drops packets while the queue of connections to accept is
+/// full. The client repeats its first packet after 1, 3 and 7 seconds.
 struct Silent {
     listener: TcpListener,
     _queued: TcpStream,
@@ -26,7 +27,7 @@ impl Silent {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.bind(&address.into()).ok()?;
         socket.listen(0).unwrap();
-        // So that a test that fails ends.
+        // This ends a test that fails.
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let listener = TcpListener::from(socket);
         let queued = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -41,14 +42,14 @@ impl Silent {
         self.listener.local_addr().unwrap()
     }
 
-    /// Answers from now on, and returns the next connection of another process.
+    /// Answers from now on, and returns the next connection from another process.
     fn accept(&self) -> TcpStream {
         drop(self.listener.accept().unwrap());
         self.listener.accept().unwrap().0
     }
 }
 
-/// Waits until a socket of this machine is being connected to `address`: the log comes before that.
+/// Waits until a socket of this machine is connecting to `address`. The line in the log comes before that.
 fn wait_for_first_packet(address: SocketAddr) {
     let remote = format!("0100007F:{:04X}", address.port());
     let deadline = Instant::now() + DEADLINE;
@@ -59,13 +60,13 @@ fn wait_for_first_packet(address: SocketAddr) {
         if rows.any(|row| row.len() > 3 && row[2] == remote && row[3] == "02") {
             return;
         }
-        assert!(Instant::now() < deadline, "nothing is connected to {address}");
+        assert!(Instant::now() < deadline, "no socket is connecting to {address}");
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-/// A program that is stopped while it connects, and then its connection, which it has not noticed.
-fn unnoticed(flags: &str) -> (Program, TcpStream) {
+/// Suspends a program while it connects, and returns it with its connection, which it has not handled yet.
+fn suspended_in_connect(flags: &str) -> (Program, TcpStream) {
     let server = Silent::new();
     let mut program = start(&format!("-p 1 -v {flags}"), [server.address()]);
     program.wait_for_log("Dialing ");
@@ -87,10 +88,10 @@ fn reset(peer: TcpStream) {
 }
 
 #[test]
-fn lines_that_came_before_a_reset_are_printed_though_the_connection_was_never_noticed() {
+fn lines_before_a_reset_are_printed_though_the_connect_was_not_handled_yet() {
     for once in [false, true] {
         let flags = if once { "--once" } else { "--initial-backoff 1h --max-backoff 1h" };
-        let (mut program, peer) = unnoticed(flags);
+        let (mut program, peer) = suspended_in_connect(flags);
         send(&peer, b"6\n12\n18\n");
         reset(peer);
         program.signal(Signal::CONT);
@@ -101,7 +102,7 @@ fn lines_that_came_before_a_reset_are_printed_though_the_connection_was_never_no
         let line = program.wait_for_log("Connection lost to");
         assert!(line.contains("reset"), "{line}");
         let totals = if once {
-            assert_eq!(program.wait_exit().code(), Some(1), "it did not end well");
+            assert_eq!(program.wait_exit().code(), Some(1), "a reset is a failure");
             Totals::of(&program)
         } else {
             stop(&mut program)
@@ -111,8 +112,8 @@ fn lines_that_came_before_a_reset_are_printed_though_the_connection_was_never_no
 }
 
 #[test]
-fn what_follows_urgent_data_is_printed_though_the_server_is_silent_after_it() {
-    let (mut program, peer) = unnoticed("");
+fn lines_after_urgent_data_are_printed_though_the_server_is_silent_after_them() {
+    let (mut program, peer) = suspended_in_connect("");
     send(&peer, b"6\n");
     SockRef::from(&peer).send_out_of_band(b"\n").unwrap();
     send(&peer, b"12\n");
@@ -139,9 +140,9 @@ fn a_newline_that_is_sent_as_urgent_data_ends_its_line() {
 }
 
 #[test]
-fn a_connection_that_was_answered_while_the_program_stood_still_has_not_timed_out() {
-    let (mut program, peer) = unnoticed("--connect-timeout 4s");
-    // What is tested is that the timeout passes meanwhile.
+fn a_connection_that_was_answered_while_the_program_was_suspended_has_not_timed_out() {
+    let (mut program, peer) = suspended_in_connect("--connect-timeout 4s");
+    // The timeout must pass while the program is suspended.
     thread::sleep(Duration::from_millis(4100));
     send(&peer, b"6\n");
     program.signal(Signal::CONT);
@@ -151,8 +152,8 @@ fn a_connection_that_was_answered_while_the_program_stood_still_has_not_timed_ou
 }
 
 #[test]
-fn a_server_is_not_given_up_for_time_in_which_the_program_stood_still() {
-    let (mut program, peer) = unnoticed("--give-up-after 4s");
+fn time_in_which_the_program_is_suspended_does_not_count_for_give_up_after() {
+    let (mut program, peer) = suspended_in_connect("--give-up-after 4s");
     thread::sleep(Duration::from_millis(4100));
     send(&peer, b"6\n");
     program.signal(Signal::CONT);
@@ -161,11 +162,11 @@ fn a_server_is_not_given_up_for_time_in_which_the_program_stood_still() {
 }
 
 #[test]
-fn a_connection_with_lines_to_read_is_not_idle_after_a_standstill() {
+fn a_connection_with_lines_to_read_is_not_idle_after_a_suspension() {
     let server = Server::bind();
     let mut program = start("-p 1 --idle-timeout 3s", [server.address()]);
     let mut peer = server.accept();
-    // It is never idle, whether the program runs or not, until it is closed.
+    // The server sends until the connection is closed, whether the program runs or not.
     let heartbeats = peer.stream().try_clone().unwrap();
     thread::spawn(move || {
         use std::io::Write;
@@ -185,19 +186,20 @@ fn a_connection_with_lines_to_read_is_not_idle_after_a_standstill() {
     assert_eq!(stop(&mut program).get("failures"), 0);
 }
 
-/// A file that maps `name` to `addresses`, and the piece of shell that makes it the system's.
+/// Writes a file that maps `name` to `addresses`. Returns it with the shell script that mounts it over the
+/// system's.
 fn hosts(name: &str, addresses: &[String]) -> (std::path::PathBuf, String) {
     let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
     let path = folder.join(format!("hosts-{name}-{}", std::process::id()));
     let lines: String = addresses.iter().map(|address| format!("{address} {name}\n")).collect();
     std::fs::write(&path, lines).unwrap();
-    // Not every system's resolver looks there first.
+    // Not every system's resolver reads this file first.
     let setup =
         format!("mount --bind '{}' /etc/hosts; getent hosts {name} >/dev/null", path.display());
     (path, setup)
 }
 
-/// So many silent listeners on one port, each on an address of its own.
+/// Opens `count` silent listeners on one port, each on its own address.
 fn silent(count: u8) -> Vec<Silent> {
     loop {
         let port = Silent::new().address().port();
@@ -208,27 +210,27 @@ fn silent(count: u8) -> Vec<Silent> {
     }
 }
 
-/// A program that connects to a name with these addresses, which are on loopback.
+/// Returns a program that connects to a name with these addresses, which are on loopback.
 fn connect_to(name: &str, servers: &[SocketAddr], flags: &str) -> Option<Command> {
     let addresses: Vec<_> = servers.iter().map(|server| server.ip().to_string()).collect();
     let (_, setup) = hosts(name, &addresses);
     let server = format!("{name}:{}", servers[0].port());
     let command = in_namespaces(&["--mount"], &setup, flags, &server);
     if command.is_none() {
-        skip("no hosts file of its own to be had");
+        skip("cannot mount a hosts file");
     }
     command
 }
 
 #[test]
-fn an_address_that_takes_long_to_answer_is_not_closed_for_the_next_ones() {
+fn a_slow_address_is_not_closed_in_favor_of_the_next_ones() {
     let servers = silent(16);
     let addresses: Vec<_> = servers.iter().map(Silent::address).collect();
     let Some(mut command) = connect_to("pool", &addresses, "-v") else { return };
     let mut program = Program::spawn(&mut command);
     let first = program.wait_for_log("Dialing pool:");
     let first = servers.iter().find(|server| first.ends_with(&server.address().to_string()));
-    // After a second, when its share of the time would be over.
+    // The answer comes after a second, when the share of the address would be over.
     let peer = first.expect("it is one of them").accept();
     send(&peer, b"6\n");
     assert_eq!(program.next_line().as_deref(), Some("6"));
@@ -238,14 +240,14 @@ fn an_address_that_takes_long_to_answer_is_not_closed_for_the_next_ones() {
 }
 
 #[test]
-fn a_silent_address_costs_a_moment_and_not_its_share_of_the_timeout() {
+fn a_silent_address_delays_the_next_one_by_a_moment_and_not_by_its_share_of_the_timeout() {
     let servers = silent(2);
     let addresses: Vec<_> = servers.iter().map(Silent::address).collect();
     let Some(mut command) = connect_to("pair", &addresses, "-v --connect-timeout 1h") else {
         return;
     };
     let mut program = Program::spawn(&mut command);
-    // The share of the first one would be half an hour.
+    // The share of the first address would be half an hour.
     let [_, second] = [(); 2].map(|()| program.wait_for_log("Dialing pair:"));
     let second = servers.iter().find(|server| second.ends_with(&server.address().to_string()));
     let peer = second.expect("it is one of them").accept();
@@ -259,7 +261,7 @@ fn when_all_addresses_fail_each_is_named_with_its_reason() {
     let (_, setup) = hosts("both", &addresses);
     let setup = format!("ip link set lo up; {setup}");
     let Some(mut command) = isolated(&setup, "", "both:7099") else {
-        return skip("no network namespace to be had");
+        return skip("cannot create a network namespace");
     };
     let mut program = Program::spawn(&mut command);
     let line = program.wait_for_log("Could not connect to both:7099: ");
@@ -268,7 +270,7 @@ fn when_all_addresses_fail_each_is_named_with_its_reason() {
 }
 
 #[test]
-fn a_socket_option_that_the_system_refuses_is_worth_one_warning_and_no_connection() {
+fn a_socket_option_that_the_system_refuses_causes_one_warning_and_no_failure() {
     let strace = Command::new("strace").arg("-V").output();
     if !strace.is_ok_and(|output| output.status.success()) {
         return skip("there is no strace");
@@ -290,7 +292,7 @@ fn a_socket_option_that_the_system_refuses_is_worth_one_warning_and_no_connectio
 }
 
 #[test]
-fn a_line_that_ended_without_its_newline_is_named_in_a_warning() {
+fn a_truncated_line_is_logged_in_a_warning() {
     let server = Server::bind();
     let mut program = start("--once", [server.address()]);
     let mut peer = server.accept();

@@ -1,4 +1,4 @@
-//! The command line and the log.
+//! Tests the command line and the log.
 
 use std::ffi::OsStr;
 use std::fmt::Debug;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::common::{Program, Server};
 use crate::{Down, start, stop, tcpcore};
 
-/// What a program has left behind that ends by itself.
+/// The results of a program that ends by itself.
 struct Output {
     status: Option<i32>,
     stdout: Vec<String>,
@@ -22,7 +22,7 @@ fn output(args: &[impl AsRef<OsStr>]) -> Output {
     Output { status, stdout: program.remaining_lines(), stderr: program.log().to_vec() }
 }
 
-/// Asserts that `args` are refused by one line on stderr that contains all of `parts`.
+/// Asserts that the program refuses `args` with one line on stderr that contains all of `parts`.
 fn assert_bad_usage(args: &[impl AsRef<OsStr> + Debug], parts: &[&str]) {
     let Output { status, stdout, stderr } = output(args);
     assert_eq!((status, stdout.len(), stderr.len()), (Some(2), 0, 1), "{args:?}: {stderr:?}");
@@ -31,7 +31,7 @@ fn assert_bad_usage(args: &[impl AsRef<OsStr> + Debug], parts: &[&str]) {
     }
 }
 
-/// Asserts the same of `args` behind a good server, which must not be dialed.
+/// Asserts the same of `args` after a good server, which must not be dialed.
 fn assert_refused(args: &[&str], parts: &[&str]) {
     let server = Server::bind();
     let address = server.address().to_string();
@@ -39,7 +39,7 @@ fn assert_refused(args: &[&str], parts: &[&str]) {
     assert!(server.accept_within(Duration::ZERO).is_none(), "{args:?}: it was dialed");
 }
 
-/// What the program writes when it refuses `args` behind a good server, which must not be dialed.
+/// Returns the stderr of a program that refuses `args` after a good server, which must not be dialed.
 pub(crate) fn refusal(args: &[&str]) -> Vec<String> {
     let server = Server::bind();
     let address = server.address().to_string();
@@ -50,7 +50,7 @@ pub(crate) fn refusal(args: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn a_bad_server_is_named_with_what_is_wrong_with_it() {
+fn a_bad_server_is_named_with_its_problem() {
     for (server, wrong) in [
         ("localhost", "no port"),
         ("localhost:", "no port"),
@@ -85,7 +85,7 @@ fn no_server_is_bad_usage() {
 }
 
 #[test]
-fn a_bad_value_is_named_with_its_flag_and_what_the_flag_takes() {
+fn a_bad_value_is_named_with_its_flag_and_the_allowed_values() {
     const DURATION: &str = "a duration in ms, s, m, h or d";
     const COUNT: &str = "a whole number";
     const NUMBER: &str = "a number from";
@@ -149,7 +149,8 @@ const FLAGS: &[&str] = &[
     "-V, --version",
 ];
 
-/// The lines of stdout of a program that prints something and ends well, without a word on stderr.
+/// Returns what the program prints for `flag`. Asserts that it ends with status 0 and writes nothing to
+/// stderr.
 fn printed_by(flag: &str) -> Vec<String> {
     let Output { status, stdout, stderr } = output(&[flag]);
     assert_eq!((status, stderr), (Some(0), vec![]));
@@ -175,7 +176,7 @@ fn the_long_help_explains_every_flag_with_its_default() {
 }
 
 #[test]
-fn every_default_in_the_help_can_be_typed() {
+fn every_default_in_the_help_is_a_valid_value() {
     let server = Server::bind();
     let help = printed_by("--help");
     let mut flag = "";
@@ -197,7 +198,7 @@ fn every_default_in_the_help_can_be_typed() {
 }
 
 #[test]
-fn a_server_that_is_listed_twice_is_warned_of_once_and_read_twice() {
+fn a_server_that_is_listed_twice_causes_one_warning_and_is_read_twice() {
     let servers = [Server::bind(), Server::bind()];
     let [twice, once] = [servers[0].address(), servers[1].address()];
     let mut program = start("-d 1 --once -p 1", [twice, once, twice]);
@@ -226,13 +227,13 @@ fn totals_have_the_singular_of_one() {
 }
 
 #[test]
-fn the_version_is_the_package_s() {
+fn the_version_is_that_of_the_package() {
     for flag in ["-V", "--version"] {
         assert_eq!(printed_by(flag), [concat!("tcpcore ", env!("CARGO_PKG_VERSION"))]);
     }
 }
 
-/// The levels that a program logs which is given too many workers and then gives up.
+/// Returns the levels in the log of a program that has too many workers and gives up.
 fn levels(adjust: impl FnOnce(&mut Command)) -> Vec<&'static str> {
     let down = Down::new();
     let mut command = tcpcore("-p 2 --give-up-after 1ms", [&down]);
@@ -260,7 +261,7 @@ fn quiet_and_verbose_change_the_level() {
 }
 
 #[test]
-fn the_flags_win_over_rust_log_which_wins_over_the_default() {
+fn flags_override_rust_log_which_overrides_the_default() {
     let with = |value: &'static str, flags: &'static [&'static str]| {
         levels(move |command| _ = command.env("RUST_LOG", value).args(flags))
     };

@@ -1,4 +1,5 @@
-//! Ten thousand connections: what a line, an idle connection and a lost one cost.
+//! Measures the cost of a line, of an idle connection and of a lost connection, with ten thousand
+//! connections.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -13,10 +14,11 @@ use crate::stats::{median, micros};
 use crate::table::{Goal, Report, Row, figure};
 use crate::{Options, Result, note};
 
-/// Enough ports that neither a listener's queue nor a port's share of the addresses is used up.
+/// Listening ports. With this many, neither a listener's queue nor a port's share of the addresses runs
+/// out.
 const LISTENERS: usize = 16;
 
-/// One line to every connection, again and again: CPU per line against the floor.
+/// Measures the CPU per line against the floor, with one line at a time to every connection.
 pub fn run_lines(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
     let count = options.connections;
     let [floor, one, two] = {
@@ -53,7 +55,7 @@ pub fn run_lines(options: &Options, programs: &Programs, report: &mut Report) ->
     Ok(())
 }
 
-/// Microseconds of CPU per line.
+/// Sweeps over all connections, and returns the microseconds of CPU per line.
 fn sweep(options: &Options, command: Command) -> Result<f64> {
     let crowd = Crowd::connect(options.connections, command)?;
     let sweeps = if options.quick { 2 } else { 20 };
@@ -62,14 +64,15 @@ fn sweep(options: &Options, command: Command) -> Result<f64> {
     })
 }
 
-/// The same lines at the same rate, from one connection and from ten thousand.
+/// Compares the CPU per line of ten thousand connections with that of one, at the same rate.
 pub fn run_flat(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
     let many = options.connections;
     let mut growths = [vec![], vec![]];
     let mut figures = Vec::new();
     for round in 0..options.slow_rounds() {
         for (program, growths) in [Program::Floor, Program::Product].into_iter().zip(&mut growths) {
-            let [few_us, many_us] = [1, many].map(|count| pace(options, programs, program, count));
+            let [few_us, many_us] =
+                [1, many].map(|count| spaced_lines(options, programs, program, count));
             let (few_us, many_us) = (few_us?, many_us?);
             let name = program.name();
             note!("{name}, round {round}: {} and {} us", figure(few_us), figure(many_us));
@@ -97,15 +100,20 @@ pub fn run_flat(options: &Options, programs: &Programs, report: &mut Report) -> 
     Ok(())
 }
 
-fn pace(options: &Options, programs: &Programs, program: Program, count: usize) -> Result<f64> {
+/// Sends lines at a fixed interval, and returns the microseconds of CPU per line.
+fn spaced_lines(
+    options: &Options,
+    programs: &Programs,
+    program: Program,
+    count: usize,
+) -> Result<f64> {
     let crowd = Crowd::connect(count, programs.once(program, 1, [].into_iter()))?;
     let lines = if options.quick { 2_000 } else { 40_000 };
-    // Seldom enough that each line is a wake-up of its own, whether it comes from the same
-    // connection as the last or not.
-    crowd.cost(lines, |load| load.pace(lines, Duration::from_micros(50)))
+    // At this interval each line is a wake-up of its own, from the same connection as the last line or not.
+    crowd.cost(lines, |load| load.spaced(lines, Duration::from_micros(50)))
 }
 
-/// Memory and wake-ups of connections on which nothing comes any more.
+/// Measures the memory and the wake-ups of connections that have become silent.
 pub fn run_idle(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
     let count = options.connections;
     let few = 10;
@@ -115,7 +123,8 @@ pub fn run_idle(options: &Options, programs: &Programs, report: &mut Report) -> 
     for count in [few, count] {
         let command = programs.once(Program::Product, 2, [].into_iter());
         let mut crowd = Crowd::connect(count, command)?;
-        // An idle connection has a past: what was needed to read it must not stay.
+        // Each idle connection has received lines before. The memory for reading them must have been
+        // released.
         crowd.load.sweep(3, Duration::from_millis(100))?;
         crowd.load.done()?;
         settle(&crowd.process)?;
@@ -146,17 +155,17 @@ pub fn run_idle(options: &Options, programs: &Programs, report: &mut Report) -> 
     Ok(())
 }
 
-/// All servers are lost at once, and come back.
+/// Measures the time and the CPU of reconnecting after all servers are lost at once and come back.
 pub fn run_reconnect(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
     let count = options.connections;
     let gone = Duration::from_secs(if options.quick { 1 } else { 5 });
-    // The default delays are 1, 2, 4, ... seconds, each with a jitter of a tenth; the attempt that
-    // succeeds is the first after the servers are back. A tenth of a second is for the connects.
-    let (tries, due) = if options.quick { (2, 3.3) } else { (3, 7.7) };
+    // The default delays are 1, 2, 4, ... seconds, each with a jitter of a tenth. The first attempt after
+    // the servers are back succeeds. A tenth of a second is allowed for the connects.
+    let (attempts, due) = if options.quick { (2, 3.3) } else { (3, 7.7) };
     let (mut times, mut ratios, mut costs) = (vec![], vec![], vec![]);
     for _ in 0..options.slow_rounds().div_ceil(2) {
         let single_us = connect_loop(programs, count, 1)?;
-        let bare_us = connect_loop(programs, count, tries)?;
+        let bare_us = connect_loop(programs, count, attempts)?;
         let mut command = programs.product(2);
         command.args(["--give-up-after", "1m"]);
         let Crowd { mut load, process } = Crowd::connect(count, command)?;
@@ -183,7 +192,7 @@ pub fn run_reconnect(options: &Options, programs: &Programs, report: &mut Report
         measured: times.into_iter().fold(0.0, f64::max),
         goal: Goal::AtMost(due + 0.1),
         unit: " s",
-        detail: format!("the latest of the attempts that reach them is due at {due} s"),
+        detail: format!("the latest of the successful attempts is due at {due} s"),
     });
     report.rows.push(Row {
         what: format!("{count} servers lost and back: CPU per reconnect"),
@@ -191,8 +200,8 @@ pub fn run_reconnect(options: &Options, programs: &Programs, report: &mut Report
         goal: Goal::AtMost(3.0),
         unit: "x a bare loop",
         detail: format!(
-            "{} µs for {tries} attempts, of which the last succeeds; a bare loop of the same {} µs, \
-             of only the last {} µs",
+            "{} µs for {attempts} attempts, of which the last succeeds; a bare loop {} µs, for the \
+             last alone {} µs",
             figure(median(costs.iter().map(|c| c.0))),
             figure(median(costs.iter().map(|c| c.1))),
             figure(median(costs.iter().map(|c| c.2)))
@@ -201,13 +210,13 @@ pub fn run_reconnect(options: &Options, programs: &Programs, report: &mut Report
     Ok(())
 }
 
-/// Microseconds of CPU per connection of a loop that does nothing else; all attempts but the last
+/// Returns the microseconds of CPU per connection of a loop that only connects. All attempts but the last
 /// are refused.
-fn connect_loop(programs: &Programs, count: usize, tries: usize) -> Result<f64> {
+fn connect_loop(programs: &Programs, count: usize, attempts: usize) -> Result<f64> {
     let mut load = Load::start(LISTENERS)?;
     load.accept(count)?;
     let closed = ClosedPort::bind()?;
-    let refused = std::iter::repeat_n(closed.address()?, count * (tries - 1));
+    let refused = std::iter::repeat_n(closed.address()?, count * (attempts - 1));
     let mut command = programs.floor(floor::CONNECT, refused.chain(load.addresses(count)));
     let mut process = Process::start(command.stdin(Stdio::piped()).stdout(Stdio::piped()))?;
     let stdout = process.child().stdout.take().expect("it is piped");
@@ -216,14 +225,14 @@ fn connect_loop(programs: &Programs, count: usize, tries: usize) -> Result<f64> 
     Ok(micros(process.cpu()?) / count as f64)
 }
 
-/// A program and the servers that it is connected to.
+/// A program, and the servers to which it is connected.
 struct Crowd {
     load: Load,
     process: Process,
 }
 
 impl Crowd {
-    /// Starts the program that `command` calls with `count` servers as its last arguments.
+    /// Starts `command` with `count` servers as its last arguments, and waits until all are connected.
     fn connect(count: usize, mut command: Command) -> Result<Crowd> {
         let mut load = Load::start(LISTENERS.min(count))?;
         load.accept(count)?;
@@ -233,8 +242,8 @@ impl Crowd {
         Ok(Crowd { load, process })
     }
 
-    /// Has `send` send `lines` lines, twice, and returns the microseconds of CPU per line that the
-    /// program takes for the second time.
+    /// Sends `lines` lines with `send`, twice. Returns the program's microseconds of CPU per line of the
+    /// second time.
     fn cost(mut self, lines: u64, send: impl Fn(&mut Load) -> Result<()>) -> Result<f64> {
         let mut cost = Duration::ZERO;
         for _ in 0..2 {
@@ -248,14 +257,14 @@ impl Crowd {
         Ok(micros(cost) / lines as f64)
     }
 
-    /// Closes the connections and waits for the program to end of it.
+    /// Closes the connections, which ends the program, and waits for it.
     fn end(mut self) -> Result<()> {
         self.load.vanish()?;
         self.process.wait().map(drop)
     }
 }
 
-/// Waits until a process has nothing more to do.
+/// Waits until a process uses no more CPU.
 fn settle(process: &Process) -> Result<()> {
     let limit = Instant::now() + Duration::from_secs(120);
     let mut before = process.cpu()?;
@@ -266,7 +275,7 @@ fn settle(process: &Process) -> Result<()> {
             return Ok(());
         }
         if Instant::now() > limit {
-            return Err("the program does not come to rest".into());
+            return Err("the program does not become idle".into());
         }
         before = now;
     }

@@ -1,4 +1,4 @@
-//! The decoder alone: a region of lines in the cache, on one core.
+//! Measures the decoder alone: a region of lines in the cache, on one core.
 
 use std::hint::black_box;
 use std::num::NonZeroU64;
@@ -13,7 +13,7 @@ use crate::stats::{Clock, race};
 use crate::table::{Goal, Report, Row, figure};
 use crate::{Options, Result};
 
-/// Too many lines for the branch predictor to learn by heart, and few enough to stay in the cache.
+/// Bytes of a region. It has too many lines for the branch predictor to memorize, and it fits in the cache.
 const REGION_SIZE: usize = 1024 * 1024;
 
 pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
@@ -103,7 +103,7 @@ pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What is straightforward: a byte at a time, with the digits checked, and nothing else.
+/// Decodes byte by byte and checks only the digits: the straightforward loop to compare with.
 fn plain_loop(text: &[u8], mut matched: impl FnMut(u64)) -> u64 {
     let (mut number, mut malformed) = (0_u64, 0);
     for &byte in text {
@@ -122,7 +122,7 @@ fn plain_loop(text: &[u8], mut matched: impl FnMut(u64)) -> u64 {
     malformed
 }
 
-/// Takes the batches and does nothing with them: the ring has its own benchmark.
+/// Discards the batches, as the ring has its own benchmark.
 struct Sink;
 
 impl Handler<NumberDecoder> for Sink {
@@ -146,6 +146,6 @@ impl Handler<NumberDecoder> for Matched {
         panic!("{}: {error}", line.escape_ascii());
     }
     fn oversized(&mut self) {
-        panic!("no line is too long");
+        panic!("no line is oversized");
     }
 }

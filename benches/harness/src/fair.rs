@@ -1,5 +1,5 @@
-//! One worker, many connections that always have data, and beside them a quiet one and attempts to connect:
-//! whether the busy ones keep the others waiting.
+//! Measures whether busy connections delay the others of their worker. Many connections always have data;
+//! beside them are a quiet server and attempts to connect.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -21,21 +21,21 @@ use crate::stats::{median, micros, quantile};
 use crate::table::{Goal, Report, Row, figure};
 use crate::{Options, Result, note};
 
-/// Enough ports that no listener's queue is used up.
+/// Listening ports. With this many, no listener's queue runs out.
 const LISTENERS: usize = 16;
 
-/// The busy servers send numbers up to 666, so only the quiet server's numbers are multiples of this.
+/// The divisor. The busy servers send numbers up to 666, so only the quiet server sends multiples of it.
 const DIVISOR: usize = 1000;
 
-/// The mean time between two lines of the quiet server. The gaps vary, so that the lines do not keep step
+/// The mean time between two lines of the quiet server. The gaps vary, so that the lines do not synchronize
 /// with the turns of the worker.
 const QUIET_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Servers that refuse, each of which is tried again after [`BACKOFF`]: 3,000 attempts a second.
+/// Servers that refuse. With [`BACKOFF`] between the attempts, that makes 3,000 attempts a second.
 const REFUSING: usize = 30;
 const BACKOFF: &str = "10ms";
 
-/// What the last lines have to arrive.
+/// The time for the last lines to arrive.
 const GRACE: Duration = Duration::from_millis(500);
 
 pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
@@ -60,7 +60,7 @@ pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Resul
     Ok(())
 }
 
-/// What each round has measured, beside silent connections and beside busy ones.
+/// The figures of each round: beside silent connections, and beside busy ones.
 type Rounds = [(Measured, Measured)];
 
 fn add_rows(count: usize, rounds: &Rounds, report: &mut Report) {
@@ -92,7 +92,7 @@ fn add_rows(count: usize, rounds: &Rounds, report: &mut Report) {
     });
 }
 
-/// There is no goal for it: it is to be compared between two programs.
+/// Adds the throughput, without a goal: it is for comparing two programs.
 fn add_throughput(count: usize, rounds: &Rounds, report: &mut Report) {
     let busy = rounds.iter().map(|(_, busy)| busy);
     let gigabytes = busy.clone().map(|m| m.gigabytes);
@@ -108,7 +108,7 @@ fn add_throughput(count: usize, rounds: &Rounds, report: &mut Report) {
     );
 }
 
-/// What the many connections do.
+/// The activity of the many connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Crowd {
     /// They send nothing.
@@ -120,47 +120,48 @@ enum Crowd {
 struct Measured {
     /// Attempts to connect, per second.
     attempts: f64,
-    /// From the quiet server's write to the reader of stdout.
+    /// The median time from the quiet server's write to the reader of stdout.
     median_us: f64,
-    /// Which 99% of the lines do not exceed.
+    /// The 99th percentile of that time.
     tail_us: f64,
-    /// What was read of the many connections, per second.
+    /// Gigabytes that were read from the many connections, per second.
     gigabytes: f64,
-    /// Seconds of processor time that the program took per second.
+    /// Seconds of the program's processor time, per second.
     cores: f64,
 }
 
 fn measure(options: &Options, programs: &Programs, count: usize, crowd: Crowd) -> Result<Measured> {
-    let Scene { mut load, process, stdout, totals, quiet, refusing } = Scene::set(programs, count)?;
+    let Setup { mut load, process, stdout, totals, quiet, refusing } =
+        Setup::start(programs, count)?;
     let (busy_since, cpu_before) = (Instant::now(), process.cpu()?);
     if crowd == Crowd::Busy {
         load.flood()?;
     }
-    // Until each of them has been read, the buffers are full, and the caches are warm.
+    // Once each connection has been read, the buffers are full and the caches are warm.
     thread::sleep(Duration::from_secs(if options.quick { 1 } else { 2 }));
     let tried_since = Instant::now();
-    // From here on each of them refuses. The ports stay theirs until the program has ended.
+    // From here on these servers refuse. Their ports stay bound until the program has ended.
     let _ports: Vec<Socket> = refusing.into_iter().map(|(port, _)| port).collect();
     let span = Duration::from_secs(if options.quick { 1 } else { 5 });
     let (mut delays, cores) = thread::scope(|scope| -> Result<_> {
         let lines = scope.spawn(|| time_lines(quiet, stdout, span));
-        // The last lines have some time to arrive.
+        // This leaves time for the last lines to arrive.
         thread::sleep(span + GRACE);
         let cpu = process.cpu()? - cpu_before;
         let cores = cpu.as_secs_f64() / busy_since.elapsed().as_secs_f64();
-        // The program ends, and with it its stdout.
+        // This ends the program, and so its stdout.
         process.interrupt()?;
         Ok((lines.join().expect("it does not panic")?, cores))
     })?;
     let (ended, totals) = totals.recv_timeout(Duration::from_secs(60))?;
     process.wait()?;
     if crowd == Crowd::Busy {
-        // The connections are lost, which ends it.
+        // The loss of the connections ends the flood.
         load.done()?;
     }
     let total = |name: &str| totals.get(name).copied().ok_or(format!("no {name} in the totals"));
     delays.sort_by(f64::total_cmp);
-    // The first failure of each is that it lost its connection.
+    // The first failure of each of these servers is the loss of its connection.
     let attempts = total("failures")?.saturating_sub(REFUSING as u64);
     Ok(Measured {
         attempts: attempts as f64 / (ended - tried_since).as_secs_f64(),
@@ -171,26 +172,26 @@ fn measure(options: &Options, programs: &Programs, count: usize, crowd: Crowd) -
     })
 }
 
-/// The program, connected to all servers, none of which has sent anything.
-struct Scene {
+/// The program, connected to all servers before any of them has sent anything.
+struct Setup {
     load: Load,
     process: Process,
     stdout: ChildStdout,
     totals: Receiver<Totals>,
     /// The quiet server's end of its connection.
     quiet: TcpStream,
-    /// The ports of those that will refuse, and their ends of their connections.
+    /// For each server that will refuse: its port, and its end of the connection.
     refusing: Vec<(Socket, TcpStream)>,
 }
 
-impl Scene {
-    fn set(programs: &Programs, count: usize) -> Result<Scene> {
+impl Setup {
+    fn start(programs: &Programs, count: usize) -> Result<Setup> {
         let mut load = Load::start(LISTENERS.min(count))?;
         load.accept(count)?;
         let quiet = TcpListener::bind("127.0.0.1:0")?;
         let refusing = (0..REFUSING).map(|_| Refusing::bind()).collect::<Result<Vec<_>>>()?;
         let mut command = programs.product(1);
-        // The line of totals is of this level.
+        // The totals are logged at this level.
         command.env("RUST_LOG", "info").args(["--divisor", &DIVISOR.to_string()]);
         command.args(["--initial-backoff", BACKOFF, "--max-backoff", BACKOFF]);
         command.args(["--jitter-factor", "0"]);
@@ -203,14 +204,14 @@ impl Scene {
         let (quiet, _) = quiet.accept()?;
         quiet.set_nodelay(true)?;
         let refusing = refusing.into_iter().map(Refusing::accept).collect::<Result<_>>()?;
-        Ok(Scene { load, process, stdout, totals, quiet, refusing })
+        Ok(Setup { load, process, stdout, totals, quiet, refusing })
     }
 }
 
-/// A server that accepts one connection, and refuses once that is dropped. So the attempts begin when
-/// everything else is in place.
+/// A server that accepts one connection, and refuses after that is dropped. So the attempts begin only when
+/// everything else is set up.
 struct Refusing {
-    /// Bound to the port, so that nobody else is given it, and not listening.
+    /// Bound to the port and not listening, so that no other socket gets the port.
     port: Socket,
     listener: TcpListener,
     address: SocketAddr,
@@ -220,7 +221,7 @@ impl Refusing {
     fn bind() -> Result<Refusing> {
         let bind = |port: u16| -> Result<Socket> {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            // For two sockets to have the same port, of which only one listens.
+            // Allows two sockets on the same port, of which only one listens.
             socket.set_reuse_address(true)?;
             socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, port))))?;
             Ok(socket)
@@ -232,17 +233,17 @@ impl Refusing {
         Ok(Refusing { port, listener: listener.into(), address })
     }
 
-    /// Waits for the connection, and stops to listen.
+    /// Waits for the connection, then stops listening.
     fn accept(self) -> Result<(Socket, TcpStream)> {
         let (connection, _) = self.listener.accept()?;
         Ok((self.port, connection))
     }
 }
 
-/// The numbers of the line of totals by their names, and when it came.
+/// The arrival time of the totals, and their numbers by name.
 type Totals = (Instant, HashMap<String, u64>);
 
-/// Reads a log to its end, so that its writer need not wait, and sends on its line of totals.
+/// Reads a log to its end, so that its writer never blocks, and sends the totals to the receiver.
 fn read_totals(log: impl Read + Send + 'static) -> Receiver<Totals> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -252,19 +253,19 @@ fn read_totals(log: impl Read + Send + 'static) -> Receiver<Totals> {
             let fields = fields
                 .filter_map(|(number, name)| Some((name.to_owned(), number.parse().ok()?)))
                 .collect();
-            // It is received unless something else has failed.
+            // This fails only if the receiver has ended by another failure.
             _ = sender.send((Instant::now(), fields));
         }
     });
     receiver
 }
 
-/// Sends a line now and then for as long as `span`, and returns how long each took to stdout, in
-/// microseconds. Reads stdout to its end; a line that has not come by then has taken until then.
+/// Sends lines at random intervals for `span`, and returns the microseconds that each took to stdout. Reads
+/// stdout to its end. A line that has not arrived by then counts as arrived at the end.
 fn time_lines(mut server: TcpStream, stdout: impl Read, span: Duration) -> io::Result<Vec<f64>> {
     let epoch = Instant::now();
     let most = 4 * span.div_duration_f64(QUIET_INTERVAL) as usize;
-    // Zero is a line that was not sent.
+    // Zero marks a line that was not sent.
     let sent: Vec<AtomicU64> = (0..most).map(|_| AtomicU64::new(0)).collect();
     thread::scope(|scope| {
         let sender = scope.spawn(|| -> io::Result<()> {
@@ -275,7 +276,7 @@ fn time_lines(mut server: TcpStream, stdout: impl Read, span: Duration) -> io::R
                 if epoch.elapsed() > span {
                     break;
                 }
-                // Each line says by its number which one it is.
+                // The number of a line is its index times the divisor.
                 let line = format!("{}\n", DIVISOR * index);
                 sent.store(nanos(epoch), Relaxed);
                 server.write_all(line.as_bytes())?;

@@ -1,5 +1,5 @@
-//! The floors: what the least program would take that does only the part nobody can leave out.
-//! Each is a process of its own, a single thread.
+//! Runs the floors: the smallest programs that do only the unavoidable part of a job. Each is a process
+//! with a single thread.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ pub const CONNECT: &str = "floor-connect";
 
 const READ_SIZE: usize = 256 * 1024;
 
-/// Connects to all servers and reads until the last of them closes: `what` is given all that comes.
+/// Connects to all servers, and passes everything to `what` until the last of them closes.
 fn read(servers: &[String], mut what: impl FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
     let mut poll = Poll::new()?;
     let mut streams = Vec::new();
@@ -49,13 +49,13 @@ fn read(servers: &[String], mut what: impl FnMut(&[u8]) -> io::Result<()>) -> Re
     Ok(())
 }
 
-/// Takes the bytes off the sockets and throws them away.
+/// Reads all bytes from the sockets and discards them.
 pub fn run_read(servers: &[String]) -> Result<()> {
     read(servers, |_| Ok(()))
 }
 
-/// Reads, converts and writes in one thread: nothing stands between a line and stdout. Lines are
-/// taken to come whole, as one at a time they do.
+/// Reads, converts and writes in one thread, with nothing between a line and stdout. It assumes whole
+/// lines, which is true if lines are sent one at a time.
 pub fn run_echo(servers: &[String]) -> Result<()> {
     let mut output = io::stdout().lock();
     let mut text = Vec::new();
@@ -76,8 +76,8 @@ pub fn run_echo(servers: &[String]) -> Result<()> {
     })
 }
 
-/// Connects to each server, one after the other, and holds the connections until its stdin ends;
-/// servers that refuse are passed over. Says on stdout when it is through.
+/// Connects to each server in turn, and keeps the connections open until its stdin ends. It skips servers
+/// that refuse. A line on stdout marks the end of the attempts.
 pub fn run_connect(servers: &[String]) -> Result<()> {
     let mut streams = Vec::new();
     for server in servers {

@@ -1,4 +1,4 @@
-//! From a server's write to the reader of the pipe.
+//! Measures the time from a server's write to the reader of the pipe.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -17,10 +17,10 @@ use crate::{Options, Result};
 
 const SERVERS: usize = 4;
 
-/// Between two lines: 2,000 a second altogether.
+/// The time between two lines: 2,000 lines a second from all servers.
 const INTERVAL: Duration = Duration::from_micros(500);
 
-/// The first lines find everything cold.
+/// Lines that do not count, since caches are still cold.
 const SKIPPED: usize = 100;
 
 pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
@@ -43,7 +43,7 @@ pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Resul
         let product = median(figures.iter().map(|f| f.1));
         report.rows.push(Row {
             what: format!("latency, four servers, 2000 lines/s: {name}"),
-            // Within a round, since whatever else the machine does comes and goes.
+            // The ratio is taken within a round, since other load on the machine comes and goes.
             measured: median(figures.iter().map(|(floor, product)| product / floor)),
             goal: Goal::AtMost(goal),
             unit: "x one thread",
@@ -53,7 +53,7 @@ pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Resul
     Ok(())
 }
 
-/// The delays of lines, in microseconds.
+/// Sends `count` lines, and returns the delays of those that count, in microseconds.
 fn measure(programs: &Programs, program: Program, count: usize) -> Result<Vec<f64>> {
     let listeners: Vec<_> =
         (0..SERVERS).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
@@ -74,7 +74,7 @@ fn measure(programs: &Programs, program: Program, count: usize) -> Result<Vec<f6
         connections.push(connection);
     }
 
-    // Each line says by its number which one it is: six times its index.
+    // The number of a line is six times its index.
     let epoch = Instant::now();
     let sent: Vec<AtomicU64> = (0..count).map(|_| AtomicU64::new(0)).collect();
     let delays = thread::scope(|scope| -> Result<Vec<f64>> {

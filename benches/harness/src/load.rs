@@ -1,5 +1,5 @@
-//! The servers: a process of their own, so that their processor time and descriptors do not count,
-//! driven by lines on its stdin. It ends with its stdin, and so with the harness.
+//! Runs the servers in a process of their own, so that their processor time and descriptors do not count.
+//! Lines on its stdin control it. It ends with its stdin, and so with the harness.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Write};
@@ -20,16 +20,16 @@ use crate::process::Process;
 /// The name of the subcommand.
 pub const COMMAND: &str = "load";
 
-/// The bytes that one connection is given at once; they stay in the processor's cache.
+/// Bytes of one write to a connection. They fit in the processor's cache.
 const WRITE_SIZE: usize = 1024 * 1024;
 
-/// What thousands of connections are given in a cycle; each is at a place of its own.
+/// Bytes that a flood repeats. Each of thousands of connections has its own position in them.
 const FLOOD_SIZE: usize = 256 * 1024;
 
-/// What the system may hold for one of them, so that all of them together do not use up its memory.
+/// Bytes of a flooded connection's send buffer. The limit keeps thousands of them from using up the memory.
 const FLOOD_BUFFER: usize = 64 * 1024;
 
-/// What a listener may hold before it is accepted; Linux allows no more by default.
+/// Connections that a listener may queue. Linux allows no more by default.
 const BACKLOG: i32 = 4096;
 
 /// The harness's side of the load server.
@@ -41,7 +41,7 @@ pub struct Load {
     _process: Process,
 }
 
-/// What was sent, and what of it is to be printed.
+/// The amount that was sent, and the sum of the numbers to be printed.
 pub struct Sent {
     pub bytes: u64,
     pub lines: u64,
@@ -64,41 +64,41 @@ impl Load {
         Ok(load)
     }
 
-    /// This many addresses to connect to, spread over the ports.
+    /// Returns `count` addresses to connect to, spread over the ports.
     pub fn addresses(&self, count: usize) -> impl Iterator<Item = String> {
         self.addresses.iter().cycle().take(count).map(SocketAddr::to_string)
     }
 
-    /// Begins to accept `count` connections, and then sends each the same share of about `bytes`
-    /// bytes as fast as it takes them, and closes. [`sent`](Self::sent) waits for the end.
+    /// Starts to accept `count` connections. Each gets the same share of about `bytes` bytes as fast as it
+    /// takes them, and is closed. [`sent`](Self::sent) waits for the end.
     pub fn stream(&mut self, count: usize, payload: Payload, bytes: u64) -> Result<()> {
         self.command(format_args!("stream {count} {} {bytes}", payload.name()))
     }
 
+    /// Waits for the end of a stream, and returns the amount that was sent.
     pub fn sent(&mut self) -> Result<Sent> {
         let reply = numbers(&self.reply()?)?;
         let &[bytes, lines, count, total] = &reply[..] else { return Err("a bad reply".into()) };
         Ok(Sent { bytes, lines, sum: Sum { count, total } })
     }
 
-    /// Begins to accept connections until there are `count`; [`done`](Self::done) waits for it.
+    /// Starts to accept connections until there are `count`. [`done`](Self::done) waits for the end.
     pub fn accept(&mut self, count: usize) -> Result<()> {
         self.command(format_args!("accept {count}"))
     }
 
-    /// Begins to send one line to each connection, one after the other, `count` times, with so much
-    /// time from start to start.
+    /// Starts `count` sweeps, one per `period`. A sweep sends one line to each connection in turn.
     pub fn sweep(&mut self, count: u64, period: Duration) -> Result<()> {
         self.command(format_args!("sweep {count} {}", period.as_micros()))
     }
 
-    /// Begins to send `count` lines, each to the next connection, with so much time in between.
-    pub fn pace(&mut self, count: u64, interval: Duration) -> Result<()> {
-        self.command(format_args!("pace {count} {}", interval.as_micros()))
+    /// Starts to send `count` lines, one per `interval`, each to the next connection.
+    pub fn spaced(&mut self, count: u64, interval: Duration) -> Result<()> {
+        self.command(format_args!("spaced {count} {}", interval.as_micros()))
     }
 
-    /// Begins to keep every connection full, and ends when the other side has closed them all;
-    /// [`done`](Self::done) waits for it.
+    /// Starts to keep every connection full, until the other side has closed them all. [`done`](Self::done)
+    /// waits for the end.
     pub fn flood(&mut self) -> Result<()> {
         self.command(format_args!("flood"))
     }
@@ -115,7 +115,7 @@ impl Load {
         self.done().map(drop)
     }
 
-    /// Waits until the server has done what it was last told, and says how long that took it.
+    /// Waits until the last command is done, and returns the time that it took.
     pub fn done(&mut self) -> Result<Duration> {
         let nanos = numbers(&self.reply()?)?;
         Ok(Duration::from_nanos(*nanos.first().ok_or("a bad reply")?))
@@ -140,7 +140,7 @@ where
     Ok(text.split_whitespace().map(str::parse).collect::<std::result::Result<_, _>>()?)
 }
 
-/// A port that refuses: bound, so that nobody else is given it, and not listening.
+/// A port that refuses connections: it is bound, so that no other socket gets it, and not listening.
 pub struct ClosedPort(Socket);
 
 impl ClosedPort {
@@ -156,13 +156,13 @@ impl ClosedPort {
     }
 }
 
-/// The load server's own side: the whole life of its process.
+/// Runs the load server until its stdin ends.
 pub fn serve(listeners: usize) -> Result<()> {
     let mut server =
         Server { listeners: Vec::new(), ports: vec![0; listeners], connections: Vec::new() };
     server.listen()?;
     reply(&server.ports)?;
-    // Lines of one kind are made once.
+    // Lines of one kind are made once only.
     let mut made: Option<(Payload, Lines)> = None;
     let mut small = Payload::Short.numbers().map(|number| format!("{number}\n"));
     for line in io::stdin().lines() {
@@ -191,7 +191,7 @@ pub fn serve(listeners: usize) -> Result<()> {
                     }
                 }
             }
-            ["pace", count, micros] => {
+            ["spaced", count, micros] => {
                 let interval = Duration::from_micros(micros.parse()?);
                 let turns = server.connections.iter().cycle().zip(&mut small);
                 for (n, (mut connection, line)) in (0..count.parse::<u32>()?).zip(turns) {
@@ -217,7 +217,7 @@ pub fn serve(listeners: usize) -> Result<()> {
 
 struct Server {
     listeners: Vec<TcpListener>,
-    /// What the listeners are bound to; 0 before the first time.
+    /// The ports of the listeners; 0 before they are bound for the first time.
     ports: Vec<u16>,
     connections: Vec<TcpStream>,
 }
@@ -307,12 +307,12 @@ impl Server {
 /// A connection that is kept full.
 struct Flooded {
     stream: mio::net::TcpStream,
-    /// Where in the text the next write begins.
+    /// The index in the text at which the next write starts.
     at: usize,
 }
 
 impl Flooded {
-    /// Writes until the connection is full; `false` if it is closed.
+    /// Writes until the connection is full. Returns `false` if it is closed.
     fn fill(&mut self, text: &[u8]) -> bool {
         loop {
             match self.stream.write(&text[self.at..]) {

@@ -1,9 +1,9 @@
-//! Where it was measured.
+//! Describes the machine of the measurements.
 
 use std::fs;
 use std::thread;
 
-/// The processor, its cores and the system, in one line.
+/// Returns the processor, its cores and the system, in one line.
 pub fn describe() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus
@@ -12,7 +12,7 @@ pub fn describe() -> String {
         .map_or("an unknown processor", |(_, model)| model.trim());
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    // Behind the dash stands who built it.
+    // The part after the dash names the builder of the kernel.
     let release = release.trim().split('-').next().unwrap_or_default();
     format!("{model}, {cores} cores, Linux {release}")
 }

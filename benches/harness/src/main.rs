@@ -1,12 +1,12 @@
-//! Measures tcpcore: its parts against what they could be replaced by, and the whole program against
-//! the floor, a program that only takes the same bytes off the same sockets. Everything is measured
-//! in alternation within one run, so what is compared has met the same machine.
+//! Measures tcpcore: its parts against possible replacements, and the whole program against the floor. The
+//! floor is a program that only reads the same bytes from the same sockets. All contestants alternate
+//! within one run, so that they meet the same state of the machine.
 
 mod crowd;
 mod decoder;
+mod encoders;
 mod fair;
 mod floor;
-mod formatters;
 mod latency;
 mod load;
 mod machine;
@@ -34,7 +34,7 @@ use crate::table::Report;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-/// Tells what is going on, beside the tables on stdout.
+/// Reports progress on stderr, apart from the tables on stdout.
 #[macro_export]
 macro_rules! note {
     ($($arg:tt)*) => { eprintln!("bench: {}", format_args!($($arg)*)) };
@@ -52,30 +52,30 @@ Parts:
   latency    from a server's write to the reader of the pipe, against one thread
   reconnect  many servers lost at once and back: time and CPU
   flat       the same lines from one connection and from many
-  fair       many connections that always have data: what attempts and a quiet server get
+  fair       many connections that always have data: attempts and a quiet server beside them
   timers     one server configured, and many
   decoder    lines to numbers, against a plain byte loop
   ring       numbers between two threads, against rtrb and the standard channel
   wheel      up to a million timers, against a binary heap
-  format     numbers to lines, in several ways
+  encoder    numbers to lines, against write! and itoa
 
 Options:
-  --rounds N      rounds in alternation [5]
+  --rounds N      rounds, in which the programs alternate [5]
   --bytes N       bytes per program and round [1000000000]
   --program PATH  the program to measure, instead of building tcpcore
-  --output DIR    write the tables to DIR/speed.md and a picture of the goals to DIR/speed.svg;
-                  a whole run that is not quick writes them to benches
-  --quick         one small round of everything: shows that the harness works, not how fast it is
+  --output DIR    write the tables to DIR/speed.md and a picture of the goals to DIR/speed.svg
+                  [default of a full run without --quick: benches]
+  --quick         one small round of everything, to test the harness and not the speed
 ";
 
-/// How much to measure.
+/// The amount of work to measure.
 pub struct Options {
     pub rounds: usize,
     pub bytes: u64,
     pub quick: bool,
-    /// How many connections are many.
+    /// The number of connections where a part has many.
     pub connections: usize,
-    /// How many servers are many.
+    /// The number of servers where a part has many.
     pub servers: usize,
     program: Option<PathBuf>,
     output: Option<PathBuf>,
@@ -83,7 +83,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The rounds of what takes long.
+    /// Returns the rounds of the parts that take long.
     pub fn slow_rounds(&self) -> usize {
         self.rounds.div_ceil(2)
     }
@@ -103,7 +103,7 @@ const PARTS: [Part; 12] = [
     ("decoder", decoder::run),
     ("ring", rings::run),
     ("wheel", wheels::run),
-    ("format", formatters::run),
+    ("encoder", encoders::run),
 ];
 
 fn main() -> ExitCode {
@@ -127,7 +127,7 @@ fn run() -> Result<()> {
         _ => {}
     }
     let Some(options) = parse()? else { return Ok(()) };
-    // A hundred thousand servers as arguments need more room than the usual stack allows.
+    // A hundred thousand servers as arguments need more memory than the usual stack limit allows.
     let stack = Rlimit { current: Some(64 * 1024 * 1024), ..getrlimit(Resource::Stack) };
     setrlimit(Resource::Stack, stack)?;
     let programs = Programs::build(options.program.clone())?;
@@ -136,7 +136,7 @@ fn run() -> Result<()> {
     for (name, part) in PARTS {
         if options.parts.is_empty() || options.parts.iter().any(|part| part == name) {
             note!("{name}");
-            // One part that fails does not cost the figures of the others.
+            // A failed part does not discard the figures of the others.
             if let Err(error) = part(&options, &programs, &mut report) {
                 note!("{name}: {error}");
                 failed.push(name);
@@ -146,7 +146,7 @@ fn run() -> Result<()> {
     let machine = machine::describe();
     let text = report.markdown(&machine);
     print!("{text}");
-    // A part of the table must not take the place of the whole.
+    // A partial table must not replace the full one.
     let is_whole = options.parts.is_empty() && !options.quick && failed.is_empty();
     let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     if let Some(output) = options.output.or(is_whole.then_some(usual)) {

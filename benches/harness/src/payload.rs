@@ -1,8 +1,8 @@
-//! What the servers send.
+//! Generates the lines that the servers send.
 
 use std::fmt;
 
-/// Kinds of lines.
+/// A kind of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// Numbers from 1 to 666, evenly distributed.
@@ -13,7 +13,7 @@ pub enum Payload {
     Long,
     /// Numbers of 1 to 18 digits, each length as often as any other.
     Mixed,
-    /// Numbers from 1 to 666, each with a carriage return behind it.
+    /// Numbers from 1 to 666, each followed by a carriage return.
     Returns,
 }
 
@@ -35,7 +35,7 @@ impl Payload {
         }
     }
 
-    /// Endless numbers, the same ones each time.
+    /// Returns an endless sequence of numbers, the same one each time.
     pub fn numbers(self) -> impl Iterator<Item = u64> {
         let mut random = Random::new(1);
         let mut count = 0;
@@ -53,7 +53,7 @@ impl Payload {
         })
     }
 
-    /// Whole lines of at least `bytes` bytes.
+    /// Returns whole lines of at least `bytes` bytes in all.
     pub fn lines(self, bytes: usize) -> Lines {
         let mut lines =
             Lines { text: Vec::with_capacity(bytes + 32), count: 0, sum: Sum::default() };
@@ -85,14 +85,14 @@ impl fmt::Display for Payload {
     }
 }
 
-/// Lines, how many they are, and what of them is to be printed.
+/// Lines, their count, and the sum of the numbers to be printed.
 pub struct Lines {
     pub text: Vec<u8>,
     pub count: u64,
     pub sum: Sum,
 }
 
-/// Tells one multiset of numbers from another, near enough to see that none is lost.
+/// A checksum of a multiset of numbers, good enough to detect a lost one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     pub count: u64,
@@ -125,7 +125,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`; the bias of the remainder does not matter here.
+    /// Returns a number below `bound`. The bias of the remainder does not matter here.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }

@@ -1,4 +1,4 @@
-//! Processes that are measured, and what the system tells about them.
+//! Runs the measured processes, and reads their usage from the system.
 
 use std::fs;
 use std::io;
@@ -11,26 +11,26 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::Result;
 
-/// No single measurement takes longer; what does is ended.
+/// The time limit of a process, which no single measurement reaches. A process over the limit is killed.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 
-/// How often the peak of a process's memory is looked up.
+/// The interval at which the peak of a process's memory is read.
 const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 
-/// A process that was started here. It is ended when this is dropped.
+/// A child process, which is killed on drop.
 pub struct Process {
     child: Child,
     name: String,
     started: Instant,
 }
 
-/// What a process took from its start to its end.
+/// The resources that a process used from its start to its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage {
     pub wall: Duration,
-    /// In user and system mode, all threads.
+    /// Of all threads, in user and system mode.
     pub cpu: Duration,
-    /// The most memory it had, in bytes.
+    /// The peak of its memory, in bytes.
     pub peak_rss: u64,
 }
 
@@ -51,12 +51,12 @@ impl Process {
         Pid::from_raw(raw).expect("a process id is not zero")
     }
 
-    /// Tells the process to end, as Ctrl-C does.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) -> Result<()> {
         Ok(kill_process(self.pid(), Signal::INT)?)
     }
 
-    /// Waits for the process to end, which must be with status 0.
+    /// Waits for the process to end. Any status but 0 is an error.
     pub fn wait(mut self) -> Result<Usage> {
         let pidfd = pidfd_open(self.pid(), PidfdFlags::empty())?;
         let mut peak_rss = status_kib(&self.child, "VmHWM:").unwrap_or_default();
@@ -72,7 +72,7 @@ impl Process {
             }
         }
         let wall = self.started.elapsed();
-        // No other child ends in between, so the difference is this one's.
+        // No other child ends in between, so the difference belongs to this one.
         let before = children_cpu()?;
         let status = self.child.wait()?;
         let cpu = children_cpu()? - before;
@@ -82,7 +82,7 @@ impl Process {
         Ok(Usage { wall, cpu, peak_rss: peak_rss * 1024 })
     }
 
-    /// The processor time its threads have taken so far.
+    /// Returns the processor time of its threads so far.
     pub fn cpu(&self) -> Result<Duration> {
         let mut nanos = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
@@ -92,7 +92,8 @@ impl Process {
         Ok(Duration::from_nanos(nanos))
     }
 
-    /// How often its threads have gone to sleep so far, and so, but for one, have been woken.
+    /// Counts how often its threads have blocked so far. A thread is woken after each of these, except for
+    /// its last.
     pub fn sleeps(&self) -> Result<u64> {
         let mut sleeps = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
@@ -102,12 +103,12 @@ impl Process {
         Ok(sleeps)
     }
 
-    /// How many descriptors it has open.
+    /// Counts its open descriptors.
     pub fn descriptors(&self) -> Result<usize> {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.child.id()))?.count())
     }
 
-    /// Its memory now, in bytes.
+    /// Returns its current memory, in bytes.
     pub fn rss(&self) -> Result<u64> {
         Ok(status_kib(&self.child, "VmRSS:").ok_or("the process has ended")? * 1024)
     }
@@ -115,13 +116,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail if it has been waited for.
+        // Both fail if the process has been waited for.
         _ = self.child.kill();
         _ = self.child.wait();
     }
 }
 
-/// The processor time of all children that were waited for.
+/// Returns the processor time of all children that were waited for.
 fn children_cpu() -> io::Result<Duration> {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
     let micros = [usage.user_time(), usage.system_time()]

@@ -1,4 +1,4 @@
-//! The programs to compare: how they are built and called.
+//! Builds the programs to compare, and makes their commands.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,14 +30,15 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Builds the product, unless another program is named to stand for it, and its tokio peer.
+    /// Builds the product and its tokio peer. If `product` names a program, that is measured instead of the
+    /// product.
     pub fn build(product: Option<PathBuf>) -> Result<Programs> {
         let benches = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let root = benches.join("..");
         let product = match product {
             Some(product) => product,
             None => {
-                // Where it is looked for below, whatever the environment says.
+                // The environment could name another directory than the one that is used below.
                 cargo_build(&root, &["--bin", "tcpcore", "--target-dir", "target"])?;
                 root.join("target/release/tcpcore")
             }
@@ -48,7 +49,7 @@ impl Programs {
         Ok(Programs { own, product, tokio })
     }
 
-    /// The command that reads each server to its end, once.
+    /// Returns the command that reads each server to its end, once.
     pub fn once(
         &self,
         program: Program,
@@ -68,14 +69,15 @@ impl Programs {
         command
     }
 
-    /// The product, with this many workers and nothing else yet.
+    /// Returns the command of the product with `workers` workers, and without servers.
     pub fn product(&self, workers: usize) -> Command {
         let mut command = Command::new(&self.product);
-        // Ten thousand lost servers make ten thousand lines, which are not what is timed.
+        // Ten thousand lost servers log ten thousand lines, which must not be part of the measurement.
         command.env("RUST_LOG", "off").args(["-p", &workers.to_string()]);
         command
     }
 
+    /// Returns the command of the floor `which`.
     pub fn floor(&self, which: &str, servers: impl Iterator<Item = String>) -> Command {
         let mut command = Command::new(&self.own);
         command.arg(which).args(servers);
@@ -86,9 +88,9 @@ impl Programs {
 fn cargo_build(package: &Path, args: &[&str]) -> Result<()> {
     note!("building {} in {}", args.join(" "), package.display());
     let mut cargo = Command::new(env!("CARGO"));
-    // What cargo has set for this program is not meant for that one.
+    // Cargo has set this variable for the harness. It is wrong for another package.
     cargo.env_remove("CARGO_MANIFEST_DIR").current_dir(package);
-    // It takes as long as it takes.
+    // A build has no time limit.
     match cargo.args(["build", "--release", "--quiet"]).args(args).status()? {
         status if status.success() => Ok(()),
         status => Err(format!("cargo build ended with {status}").into()),

@@ -1,4 +1,4 @@
-//! The ring against rtrb and the standard library's channel: numbers from one thread to another.
+//! Measures the ring against rtrb and the standard library's channel: numbers from one thread to another.
 
 use std::hint::black_box;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
@@ -15,10 +15,10 @@ use crate::{Options, Result};
 
 const CAPACITY: usize = 64 * 1024;
 
-/// What a worker publishes at once, under load.
+/// Numbers that a worker publishes at once, under load.
 const MOST: usize = 4096;
 
-/// What the decoder hands on at once.
+/// Numbers that the decoder passes on at once.
 const SOME: usize = 64;
 
 pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
@@ -59,14 +59,14 @@ pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// What it takes not to miss a sleeper at either end, beside a ring that knows none: a fence and a look
-/// whenever something has come or gone. `tcpcore::ring` does it by itself.
+/// Checks whether the other end has to be woken, which a ring without wake-ups leaves to its user. That
+/// costs a fence and a load after each write and each read. `tcpcore::ring` does it by itself.
 fn ring_bell(is_waited_for: &AtomicBool) {
     fence(SeqCst);
-    assert!(!black_box(is_waited_for).load(Relaxed), "nobody sleeps here");
+    assert!(!black_box(is_waited_for).load(Relaxed), "no thread sleeps here");
 }
 
-/// Neither thread sleeps here.
+/// Passes numbers through `tcpcore::ring`. Neither thread sleeps.
 fn through_ours(count: usize, batch: usize) {
     let bell = Doorbell::new();
     let (mut producer, mut consumer) = ring(CAPACITY, &bell, || {});
@@ -93,6 +93,7 @@ fn through_ours(count: usize, batch: usize) {
     });
 }
 
+/// Passes numbers through rtrb, and calls `ring_bell` after each write and each read.
 fn through_rtrb(count: usize, batch: usize, ring_bell: impl Fn() + Sync) {
     let (mut producer, mut consumer) = rtrb::RingBuffer::<i64>::new(CAPACITY);
     let ring_bell = &ring_bell;
@@ -114,13 +115,13 @@ fn through_rtrb(count: usize, batch: usize, ring_bell: impl Fn() + Sync) {
         });
         let mut left = count;
         while left > 0 {
-            // Singly, a chunk is what its users are told to take, too.
+            // Single numbers are read in chunks, too, as the documentation of rtrb recommends.
             let slots = consumer.slots().min(4096);
             if slots == 0 {
                 thread::yield_now();
                 continue;
             }
-            let chunk = consumer.read_chunk(slots).expect("they are there");
+            let chunk = consumer.read_chunk(slots).expect("the slots are filled");
             let (first, second) = chunk.as_slices();
             black_box(first.iter().chain(second).sum::<i64>());
             chunk.commit_all();
@@ -130,7 +131,7 @@ fn through_rtrb(count: usize, batch: usize, ring_bell: impl Fn() + Sync) {
     });
 }
 
-/// A channel takes batches as vectors, each with its allocation: that is how it is used.
+/// Passes numbers through a channel. As is usual, a batch is a vector with its own allocation.
 fn through_channel(count: usize, batch: usize) {
     let (sender, receiver) = sync_channel::<Vec<i64>>(CAPACITY / batch);
     let (one_sender, one_receiver) = sync_channel::<i64>(CAPACITY);

@@ -1,10 +1,10 @@
-//! Of several rounds, the middle one: whatever else the machine did meanwhile hits few of them.
+//! Times work over several rounds and takes the median, as other load on the machine affects few rounds.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The middle of the values, or the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two in the middle.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
@@ -15,23 +15,23 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// The value that `share` of the sorted values do not exceed.
+/// Returns the value that `share` of the sorted values do not exceed.
 pub fn quantile(sorted: &[f64], share: f64) -> f64 {
     let rank = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
 }
 
-/// What a stretch of work is timed with.
+/// The clock that times a piece of work.
 #[derive(Clone, Copy, Debug)]
 pub enum Clock {
     /// For work of several threads.
     Wall,
-    /// For work of this thread alone: what others do on the machine meanwhile does not count.
+    /// For work of this thread alone. The work of other threads and processes does not count.
     Thread,
 }
 
 impl Clock {
-    /// Seconds that `work` takes.
+    /// Returns the seconds that `work` takes.
     pub fn time(self, work: impl FnOnce()) -> f64 {
         let id = match self {
             Clock::Wall => ClockId::Monotonic,
@@ -44,14 +44,14 @@ impl Clock {
     }
 }
 
-/// Runs the contestants in turn, and returns for each the median of its seconds.
+/// Runs the contestants in turn, and returns the median seconds of each.
 pub fn race<const N: usize>(
     clock: Clock,
     rounds: usize,
     mut contestants: [&mut dyn FnMut(); N],
 ) -> [f64; N] {
     let mut times = [const { Vec::new() }; N];
-    // One round in advance warms up caches, branch predictors and the allocator.
+    // An extra round at the start warms up caches, branch predictors and the allocator.
     for round in 0..=rounds {
         for (contestant, times) in contestants.iter_mut().zip(&mut times) {
             let time = clock.time(contestant);

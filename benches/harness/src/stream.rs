@@ -1,4 +1,4 @@
-//! The whole program against the floor: four servers that send as fast as they can.
+//! Measures the whole program against the floor, with four servers that send as fast as they can.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -13,7 +13,7 @@ use crate::{Options, Result, note};
 
 const SERVERS: usize = 4;
 
-/// What is sent to see that the programs print what they should, before they are timed.
+/// Bytes that are sent to check the output of each program before it is timed.
 const CHECK_BYTES: u64 = 16 * 1024 * 1024;
 
 const PROGRAMS: [Program; 3] = [Program::Floor, Program::Product, Program::Tokio];
@@ -95,7 +95,7 @@ fn measure(
     Ok(rounds)
 }
 
-/// A program that prints something else is not worth timing.
+/// Checks the output of a program by its sum, as a wrong program is not worth timing.
 fn check(load: &mut Load, programs: &Programs, program: Program, payload: Payload) -> Result<()> {
     load.stream(SERVERS, payload, CHECK_BYTES)?;
     let mut command = programs.once(program, 2, load.addresses(SERVERS));
@@ -109,7 +109,7 @@ fn check(load: &mut Load, programs: &Programs, program: Program, payload: Payloa
     let sent = load.sent()?.sum;
     if printed != sent {
         let name = program.name();
-        return Err(format!("{name} printed {printed:?} where {sent:?} was due").into());
+        return Err(format!("{name} printed {printed:?}, expected {sent:?}").into());
     }
     Ok(())
 }

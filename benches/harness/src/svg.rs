@@ -1,4 +1,4 @@
-//! The table of goals as a picture: how much of what each goal allows was used.
+//! Draws the table of goals: the share of each goal that was used.
 
 use std::fmt::Write;
 
@@ -10,10 +10,10 @@ const TOP: f64 = 64.0;
 const ROW: f64 = 44.0;
 const BAR: f64 = 12.0;
 
-/// Where the scale ends, as a multiple of the goal; a longer bar is cut there.
+/// The end of the scale, as a multiple of the goal. A longer bar is clipped.
 const SCALE: f64 = 2.0;
 
-/// Readable on light and on dark pages: nothing is painted behind the text.
+/// Styles that are readable on light and dark pages, as there is no background behind the text.
 const STYLE: &str = "\
 text{font:13px system-ui,sans-serif;fill:#1f2328}\
 .faint{font-size:12px;fill:#59636e}\
@@ -30,10 +30,10 @@ pub fn draw(report: &Report, machine: &str) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          width=\"{WIDTH}\" height=\"{height}\" role=\"img\" \
-         aria-label=\"What was measured against each goal\">\n<style>{STYLE}</style>\n"
+         aria-label=\"Measurements against their goals\">\n<style>{STYLE}</style>\n"
     );
     text(&mut svg, "title", "start", MARGIN, 26.0, "Measured against the goals");
-    let legend = "length: the share of what the goal allows; up to the line it is met";
+    let legend = "length: the used share of the goal; up to the line, the goal is met";
     text(&mut svg, "faint", "start", MARGIN, 46.0, legend);
     for (index, row) in report.rows.iter().enumerate() {
         bar(&mut svg, row, TOP + ROW * index as f64);

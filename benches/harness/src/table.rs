@@ -1,4 +1,4 @@
-//! What was measured, as tables.
+//! Collects the measurements, and writes them as tables.
 
 use std::fmt::Write;
 
@@ -8,9 +8,9 @@ pub struct Row {
     pub what: String,
     pub measured: f64,
     pub goal: Goal,
-    /// What `measured` is a multiple of, or its unit.
+    /// The unit of `measured`, or the figure that it is a multiple of.
     pub unit: &'static str,
-    /// The figures behind it.
+    /// The figures from which `measured` was computed.
     pub detail: String,
 }
 
@@ -28,7 +28,7 @@ impl Row {
         }
     }
 
-    /// How much of what the goal allows was used: at most 1 if it is met.
+    /// Returns the used share of the goal: at most 1 if the goal is met.
     pub fn share(&self) -> f64 {
         match self.goal {
             Goal::AtMost(0.0) => {
@@ -47,7 +47,7 @@ impl Row {
         format!("{}{}", figure(self.measured), self.unit)
     }
 
-    /// In the unit of what was measured.
+    /// Returns the goal in the unit of `measured`.
     pub fn goal_text(&self) -> String {
         match self.goal {
             Goal::AtMost(goal) => format!("≤ {}", figure(goal)),
@@ -56,7 +56,7 @@ impl Row {
     }
 }
 
-/// Three digits, as more are noise.
+/// Formats a value with three digits, as more are noise.
 pub fn figure(value: f64) -> String {
     if !value.is_finite() {
         return value.to_string();
@@ -71,16 +71,16 @@ pub fn figure(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// Everything a run has found.
+/// The results of a run.
 #[derive(Debug, Default)]
 pub struct Report {
     pub rows: Vec<Row>,
-    /// Tables beside that of the goals, each in markdown.
+    /// Further tables, each in markdown.
     pub tables: Vec<String>,
 }
 
 impl Report {
-    /// All tables.
+    /// Returns all tables, that of the goals first.
     pub fn markdown(&self, machine: &str) -> String {
         let mut text = format!("Measured on {machine}.\n");
         let goals = (!self.rows.is_empty()).then(|| self.goals());

@@ -1,4 +1,4 @@
-//! What a timer costs with one server configured, and with a hundred thousand.
+//! Measures the cost of a timer with one server and with a hundred thousand.
 
 use std::fs;
 use std::process::Stdio;
@@ -16,8 +16,8 @@ pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Resul
     let closed = ClosedPort::bind()?;
     let server = closed.address()?;
     let many = options.servers;
-    // The same number of attempts a second, each at a time of its own: one server every millisecond
-    // or two, or each of many after anything up to twice the delay.
+    // Both cases make the same number of attempts a second, each at its own time. One server is tried every
+    // millisecond or two. Each of many is tried after a delay of up to twice the mean.
     let delay = format!("{}ms", many * 7 / 10);
     let mut costs = Vec::new();
     for round in 0..options.slow_rounds() {
@@ -40,7 +40,7 @@ pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Resul
     Ok(())
 }
 
-/// Microseconds of CPU per attempt, each of which is refused.
+/// Returns the microseconds of CPU per attempt. All attempts are refused.
 fn cost(
     options: &Options,
     programs: &Programs,
@@ -54,20 +54,20 @@ fn cost(
     command.args(["--backoff-multiplier", "1", "--jitter-factor", jitter, "--give-up-after", "2m"]);
     command.args(std::iter::repeat_n(server, count));
     let process = Process::start(command.stdout(Stdio::null()))?;
-    past_the_start(&process)?;
+    wait_for_first_attempts(&process)?;
     let (cpu, attempts) = (process.cpu()?, refused()?);
     thread::sleep(Duration::from_secs(if options.quick { 1 } else { 5 }));
     let (cpu, attempts) = (process.cpu()? - cpu, refused()? - attempts);
     Ok(micros(cpu) / attempts as f64)
 }
 
-/// Waits until the first attempts, which all come at once, are through: few sockets are open then.
-fn past_the_start(process: &Process) -> Result<()> {
+/// Waits until the first attempts, which all start at once, are over. Then few sockets are open.
+fn wait_for_first_attempts(process: &Process) -> Result<()> {
     let limit = Instant::now() + Duration::from_secs(120);
     let mut quiet = 0;
     while quiet < 5 {
         if Instant::now() > limit {
-            return Err("the first attempts were not through within two minutes".into());
+            return Err("the first attempts were not over within two minutes".into());
         }
         thread::sleep(Duration::from_millis(200));
         quiet = if process.descriptors()? < 64 { quiet + 1 } else { 0 };
@@ -75,7 +75,7 @@ fn past_the_start(process: &Process) -> Result<()> {
     Ok(())
 }
 
-/// The connects that were refused so far, as the system counts them.
+/// Returns the system's count of refused connects.
 fn refused() -> Result<u64> {
     let text = fs::read_to_string("/proc/net/snmp")?;
     let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));

@@ -1,4 +1,4 @@
-//! The wheel against a binary heap, with up to a million timers.
+//! Measures the wheel against a binary heap, with up to a million timers.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,22 +12,22 @@ use crate::stats::{Clock, median};
 use crate::table::{Report, figure};
 use crate::{Options, Result};
 
-/// The delays of a back-off: up to a minute, in milliseconds.
+/// The longest delay of a timer in milliseconds: that of the default back-off.
 const DELAY_MAX: u64 = 60_000;
 
 pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
     let sizes: &[usize] = if options.quick { &[1_000] } else { &[1_000, 100_000, 1_000_000] };
     let mut figures = Vec::new();
     for &size in sizes {
-        // Small sets are measured often enough to be seen.
+        // Small sets need more repetitions for a stable figure.
         let repeats = 1_000_000 / size;
         let mut rounds = Vec::new();
         for _ in 0..options.rounds {
             for _ in 0..repeats.min(if options.quick { 1 } else { 100 }) {
-                rounds.push((lives::<Wheel>(size), lives::<Heap>(size)));
+                rounds.push((time_steps::<Wheel>(size), time_steps::<Heap>(size)));
             }
         }
-        for (step, name) in ["arm", "arm anew", "cancel", "expire"].into_iter().enumerate() {
+        for (step, name) in ["arm", "rearm", "cancel", "expire"].into_iter().enumerate() {
             let wheel = median(rounds.iter().map(|(wheel, _)| wheel[step]));
             let heap = median(rounds.iter().map(|(_, heap)| heap[step]));
             figures.push(vec![
@@ -50,9 +50,9 @@ trait Timers {
     fn expire(&mut self, now: u64) -> Option<usize>;
 }
 
-/// Nanoseconds per timer: to arm it, to arm it anew, to cancel it, and to take it when it is due,
-/// waking up for each deadline.
-fn lives<T: Timers>(size: usize) -> [f64; 4] {
+/// Returns the nanoseconds per timer of four steps: arm, rearm, cancel and expire. The last one includes a
+/// wake-up for each deadline.
+fn time_steps<T: Timers>(size: usize) -> [f64; 4] {
     let mut random = Random::new(7);
     let delays: Vec<u64> = (0..2 * size).map(|_| 1 + random.below(DELAY_MAX)).collect();
     let (first, second) = delays.split_at(size);
@@ -93,8 +93,8 @@ impl Timers for Wheel {
     }
 }
 
-/// What a heap can do: a timer that is cancelled or armed anew leaves its old entry behind, which is
-/// thrown away when it comes up.
+/// Timers in a binary heap. A canceled or rearmed timer leaves a stale entry, which is dropped when it
+/// reaches the top.
 struct Heap {
     entries: BinaryHeap<Reverse<(u64, usize)>>,
     deadlines: Vec<Option<u64>>,

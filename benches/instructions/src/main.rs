@@ -17,7 +17,7 @@ use tcpcore::internals::output::encode::{ENCODE_SLACK, Encoder, NUMBER_MAX_LEN, 
 use tcpcore::internals::proto::wheel::Wheel;
 use tcpcore::internals::ring::{Doorbell, ring};
 
-// The harness uses more of it.
+// This program uses only a part of the module.
 #[allow(dead_code)]
 #[path = "../../harness/src/payload.rs"]
 mod payload;
@@ -26,7 +26,7 @@ use payload::{Payload, Random};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// More than this share above a figure fails.
+/// The share above a figure beyond which a count fails.
 const TOLERANCE: f64 = 0.03;
 
 /// The repetitions of the shorter of two runs: few, as callgrind is slow.
@@ -44,7 +44,7 @@ const TIMERS: usize = 4096;
 /// The longest delay of a timer in milliseconds: that of the default back-off.
 const DELAY_MAX: u64 = 60_000;
 
-/// What is measured: a name, the unit, and the work of some repetitions, which returns the units done.
+/// A workload: its name, the unit, and the work of some repetitions, which returns the units done.
 struct Workload {
     name: &'static str,
     unit: &'static str,
@@ -208,8 +208,8 @@ fn callgrind(workload: &str, repeats: u64) -> Result<(u64, u64, String)> {
     }
     let count = log.lines().find_map(|line| line.split_once("Collected :"));
     let (_, count) = count.ok_or_else(|| format!("no count from callgrind:\n{log}"))?;
-    let said = String::from_utf8(output.stdout)?;
-    let (units, path) = said.trim().split_once(' ').ok_or("no units from the workload")?;
+    let text = String::from_utf8(output.stdout)?;
+    let (units, path) = text.trim().split_once(' ').ok_or("no units from the workload")?;
     Ok((count.trim().parse()?, units.parse()?, path.to_owned()))
 }
 

@@ -1,8 +1,8 @@
-//! The same job on tokio, tuned with care: what to compare tcpcore with, beside the floor.
+//! Does the same job on carefully tuned tokio, as a second comparison beside the floor.
 //!
-//! A task for each server reads 256 KiB at a time, finds the lines with memchr, converts them with a
-//! digit loop and sends what 6 divides in whole batches through a channel to a printer on a thread of
-//! its own. It reads each server to its end, once; it neither reconnects nor checks its lines.
+//! One task per server reads 256 KiB at a time, finds the lines with memchr, and converts them with a digit
+//! loop. It sends the multiples of 6 in batches through a channel to the output thread. Each server is read
+//! to its end once. There is no reconnect, and lines are not checked.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 const READ_SIZE: usize = 256 * 1024;
 const DIVISOR: i64 = 6;
 
-/// How many batches may wait for the printer.
+/// Batches that may wait for the output thread.
 const BATCHES: usize = 64;
 
 type Batch = Vec<i64>;
@@ -24,7 +24,7 @@ type Batch = Vec<i64>;
 fn main() -> Result<(), Box<dyn Error>> {
     let servers: Vec<String> = std::env::args().skip(1).collect();
     let (batches, inbox) = sync_channel(BATCHES);
-    let printer = thread::spawn(move || print(inbox));
+    let output = thread::spawn(move || print(inbox));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_io().build()?;
     runtime.block_on(async {
@@ -36,14 +36,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok::<_, Box<dyn Error>>(())
     })?;
     drop(batches);
-    printer.join().expect("the printer does not panic")?;
+    output.join().expect("the output thread does not panic")?;
     Ok(())
 }
 
 async fn read(server: String, batches: SyncSender<Batch>) -> io::Result<()> {
     let mut stream = TcpStream::connect(server).await?;
     let mut buffer = vec![0; READ_SIZE];
-    // The start of a line whose end has not come yet.
+    // The bytes of an unfinished line.
     let mut kept = 0;
     loop {
         let len = kept + stream.read(&mut buffer[kept..]).await?;
@@ -57,7 +57,8 @@ async fn read(server: String, batches: SyncSender<Batch>) -> io::Result<()> {
         if kept == buffer.len() {
             return Err(io::Error::other("a line is longer than the buffer"));
         }
-        // A full channel blocks the thread: the batch is large, and the printer needs the time.
+        // A full channel blocks the thread of the runtime. The batch is large, so the output thread needs
+        // the time.
         if !batch.is_empty() && batches.send(batch).is_err() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Ending by other things than a signal.
+//! Tests how the program ends without a signal.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,15 +22,15 @@ impl Drop for TestFile {
     }
 }
 
-/// A limit of file sizes, as batch systems set it: the program is not killed by SIGXFSZ.
+/// Batch systems limit the sizes of files. The program must not be killed by SIGXFSZ.
 #[test]
-fn a_file_at_its_limit_keeps_whole_lines_and_the_error_says_how_many_are_lost() {
+fn a_file_at_its_limit_keeps_whole_lines_and_the_error_counts_the_lost_numbers() {
     const LINES: usize = 20_000;
     for (index, traps) in ["", "trap '' XFSZ;"].into_iter().enumerate() {
         let server = Server::bind();
         let file = TestFile::new(&format!("limited-{index}"));
         fs::write(&file.0, "0\n").unwrap();
-        // In units of 512 or of 1024 bytes. The appended file has no place for all, at any rate.
+        // The unit is 512 or 1024 bytes. Either limit is too small for all lines.
         let prepare = format!("ulimit -c 0; ulimit -f 8; {traps} >> '{}'", file.0.display());
         let program = tcpcore("-d 1 --once", [server.address()]);
         let mut program = Program::spawn(&mut by_shell(&prepare, &program));
@@ -54,7 +54,7 @@ fn a_file_at_its_limit_keeps_whole_lines_and_the_error_says_how_many_are_lost() 
 }
 
 #[test]
-fn a_log_file_at_its_limit_ends_nothing() {
+fn a_log_file_at_its_limit_does_not_end_the_program() {
     let (server, file) = (Server::bind(), TestFile::new("limited-log"));
     let prepare = format!("ulimit -c 0; ulimit -f 0; 2> '{}'", file.0.display());
     let program = tcpcore("-vv --once", [server.address()]);
@@ -72,7 +72,7 @@ fn once_reads_each_server_to_its_end_and_ends_with_status_0() {
     let servers = [Server::bind(), Server::bind(), Server::bind()];
     let mut program = start("--once -p 2", addresses(&servers));
     let mut peers = servers.each_ref().map(Server::accept).map(Some);
-    // The last one to end is neither the last nor the first, and sends after the others have ended.
+    // The servers end in neither their order nor its reverse, and each sends after another has ended.
     for index in [2, 0, 1] {
         let mut peer = peers[index].take().unwrap();
         peer.send(format!("{}\njunk\n{}\n12", index * 6, index * 60));
@@ -83,12 +83,12 @@ fn once_reads_each_server_to_its_end_and_ends_with_status_0() {
     assert_eq!(program.next_line(), None);
     assert_eq!(program.wait_exit().code(), Some(0));
     for server in &servers {
-        assert!(server.accept_within(Duration::ZERO).is_none(), "dialled once");
+        assert!(server.accept_within(Duration::ZERO).is_none(), "connected once");
     }
 }
 
 #[test]
-fn once_ends_with_status_1_if_a_server_could_not_be_connected_and_reads_the_others() {
+fn once_ends_with_status_1_if_a_connect_failed_and_reads_the_other_servers() {
     let (server, down) = (Server::bind(), Down::new());
     let mut program = start("--once -p 1", [down.address, server.address()]);
     program.wait_for_log(&format!("Connection refused by {down}"));
@@ -111,7 +111,7 @@ fn once_ends_with_status_1_if_a_connection_ended_by_an_error() {
     peer.reset();
     assert_eq!(program.wait_exit().code(), Some(1));
     assert_eq!(program.next_line(), None);
-    assert!(server.accept_within(Duration::ZERO).is_none(), "dialled once");
+    assert!(server.accept_within(Duration::ZERO).is_none(), "connected once");
 }
 
 #[test]
