@@ -1,4 +1,4 @@
-//! The servers of one worker: its links, their timers and sockets, and which of them is read next.
+//! Keeps the servers of one worker: links, timers, sockets, and the order in which connections are read.
 //!
 //! A [`Fleet`] does no I/O: it has no socket, no clock and no thread. Its driver, a
 //! [`Worker`](crate::proto::worker::Worker),
@@ -12,15 +12,14 @@
 //! 5. sleeps until [`next_deadline`](Fleet::next_deadline), or not at all while a connection
 //!    [waits to be read](Fleet::has_ready).
 //!
-//! Calls that come too often, too late, or for a server that is in another state by now or was removed are
-//! no-ops.
+//! Calls that come too often or too late are no-ops, as are calls for a removed server or one in another state.
 //!
 //! # Which connection is read next
 //!
-//! A turn reads a bounded number of bytes, however many connections have something to read. Those that
-//! had run dry before go first, each with one read. Those with a backlog come after them, in rotation, so
-//! that a quiet connection never waits for a busy one. (fq_codel, RFC 8290, treats new and old flows alike.)
-//! At least one connection with a backlog is read in each turn, so that none of them starves either.
+//! A turn reads a bounded number of bytes, no matter how many connections are ready. Connections that had run
+//! dry go first, each with one read. Those with a backlog follow in rotation. So a quiet connection never waits
+//! for a busy one. (fq_codel, RFC 8290, treats new and old flows alike.) Each turn reads at least one connection
+//! with a backlog, so none of them starves.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -40,57 +39,57 @@ use crate::proto::socket_id::SocketId;
 use crate::proto::time::Millis;
 use crate::proto::wheel::Wheel;
 
-/// The bytes that are taken from the system at once: the first read of a connection that had run dry.
+/// The size in bytes of one read, and of the first read of a connection that had run dry.
 pub const READ_SIZE: usize = 64 * 1024;
 
-/// The bytes that one connection with a backlog may be read in a turn.
+/// The most bytes that a turn reads from one connection with a backlog.
 pub const READ_BUDGET: usize = 256 * 1024;
 
-/// The bytes that all connections together may be read in a turn, so that a turn takes a millisecond or
-/// two and timers, attempts and quiet connections wait no longer than that.
+/// The most bytes that a turn reads from all connections together. A turn then takes a millisecond or two, and
+/// timers, attempts and quiet connections wait no longer than that.
 pub const TURN_BUDGET: usize = 1024 * 1024;
 
-/// The bytes that one connection's turn costs in addition to those that it reads: about what a system
-/// call costs. It bounds the number of connections that are read in a turn.
+/// The cost in bytes of reading one connection, in addition to its bytes: about that of a system call. It bounds
+/// the number of connections that a turn reads.
 pub const READ_COST: usize = 2048;
 
-// A turn is a number of whole reads, each of whole pages.
+// A share of a turn is a number of whole reads, each of whole pages.
 const _: () = assert!(READ_BUDGET.is_multiple_of(READ_SIZE) && READ_SIZE.is_power_of_two());
 const _: () = assert!(TURN_BUDGET >= READ_BUDGET && READ_COST < READ_SIZE);
 
-/// The timers that may expire in a turn, so that ten thousand servers to be dialed at once do not keep
-/// the connected ones waiting.
+/// The most timers that expire in a turn. Ten thousand servers that are due at once then do not delay the
+/// connected ones.
 pub const TIMERS_PER_TURN: usize = 64;
 
 /// The links of one worker.
 #[derive(Debug)]
 pub struct Fleet<D> {
-    /// The worker's number, for the log.
+    /// The index of the worker, for notices.
     index: usize,
     policy: Policy,
     decoder: D,
     notices: Box<dyn Notices + Send>,
     links: LinkMap<Member>,
-    /// The sockets in use, each with its link's id. One that is to be closed stays until that is done,
-    /// so that its number is not used again while events of it may come.
+    /// The sockets in use, each with the id of its link. A socket stays until its close is carried out, so that
+    /// its number is not used again while its events may come.
     sockets: Slab<LinkId>,
-    /// One timer a link at most, by the link's index, at the link's `wake_at` or, for a connected one that has received
-    /// bytes since, earlier.
+    /// At most one timer per link, by the index of the link. It is due at the link's `wake_at`. For a connection
+    /// that has received bytes since, it is due earlier.
     wheel: Wheel,
     rng: SmallRng,
-    /// The connections that had run dry and may have something to read now, each once.
+    /// The connections that had run dry and may be ready again, each once.
     fresh: VecDeque<LinkId>,
-    /// The connections that had more to read when their last turn ended, each once, in rotation.
+    /// The connections that had more to read after their last share, each once, in rotation.
     backlog: VecDeque<LinkId>,
     turn: Turn,
     actions: VecDeque<(LinkId, Action)>,
-    /// Where all links read to: what they keep of it is theirs.
+    /// The buffer that all links read to. Each copies the bytes that it keeps.
     scratch: Box<[u8]>,
-    /// How many links have never been connected.
+    /// The number of links that have never been connected.
     unconnected: usize,
-    /// How many links have not ended.
+    /// The number of links that have not ended.
     alive: usize,
-    /// What the removed links did, and how many of them had ended badly.
+    /// The counters of removed links, and how many of these links had ended badly.
     removed: (Counters, usize),
 }
 
@@ -100,7 +99,7 @@ struct Member {
     queue: Queue,
 }
 
-/// Where a link waits to be read.
+/// The queue in which a link waits to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Queue {
     None,
@@ -108,13 +107,13 @@ enum Queue {
     Backlog,
 }
 
-/// How much more may be read in this turn.
+/// The rest of this turn of reading.
 #[derive(Clone, Copy, Debug, Default)]
 struct Turn {
-    /// The connections of each queue that were in it when the turn began and were not read since.
+    /// The connections of each queue that waited when the turn began and were not read since.
     fresh: usize,
     backlog: usize,
-    /// The bytes left, those of [`READ_COST`] among them.
+    /// The bytes left, including those of [`READ_COST`].
     budget: usize,
     /// Whether a connection with a backlog was read.
     has_read_backlog: bool,
@@ -130,7 +129,7 @@ pub struct NextRead {
     is_fresh: bool,
 }
 
-/// What a socket is to its link.
+/// The role of a socket for its link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocketRole {
     /// It is being connected.
@@ -143,7 +142,7 @@ pub enum SocketRole {
         /// The link's id.
         id: LinkId,
     },
-    /// It is to be closed, or it is not known.
+    /// It is to be closed, or it is unknown.
     None,
 }
 
@@ -182,7 +181,7 @@ impl<D: Decoder> Fleet<D> {
         self.notices.notice(Notice::StoodStill { worker: self.index, late });
     }
 
-    /// Adds a server, which is dialed at the next [`on_time`](Fleet::on_time), and returns its id.
+    /// Adds a server and returns its id. The next [`on_time`](Fleet::on_time) begins its first attempt.
     pub fn add(&mut self, server: Server, now: Millis) -> LinkId {
         let member = |id| Member { link: Link::new(id, server, now), queue: Queue::None };
         let id = self.links.insert_with(member);
@@ -194,9 +193,8 @@ impl<D: Decoder> Fleet<D> {
 
     /// Removes a server, and returns whether there was one with this id.
     ///
-    /// Its sockets are to be closed; nothing else that it has asked for is carried out any more. A line that
-    /// it has not finished is dropped and counts as truncated. All that it has counted stays in the
-    /// [totals](Fleet::totals).
+    /// Its sockets are to be closed. Its other actions are not carried out. Its unfinished line is dropped and
+    /// counts as truncated. Its counters stay in the [totals](Fleet::totals).
     pub fn remove(&mut self, id: LinkId, now: Millis) -> bool {
         let Some(mut member) = self.links.remove(id) else { return false };
         self.unqueue(id, member.queue);
@@ -221,36 +219,35 @@ impl<D: Decoder> Fleet<D> {
         true
     }
 
-    /// The server with this id, if there is one.
+    /// Returns the server with this id, if there is one.
     pub fn server(&self, id: LinkId) -> Option<&Server> {
         Some(self.links.get(id)?.link.server())
     }
 
-    /// Whether the server with this id is connected.
+    /// Returns whether the server with this id is connected.
     pub fn is_connected(&self, id: LinkId) -> bool {
         self.links.get(id).is_some_and(|member| member.link.is_connected())
     }
 
-    /// The bytes that are held of the unfinished line of the server with this id.
+    /// Returns the number of bytes held of the unfinished line of the server with this id.
     pub fn held(&self, id: LinkId) -> usize {
         self.links.get(id).map_or(0, |member| member.link.held())
     }
 
-    /// When the timer of the server with this id is due, or `None` if it has none. One that waits or
-    /// connects has one. A connected one has one only with an idle timeout, and it may be early by the
-    /// time that the connection has received bytes since it was set.
+    /// Returns when the timer of the server with this id is due; `None` if it has none. A server that waits or
+    /// connects has one. A connected server has one only with an idle timeout. It may be early by the time in which
+    /// the connection has received bytes since it was set.
     pub fn deadline(&self, id: LinkId) -> Option<Millis> {
         self.links.get(id)?;
         self.wheel.deadline(id.at())
     }
 
-    /// When the next attempt to connect to the server with this id begins; `None` if it is not waiting for
-    /// one.
+    /// Returns when the next attempt of the server with this id begins; `None` if it is not waiting for one.
     pub fn next_attempt_at(&self, id: LinkId) -> Option<Millis> {
         self.links.get(id)?.link.next_attempt_at()
     }
 
-    /// What a socket is to its link now.
+    /// Returns the present role of a socket.
     pub fn role(&self, socket: SocketId) -> SocketRole {
         let Some(&id) = self.sockets.get(socket.0) else { return SocketRole::None };
         let Some(Member { link, .. }) = self.links.get(id) else { return SocketRole::None };
@@ -263,18 +260,18 @@ impl<D: Decoder> Fleet<D> {
         }
     }
 
-    /// The sockets in use, those that are still to be closed among them.
+    /// Returns the number of sockets in use, including those that are to be closed.
     pub fn sockets_len(&self) -> usize {
         self.sockets.len()
     }
 
-    /// Reports what happened to a link. After [`Event::Connected`], [`on_ready`](Fleet::on_ready) is
-    /// due: the event of the first bytes may have been the same.
+    /// Takes an event of a link. Call [`on_ready`](Fleet::on_ready) after [`Event::Connected`], because the event of
+    /// the first bytes may have been the same.
     pub fn handle(&mut self, id: LinkId, event: Event, now: Millis) {
         let Some(member) = self.links.get_mut(id) else { return };
         let link = &mut member.link;
         if member.queue != Queue::None {
-            // It has bytes that wait to be read, so it is not idle.
+            // It has unread bytes, so it is not idle.
             link.not_idle(now);
         }
         let (was_connected, had_ended) = (link.is_connected(), link.ended().is_some());
@@ -296,17 +293,17 @@ impl<D: Decoder> Fleet<D> {
         self.arm(id);
     }
 
-    /// A link was connected for the first time, or removed before that.
+    /// Notes that a link was connected for the first time, or removed before that.
     fn one_less_unconnected(&mut self) {
         self.unconnected -= 1;
-        // Without any link, nothing was initialized.
+        // Without any link there is nothing to note.
         if self.unconnected == 0 && !self.links.is_empty() {
             self.notices.notice(Notice::AllConnected { worker: self.index });
         }
     }
 
-    /// Reports that a link's connection may have something to read. `read_on` says that a short read does
-    /// not mean that it is drained: see [`Link::read_on`].
+    /// Notes that a connection may be ready to read. `read_on` means that a short read does not mean drained: see
+    /// [`Link::read_on`].
     pub fn on_ready(&mut self, id: LinkId, read_on: bool) {
         let Some(member) = self.links.get_mut(id) else { return };
         if !member.link.is_connected() {
@@ -321,7 +318,7 @@ impl<D: Decoder> Fleet<D> {
         }
     }
 
-    /// Whether a connection waits to be read.
+    /// Returns whether a connection waits to be read.
     pub fn has_ready(&self) -> bool {
         !self.fresh.is_empty() || !self.backlog.is_empty()
     }
@@ -336,7 +333,7 @@ impl<D: Decoder> Fleet<D> {
         };
     }
 
-    /// Takes the connection that is to be [read](Fleet::read) next; `None` ends the turn.
+    /// Returns the connection to [read](Fleet::read) next; `None` ends the turn.
     pub fn next_read(&mut self) -> Option<NextRead> {
         while self.turn.fresh > 0 && self.turn.budget > 0 {
             self.turn.fresh -= 1;
@@ -356,8 +353,7 @@ impl<D: Decoder> Fleet<D> {
         None
     }
 
-    /// Takes a link out of the queue in which it waits to be read. If it was to be read in this turn, one
-    /// less is.
+    /// Takes a link out of the queue in which it waits to be read, and out of the count of this turn.
     fn unqueue(&mut self, id: LinkId, queue: Queue) {
         let (ids, left) = match queue {
             Queue::None => return,
@@ -369,7 +365,7 @@ impl<D: Decoder> Fleet<D> {
         *left -= usize::from(place < *left);
     }
 
-    /// The turn of a link that was taken out of its queue, unless it has lost its connection meanwhile.
+    /// Returns the next read of a link that left its queue, unless it has lost its connection meanwhile.
     fn take_turn(&mut self, id: LinkId, is_fresh: bool) -> Option<NextRead> {
         let member = self.links.get_mut(id)?;
         member.queue = Queue::None;
@@ -377,13 +373,11 @@ impl<D: Decoder> Fleet<D> {
         Some(NextRead { id, socket, is_fresh })
     }
 
-    /// Reads a connection for its share of the turn; if it has more, it waits in the rotation of those with
-    /// a backlog.
+    /// Reads the share of a connection. If there is more to read, the connection joins the backlog.
     ///
-    /// `io` must be nonblocking. `short_read_means_drained` says whether a read that returns less than it
-    /// was asked for means that nothing is left, as long as `on_ready` has not said otherwise. Returns
-    /// whether the sink still has room; if not, nothing was read that it could not take, and the
-    /// connection keeps its turn.
+    /// `io` must be nonblocking. `short_read_means_drained` says whether a short read means that nothing is left,
+    /// unless `on_ready` has reported otherwise. Returns whether the sink still has room. If it has none, nothing
+    /// was read that it could not take, and the connection keeps its place.
     pub fn read(
         &mut self,
         next: NextRead,
@@ -428,8 +422,8 @@ impl<D: Decoder> Fleet<D> {
         true
     }
 
-    /// Wakes the links whose time has come, a bounded number of them: if
-    /// [`next_deadline`](Fleet::next_deadline) is past after this, there are more.
+    /// Wakes the links that are due, up to a bounded number. There are more if
+    /// [`next_deadline`](Fleet::next_deadline) is still past.
     pub fn on_time(&mut self, now: Millis) {
         for _ in 0..TIMERS_PER_TURN {
             let Some(index) = self.wheel.expire(now) else { break };
@@ -438,13 +432,13 @@ impl<D: Decoder> Fleet<D> {
         }
     }
 
-    /// When to call [`on_time`](Fleet::on_time) next; `None` if nothing is due, ever.
+    /// Returns when to call [`on_time`](Fleet::on_time) next; `None` if nothing will be due.
     pub fn next_deadline(&self) -> Option<Millis> {
         self.wheel.next_deadline()
     }
 
-    /// What is to be done next, and for which link: for one that was removed, only sockets are to be closed.
-    /// The number of a socket to be closed may be used again from now on.
+    /// Returns the next action and the id of its link. Of a removed link, only closes are left. The number of a
+    /// socket that is to be closed may be used again from now on.
     pub fn next_action(&mut self) -> Option<(LinkId, Action)> {
         while let Some((id, action)) = self.actions.pop_front() {
             if let Action::Close(socket) = action {
@@ -457,12 +451,12 @@ impl<D: Decoder> Fleet<D> {
         None
     }
 
-    /// Whether all links have ended or were removed.
+    /// Returns whether all links have ended or were removed.
     pub fn is_finished(&self) -> bool {
         self.alive == 0
     }
 
-    /// Ends all links for good; their sockets may be closed without being asked for.
+    /// Ends all links for good. The driver may close their sockets without further actions.
     pub fn shut_down(&mut self) {
         for member in self.links.values_mut() {
             member.link.shut_down(&mut *self.notices);
@@ -475,7 +469,7 @@ impl<D: Decoder> Fleet<D> {
         self.sockets.clear();
     }
 
-    /// What all links have done so far, and how many of them have ended badly; the removed ones are included.
+    /// Returns the counters of all links, removed ones included, and how many links have ended badly.
     pub fn totals(&self) -> (Counters, usize) {
         let (mut counters, mut failed) = self.removed;
         for member in self.links.values() {
@@ -485,7 +479,7 @@ impl<D: Decoder> Fleet<D> {
         (counters, failed)
     }
 
-    /// Sets the link's timer to when it wants to be woken.
+    /// Sets the timer of a link to its next wake-up.
     fn arm(&mut self, id: LinkId) {
         match self.links.get(id).and_then(|member| member.link.wake_at(&self.policy)) {
             Some(deadline) => self.wheel.arm(id.at(), deadline),

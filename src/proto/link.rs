@@ -1,9 +1,8 @@
-//! One server: its state, its unfinished line, its counters.
+//! Keeps the state of one server: its connection, its unfinished line, its counters.
 //!
-//! A [`Link`] knows no socket, no clock and no timer. It is told what happened ([`Event`]) and when,
-//! and answers with what is to be done ([`Action`]); [`Link::wake_at`] says when it wants to be woken.
-//! An event that does not fit the state is a no-op: late answers, events of sockets that are to be closed
-//! and spurious wake-ups do no harm.
+//! A [`Link`] has no socket, no clock and no timer. It takes events ([`Event`]) with their time, and emits
+//! actions ([`Action`]). [`Link::wake_at`] is the time of its next wake-up. An event that does not fit the
+//! state is a no-op. So late answers, events of sockets that are to be closed and spurious wake-ups do no harm.
 //!
 //! ```text
 //!            wake             resolved           connected
@@ -15,9 +14,9 @@
 //!                         failed, or lost                ──────► Ended
 //! ```
 //!
-//! An attempt has [`Policy`]'s connect timeout for the lookup, and the same time again for connecting: a
-//! lookup that takes almost as long as the timeout still leaves time to connect. An answer that comes
-//! after its attempt has failed serves the next attempt, which then needs no lookup.
+//! An attempt has the connect timeout of [`Policy`] for the lookup, and the same time again for connecting. So a
+//! lookup that takes almost as long as the timeout leaves time to connect. An answer that comes after its
+//! attempt has failed serves the next attempt, which then needs no lookup.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -40,7 +39,7 @@ use crate::proto::policy::Policy;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::{Millis, millis};
 
-/// What happened to a link.
+/// An event of a link.
 #[derive(Debug)]
 pub enum Event {
     /// The time of [`Link::wake_at`] has come, or may have.
@@ -49,21 +48,21 @@ pub enum Event {
     Resolved(io::Result<Vec<SocketAddr>>),
     /// The socket of an [`Action::Connect`] is connected.
     Connected {
-        /// Which socket.
+        /// The socket.
         socket: SocketId,
-        /// The error that has ended the connection since. What came before can still be read.
+        /// The error that has ended the connection since. The bytes before it can still be read.
         error: Option<ConnectionError>,
     },
     /// The socket of an [`Action::Connect`] could not be opened or connected, or the connection ended.
     Failed {
-        /// Which socket.
+        /// The socket.
         socket: SocketId,
-        /// Why.
+        /// The reason.
         error: ConnectionError,
     },
 }
 
-/// What is to be done for a link.
+/// An action that a link requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Look the server's name up and answer once with [`Event::Resolved`], however late.
@@ -72,7 +71,7 @@ pub enum Action {
     Connect {
         /// The number of the socket.
         socket: SocketId,
-        /// Where to.
+        /// The address to connect to.
         address: SocketAddr,
     },
     /// Close the socket, if it is open.
@@ -84,71 +83,70 @@ fn not_resolved_in_time() -> ConnectionError {
     ConnectionError::NotResolved(late)
 }
 
-/// Where the records of a worker go.
+/// Takes the records of a worker.
 pub trait Sink<T> {
-    /// How many more records may be pushed now. It need not look further than `want`.
+    /// Returns how many more records may be pushed now. It need not look further than `want`.
     fn room(&mut self, want: usize) -> usize;
-    /// Takes records; never more than there is room for.
+    /// Takes records, never more than there is room for.
     fn push(&mut self, records: &[T]);
-    /// Hands on all that was pushed.
+    /// Passes on all pushed records.
     fn publish(&mut self);
-    /// Asks for a wake-up when there is room again. Returns false, and asks for nothing, if there is
-    /// room already.
+    /// Requests a wake-up for when there is room again. Returns false, and requests nothing, if there is room
+    /// already.
     fn wait_for_room(&mut self) -> bool;
 }
 
-/// How a turn of reading ended.
+/// The end of a turn of reading.
 #[derive(Debug)]
 pub enum Progress {
-    /// All there was has been read: an event will tell of more.
+    /// The source is drained. An event reports later bytes.
     Drained,
-    /// The budget is used up and there may be more.
+    /// The budget is used up, and there may be more bytes.
     More,
-    /// The sink has no room; nothing was read that it could not take.
+    /// The sink has no room. Nothing was read that it could not take.
     SinkFull,
     /// The connection has ended.
     Failed(ConnectionError),
 }
 
-/// A link reads only while the sink has room for so many records, so that a nearly full sink does
-/// not make for reads of a few bytes.
+/// The least room in records with which a link reads. Less room, in a nearly full sink, would make for reads of a
+/// few bytes.
 pub const MIN_ROOM: usize = 1024;
 
-/// The time and the means of one call.
+/// The time and the resources of one call.
 #[derive(Debug)]
 pub struct Context<'a, R> {
     /// The present moment.
     pub now: Millis,
-    /// How the link behaves.
+    /// The settings of links.
     pub policy: &'a Policy,
     /// The source of jitter.
     pub rng: &'a mut R,
-    /// Where notices go.
+    /// The receiver of notices.
     pub notices: &'a mut dyn Notices,
-    /// Where actions go, with the link's id.
+    /// The queue of actions, each with the id of its link.
     pub actions: &'a mut VecDeque<(LinkId, Action)>,
-    /// The sockets in use, each with its link's id. The number of one that is to be closed is free
-    /// again when that action is carried out.
+    /// The sockets in use, each with the id of its link. The number of a socket is free again once its close is
+    /// carried out.
     pub sockets: &'a mut Slab<LinkId>,
 }
 
-/// The means of one turn of reading.
+/// The time and the resources of one turn of reading.
 #[derive(Debug)]
 pub struct ReadContext<'a, D> {
     /// The present moment.
     pub now: Millis,
-    /// How the link behaves.
+    /// The settings of links.
     pub policy: &'a Policy,
-    /// What decodes the lines.
+    /// The decoder of the lines.
     pub decoder: &'a D,
-    /// Where notices go.
+    /// The receiver of notices.
     pub notices: &'a mut dyn Notices,
-    /// Where to read to: what the link keeps of it is the link's.
+    /// The buffer to read to. A link copies the bytes that it keeps.
     pub scratch: &'a mut [u8],
     /// The most bytes to read.
     pub budget: usize,
-    /// Whether a read that returns less than it was asked for means that nothing is left, as long as the
-    /// poll has not said otherwise.
+    /// Whether a short read means that nothing is left, unless the poll has reported otherwise.
     pub short_read_means_drained: bool,
 }
 
@@ -169,30 +167,30 @@ enum State {
 #[derive(Debug)]
 struct Connection {
     socket: SocketId,
-    /// Since when.
+    /// The time of the connect.
     since: Millis,
-    /// When bytes were last received, or the connection made.
+    /// The time of the last received bytes, or of the connect.
     heard: Millis,
-    /// Whether to read on after a short read, until a read would block: the poll said that the other
-    /// side has shut down or reset, or that a read may stop early.
+    /// Whether to read on after a short read, until a read would block. The poll has reported that the other side
+    /// has shut down or reset, or that a read may stop early.
     read_on: bool,
-    /// The error that takes the place of the end of the stream. The system reports an error once, and
-    /// it did so when the link asked whether it was connected.
+    /// The error that takes the place of the end of the stream. The system reports an error once, and has done so
+    /// to the check of the handshake.
     error: Option<Box<ConnectionError>>,
 }
 
-/// The lookup of a server's name, which may outlast the attempt that asked for it.
+/// The lookup of a server's name, which may outlast its attempt.
 #[derive(Debug)]
 enum Lookup {
-    /// There is none.
+    /// There is no lookup.
     Idle,
-    /// The answer is still to come: no other is asked for.
+    /// The answer has not come. There is no second lookup meanwhile.
     Pending,
     /// The answer came between two attempts, and serves the next one.
     Answered(Vec<SocketAddr>),
 }
 
-/// One server and all that is known of it.
+/// The state of one server.
 #[derive(Debug)]
 pub struct Link {
     id: LinkId,
@@ -202,15 +200,15 @@ pub struct Link {
     framer: Framer,
     counters: Counters,
     streak: Streak,
-    /// The present outage; `None` before the first attempt, and while the server sends.
+    /// The present outage. `None` before the first attempt, and while the server sends.
     outage: Option<Outage>,
-    /// Why the last attempt failed or the last connection ended; kept while the next attempt is due.
+    /// The reason of the last failure, kept while the next attempt is due.
     last_error: Option<Box<ConnectionError>>,
     malformed_log: LogLimit,
 }
 
 impl Link {
-    /// A link to `server` that wants to be woken at once. `id` goes with its actions.
+    /// Makes a link to `server` that is due for a wake-up immediately. `id` goes with its actions.
     pub fn new(id: LinkId, server: Server, now: Millis) -> Link {
         Link {
             id,
@@ -226,27 +224,27 @@ impl Link {
         }
     }
 
-    /// The server that is dialed.
+    /// Returns the server.
     pub fn server(&self) -> &Server {
         &self.server
     }
 
-    /// What it has done so far.
+    /// Returns the counters.
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// Whether there is a connection.
+    /// Returns whether there is a connection.
     pub fn is_connected(&self) -> bool {
         matches!(self.state, State::Connected(_))
     }
 
-    /// Whether this socket is being connected for this link.
+    /// Returns whether this socket is being connected for this link.
     pub fn is_connecting(&self, socket: SocketId) -> bool {
         matches!(&self.state, State::Connecting(attempt) if attempt.has(socket))
     }
 
-    /// The socket of the connection, if there is one.
+    /// Returns the socket of the connection, if there is one.
     pub fn connection(&self) -> Option<SocketId> {
         match &self.state {
             State::Connected(connection) => Some(connection.socket),
@@ -254,7 +252,7 @@ impl Link {
         }
     }
 
-    /// `None` while the server is still dialed or read; then whether it ended well.
+    /// Returns whether the link ended well; `None` while it has not ended.
     pub fn ended(&self) -> Option<bool> {
         match self.state {
             State::Ended { success } => Some(success),
@@ -262,12 +260,12 @@ impl Link {
         }
     }
 
-    /// The bytes held for an unfinished line.
+    /// Returns the number of bytes held of an unfinished line.
     pub fn held(&self) -> usize {
         self.framer.held()
     }
 
-    /// When the next attempt begins; `None` if the server is not waiting for one.
+    /// Returns when the next attempt begins; `None` if the link is not waiting for one.
     pub fn next_attempt_at(&self) -> Option<Millis> {
         match self.state {
             State::Waiting { until } => Some(until),
@@ -275,7 +273,7 @@ impl Link {
         }
     }
 
-    /// When [`Event::Wake`] is due; `None` if nothing is.
+    /// Returns when [`Event::Wake`] is due; `None` if none is.
     pub fn wake_at(&self, policy: &Policy) -> Option<Millis> {
         let due = match &self.state {
             State::Waiting { until } => *until,
@@ -291,7 +289,7 @@ impl Link {
         [alarm_at, give_up_at].into_iter().flatten().chain([due]).min()
     }
 
-    /// Takes an event; one that does not fit the state changes nothing.
+    /// Takes an event. An event that does not fit the state changes nothing.
     pub fn handle<R: Rng>(&mut self, event: Event, cx: &mut Context<'_, R>) {
         match event {
             Event::Wake => self.wake(cx),
@@ -301,15 +299,15 @@ impl Link {
         }
     }
 
-    /// The poll said that a short read of this connection does not mean that it is drained: the other side
-    /// has shut down or reset it, or a read may stop early, as at TCP's urgent mark.
+    /// Notes that a short read of this connection does not mean that it is drained. The other side has shut down or
+    /// reset it, or a read may stop early, as at TCP's urgent mark.
     pub fn read_on(&mut self) {
         if let State::Connected(connection) = &mut self.state {
             connection.read_on = true;
         }
     }
 
-    /// The connection has bytes that wait to be read, so it is not idle.
+    /// Notes that the connection has unread bytes, so it is not idle.
     pub fn not_idle(&mut self, now: Millis) {
         if let State::Connected(connection) = &mut self.state {
             connection.heard = now;
@@ -356,8 +354,8 @@ impl Link {
                     connection.read_on = false;
                     return Progress::Drained;
                 }
-                // A signal's interruption costs a byte of the budget, so that no stream of signals
-                // can keep the loop here.
+                // An interruption by a signal costs a byte of the budget. So a stream of signals cannot hold
+                // the loop here.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => left -= 1,
                 Err(error) => return Progress::Failed(ConnectionError::Io(error)),
             }
@@ -365,7 +363,7 @@ impl Link {
         Progress::More
     }
 
-    /// Ends the link for good, as the program ends.
+    /// Ends the link for good, at the end of the job.
     pub fn shut_down(&mut self, notices: &mut dyn Notices) {
         let tail = self.framer.finish();
         if !tail.is_empty() {
@@ -377,8 +375,7 @@ impl Link {
         }
     }
 
-    /// Ends the link for good, as its server is removed, and closes its sockets. How it had ended before
-    /// stays.
+    /// Ends the link for good when its server is removed, and closes its sockets. An earlier end keeps its result.
     pub fn remove<R>(&mut self, cx: &mut Context<'_, R>) {
         if let Some(socket) = self.connection() {
             self.act(Action::Close(socket), cx);
@@ -419,7 +416,7 @@ impl Link {
             (State::Resolving { .. }, Err(error)) => {
                 self.fail(ConnectionError::NotResolved(error), cx);
             }
-            // The next attempt asks anew for a name that had no address, or was not resolved.
+            // Without an address, the next attempt looks the name up again.
             (State::Waiting { .. }, Ok(addresses)) if !addresses.is_empty() => {
                 self.tell(ServerNotice::LateAnswer, cx.notices);
                 self.lookup = Lookup::Answered(addresses);
@@ -505,7 +502,7 @@ impl Link {
         Some(self.outage.as_ref()?.end_of(policy.give_up_after?))
     }
 
-    /// Logs once that an outage has become long, and ends the link when it has become too long.
+    /// Notes once that an outage has become long, and gives the server up after the limit.
     fn note_outage<R>(&mut self, cx: &mut Context<'_, R>) {
         if self.ended().is_some() {
             return;
@@ -523,7 +520,7 @@ impl Link {
     fn give_up<R>(&mut self, cx: &mut Context<'_, R>) {
         let Some(outage) = &self.outage else { return };
         if matches!(self.state, State::Resolving { .. } | State::Connecting(_)) {
-            // The attempt under way has failed, too: it had no more time.
+            // The attempt under way has failed, too: its time is over.
             self.streak.count_failure(false, cx.now);
             self.counters.failures += 1;
         }
@@ -563,7 +560,7 @@ impl Link {
         self.connect_next(cx);
     }
 
-    /// Tries the addresses that are due; when every address has failed, so has the attempt.
+    /// Tries the addresses that are due. The attempt fails when every address has failed.
     fn connect_next<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
         let State::Connecting(attempt) = &mut self.state else { return };
         while let Some(address) = attempt.next_address(cx.now) {
@@ -585,8 +582,8 @@ impl Link {
         self.fail(attempt.into_error(), cx);
     }
 
-    /// Closes the sockets of the attempt, but for the one that is connected, and returns the attempt. The
-    /// caller sets the state that follows.
+    /// Closes the sockets of the attempt, except for the connected one, and returns the attempt. The caller sets
+    /// the next state.
     fn close_attempt<R>(
         &mut self,
         connected: Option<SocketId>,
@@ -605,7 +602,7 @@ impl Link {
         Some(attempt)
     }
 
-    /// The connection has ended.
+    /// Ends the connection.
     fn lose<R: Rng>(&mut self, error: ConnectionError, cx: &mut Context<'_, R>) {
         let State::Connected(Connection { socket, since, .. }) = self.state else { return };
         if cx.now.saturating_sub(since) >= cx.policy.reset_backoff_threshold {
@@ -616,7 +613,7 @@ impl Link {
         self.fail(error, cx);
     }
 
-    /// Drops the line that the end of the connection cut before its newline.
+    /// Drops the line that the end of the connection truncated.
     fn drop_tail<R>(&mut self, cx: &mut Context<'_, R>) {
         let tail = self.framer.finish();
         if tail.is_empty() {
@@ -628,7 +625,7 @@ impl Link {
         }
     }
 
-    /// An attempt or a connection has failed: settles when the next attempt is due, if ever.
+    /// Takes a failed attempt or connection: schedules the next attempt, if there is one.
     fn fail<R: Rng>(&mut self, error: ConnectionError, cx: &mut Context<'_, R>) {
         let was_connected = self.is_connected();
         if cx.policy.once && was_connected && matches!(error, ConnectionError::Closed) {
@@ -658,8 +655,8 @@ impl Link {
         self.note_outage(cx);
     }
 
-    /// The server has closed its only connection in good order. That is a failure only if it sent
-    /// nothing but malformed lines.
+    /// Ends the link after its only connection ended in good order. That is a failure only if all its lines were
+    /// malformed or oversized.
     fn end_once<R>(&mut self, cx: &mut Context<'_, R>) {
         let Counters { lines, malformed, oversized, .. } = self.counters;
         let success = lines == 0 || malformed + oversized < lines;
@@ -676,7 +673,7 @@ impl Link {
     }
 }
 
-/// A link while a chunk of its bytes is decoded.
+/// A link while a part of its stream is decoded.
 struct Reader<'a, S> {
     link: &'a mut Link,
     sink: &'a mut S,

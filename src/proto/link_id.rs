@@ -1,32 +1,32 @@
-//! The identity of a link, and values by it.
+//! Identifies links, and keeps values by their ids.
 
 use slab::Slab;
 
-/// One link of a worker.
+/// The identity of one link of a worker.
 ///
-/// The index is small, and is used again after its link is removed, with the next generation. So what is
-/// late for a removed link, such as the answer to its lookup, does not reach the link that has its index now.
+/// An index is small. It is used again after its link is removed, with the next generation. So a late event of a
+/// removed link, such as the answer to its lookup, does not reach the new link with its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId {
-    /// The link's place among those of its worker.
+    /// The position of the link among those of its worker.
     pub index: u32,
-    /// How many links had this index before. It wraps: no lookup outlasts 2^32 of them.
+    /// The number of earlier links with this index. It wraps: no lookup outlasts 2^32 links.
     pub generation: u32,
 }
 
 impl LinkId {
-    /// The index, for what is kept in the order of the links.
+    /// Returns the index as a position.
     pub(crate) fn at(self) -> usize {
         self.index as usize
     }
 }
 
-/// Values by [`LinkId`]. The id of a removed value finds nothing, ever.
+/// Keeps values by [`LinkId`]. The id of a removed value never finds another value.
 #[derive(Debug)]
 pub(crate) struct LinkMap<T> {
-    /// By index.
+    /// The values by index.
     values: Slab<T>,
-    /// By index, the generation of the value, or of the next one if there is none.
+    /// The generation of each value, or of the next value if there is none, by index.
     generations: Vec<u32>,
 }
 
@@ -35,7 +35,7 @@ impl<T> LinkMap<T> {
         LinkMap { values: Slab::new(), generations: Vec::new() }
     }
 
-    /// Inserts what `value` makes of its id.
+    /// Inserts the value that `value` returns for its id.
     pub(crate) fn insert_with(&mut self, value: impl FnOnce(LinkId) -> T) -> LinkId {
         let entry = self.values.vacant_entry();
         let index = entry.key();
@@ -63,7 +63,7 @@ impl<T> LinkMap<T> {
         Some(value)
     }
 
-    /// The id of the value with this index, if there is one.
+    /// Returns the id of the value with this index, if there is one.
     pub(crate) fn id_at(&self, index: usize) -> Option<LinkId> {
         self.values.contains(index).then(|| id(index, self.generations[index]))
     }
@@ -80,7 +80,7 @@ impl<T> LinkMap<T> {
         self.values.iter_mut().map(|(_, value)| value)
     }
 
-    /// The index of this id, if its generation is the present one.
+    /// Returns the index of this id, if its generation is the present one.
     fn index(&self, id: LinkId) -> Option<usize> {
         (self.generations.get(id.at()) == Some(&id.generation)).then_some(id.at())
     }

@@ -1,17 +1,17 @@
-//! One turn of a worker: everything that its loop does, over the [`Io`] that it needs of the system.
+//! Runs the turns of a worker, over the [`Io`] that it needs of the system.
 //!
-//! A turn is: poll, events, answers of the resolver, timers, actions, reads, actions, publish. `net` does
-//! the I/O with mio; the simulation does it with a world of its own. What they must promise is written at
-//! [`Io`]. Between two turns servers may be added and removed; the next turn begins with the actions of that.
+//! A turn is: poll, events, answers of the resolver, timers, actions, reads, actions, publish. `net` implements
+//! the I/O with mio, and the simulation implements it with a world of its own. [`Io`] states what a worker may
+//! rely on. Servers may be added and removed between two turns; the next turn begins with the actions of that.
 //!
-//! - Sockets are opened only when the events of the turn are used up, so that no event is taken for one of a
-//!   socket that was opened since.
-//! - The link's state decides what an event means, never the event's flags alone.
-//! - Readiness is edge-triggered: a connection that is not read to its end keeps its place in the fleet's
-//!   queues, and the poll does not sleep. Otherwise no event would mention it again.
-//! - A deadline is final only when the system has nothing more to tell. A timer runs at the last clock
-//!   reading before a poll that was complete, after that poll's events and all answers were taken. So
-//!   nothing is given up for want of an event that was already there.
+//! - Sockets are opened only after the events of the turn. So no event is taken for one of a socket that was
+//!   opened since.
+//! - The state of the link decides the meaning of an event, never the flags of the event alone.
+//! - Readiness is edge-triggered. A connection that is not drained keeps its place in the queues of the fleet, and
+//!   the poll does not sleep. Otherwise no event would report it again.
+//! - A deadline is final only when the system has nothing more to report. Timers run at the last clock reading
+//!   before a complete poll, after the events of that poll and all answers. So no server is given up for lack of
+//!   an event that was already there.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -29,38 +29,38 @@ use crate::proto::log_limit::LogLimit;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::Millis;
 
-/// The answers of the resolver that are taken in a turn, so that a name that a thousand servers share
-/// does not keep the connected ones waiting.
+/// The most answers of the resolver that a turn takes. A name that a thousand servers share then does not delay
+/// the connected ones.
 pub const ANSWERS_PER_TURN: usize = 64;
 
-/// A standstill of this length is worth a line in the log, within a limit.
+/// The least duration in milliseconds of a standstill that is noted.
 const STANDSTILL_LOGGED: Millis = 1000;
 
-/// What a worker needs of the system.
+/// The interface of a worker to the system.
 pub trait Io {
-    /// Whether a read that returns less than it was asked for means that the socket is drained, unless the
-    /// poll says [`Ready::read_on`].
+    /// Whether a short read means that the socket is drained, unless the poll says [`Ready::read_on`].
     const SHORT_READ_MEANS_DRAINED: bool;
 
-    /// Whether the worker was told to stop.
+    /// Returns whether the worker has to stop.
     fn is_stopped(&self) -> bool;
 
-    /// The present moment, rounded down. It never goes back.
+    /// Returns the present moment, rounded down. It never goes back.
     fn now(&mut self) -> Millis;
 
-    /// Replaces `events` by what has become ready since it was last mentioned, and says whether that is all
-    /// of it. Waits for something to become ready until `until`, or without an end; a moment that has
-    /// passed does not wait. Only open sockets are mentioned. Those that are ready take turns: each is
-    /// mentioned once before any other is mentioned twice.
+    /// Replaces `events` by the sockets that have become ready since they were last reported. Returns whether these
+    /// are all.
+    ///
+    /// Waits for readiness until `until`, or forever. A moment in the past does not wait. Only open sockets are
+    /// reported. Ready sockets take turns: each is reported once before any other is reported twice.
     fn poll(&mut self, until: Option<Millis>, events: &mut Vec<Ready>) -> Polled;
 
     /// Opens a socket and begins to connect it to `address`.
     ///
     /// # Errors
-    /// If the system refuses; there is no socket then.
+    /// If the system refuses. Then there is no socket.
     fn connect(&mut self, socket: SocketId, address: SocketAddr) -> Result<(), ConnectionError>;
 
-    /// Asks how far a socket is that is being connected.
+    /// Checks the progress of a socket that is being connected.
     ///
     /// # Errors
     /// If it could not be connected.
@@ -69,16 +69,16 @@ pub trait Io {
     /// Reads from a connection, without blocking.
     ///
     /// # Errors
-    /// As those of a nonblocking socket.
+    /// Those of a nonblocking socket.
     fn read(&mut self, socket: SocketId, buf: &mut [u8]) -> io::Result<usize>;
 
     /// Closes a socket, if it is open.
     fn close(&mut self, socket: SocketId);
 
-    /// Looks up the name of a link's server. There is one [`answer`](Io::answer) to each call.
+    /// Looks up the name of a link's server. Each call has one [`answer`](Io::answer).
     fn resolve(&mut self, id: LinkId, server: &Server);
 
-    /// The next answer to a lookup: the link's id, and the addresses with the server's port. A new
+    /// Returns the next answer to a lookup: the id of the link, and the addresses with the port of the server. A new
     /// answer ends a poll that waits.
     fn answer(&mut self) -> Option<(LinkId, io::Result<Vec<SocketAddr>>)>;
 }
@@ -88,34 +88,34 @@ pub trait Io {
 pub struct Ready {
     /// Which socket.
     pub socket: SocketId,
-    /// Whether to read on after a short read, until a read would block: the other side has shut down or
-    /// reset the connection, or a read may stop early, as at TCP's urgent mark.
+    /// Whether to read on after a short read, until a read would block. The other side has shut down or reset the
+    /// connection, or a read may stop early, as at TCP's urgent mark.
     pub read_on: bool,
 }
 
-/// Whether a poll mentioned everything that was ready.
+/// The completeness of a poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Polled {
-    /// Everything.
+    /// It reported all ready sockets.
     Complete,
-    /// As much as there was space for; there may be more.
+    /// It reported as many as there was space for. There may be more.
     Full,
-    /// A signal ended it before it had looked.
+    /// A signal ended it before it could report anything.
     Interrupted,
 }
 
-/// How far a socket is that is being connected.
+/// The progress of a socket that is being connected.
 #[derive(Debug)]
 pub enum Handshake {
     /// There is no answer yet.
     Pending,
     /// It is connected.
     Connected,
-    /// It was connected, and this error has ended the connection since. What came before can be read.
+    /// It was connected, and this error has ended the connection since. The bytes before it can be read.
     Lost(ConnectionError),
 }
 
-/// A worker: its servers, their time, and where their numbers go.
+/// A worker: its servers, their time, and the sink of its records.
 #[derive(Debug)]
 pub struct Worker<D, S> {
     fleet: Fleet<D>,
@@ -124,14 +124,14 @@ pub struct Worker<D, S> {
     standstill_log: LogLimit,
     events: Vec<Ready>,
     polls: Polls,
-    /// Whether the sink was full when last seen: nothing is read until there is room again.
+    /// Whether the sink was full when last checked. Nothing is read until there is room again.
     is_full: bool,
-    /// Whether the resolver may have more answers than were taken in the last turn.
+    /// Whether the resolver may have more answers than the last turn took.
     has_answers: bool,
 }
 
 impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
-    /// A worker for the servers of `fleet`, whose time begins at this reading of the clock.
+    /// Makes a worker of the servers in `fleet`. Its time begins at this reading of the clock.
     pub fn new(fleet: Fleet<D>, sink: S, now: Millis) -> Worker<D, S> {
         Worker {
             fleet,
@@ -145,16 +145,16 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         }
     }
 
-    /// Works until it is told to stop or no server is left, and returns what was done and how many servers
-    /// have ended badly.
+    /// Runs until the worker is stopped or no server is left. Returns the counters, and how many servers have ended
+    /// badly.
     pub fn run(mut self, io: &mut impl Io) -> (Counters, usize) {
         while self.turn(io).is_continue() {}
         self.shut_down()
     }
 
-    /// Does one turn, and says whether another is to follow.
+    /// Does one turn. Returns whether another turn has to follow.
     pub fn turn<I: Io>(&mut self, io: &mut I) -> ControlFlow<()> {
-        // The poll may sleep for long, and the sockets of a removed server are not to stay open meanwhile.
+        // The poll may sleep long, and the sockets of a removed server must not stay open meanwhile.
         self.act(io);
         if self.fleet.is_finished() {
             return ControlFlow::Break(());
@@ -173,29 +173,29 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         ControlFlow::Continue(())
     }
 
-    /// Adds a server between two turns. The next turn does not sleep, so that the server is dialed at once.
+    /// Adds a server between two turns. The next turn does not sleep, so the first attempt begins immediately.
     pub fn add(&mut self, server: Server) -> LinkId {
         self.fleet.add(server, self.clock.now())
     }
 
-    /// Removes a server between two turns, and returns whether there was one with this id. Its sockets are
-    /// closed as the next turn begins. What it has done stays in the totals.
+    /// Removes a server between two turns, and returns whether there was one with this id. The next turn begins
+    /// with closing its sockets. Its counters stay in the totals.
     pub fn remove(&mut self, id: LinkId) -> bool {
         self.fleet.remove(id, self.clock.now())
     }
 
-    /// Ends all servers, and returns what was done and how many have ended badly.
+    /// Ends all servers. Returns the counters, and how many servers have ended badly.
     pub fn shut_down(&mut self) -> (Counters, usize) {
         self.fleet.shut_down();
         self.fleet.totals()
     }
 
-    /// The servers.
+    /// Returns the servers.
     pub fn fleet(&self) -> &Fleet<D> {
         &self.fleet
     }
 
-    /// Sleeps until there is something to do, and says up to when the poll tells of everything.
+    /// Sleeps until there is work. Returns the moment up to which everything has been reported.
     fn poll(&mut self, io: &mut impl Io) -> Option<Millis> {
         if self.is_full {
             self.is_full = self.sink.wait_for_room();
@@ -219,7 +219,7 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         self.clock.now()
     }
 
-    /// Sorts the events of this turn by what their sockets are to their links.
+    /// Takes the events of this turn, by the roles of their sockets.
     fn take_events(&mut self, io: &mut impl Io) {
         let now = self.clock.now();
         for &Ready { socket, read_on } in &self.events {
@@ -256,7 +256,7 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         self.has_answers = true;
     }
 
-    /// Lets the deadlines pass that are final: those up to `told`, if all answers were taken, too.
+    /// Lets the final deadlines pass: those up to `told`, if all answers were taken.
     fn pass_time(&mut self, told: Option<Millis>) {
         if let Some(told) = told
             && !self.has_answers
@@ -265,8 +265,8 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         }
     }
 
-    /// Carries out all that the fleet has asked for, so that when events come, the open sockets are those
-    /// that the links believe to have. How much it is in a turn is bounded by what asks for it.
+    /// Carries out all actions. So the open sockets are those of the links when the next events come. The events and
+    /// timers of a turn bound their number.
     fn act(&mut self, io: &mut impl Io) {
         while let Some((id, action)) = self.fleet.next_action() {
             match action {
@@ -286,13 +286,13 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         }
     }
 
-    /// Reads the connections that have something to read, as far as the budget of a turn goes.
+    /// Reads the ready connections, up to the budget of the turn.
     fn read<I: Io>(&mut self, io: &mut I) {
         self.fleet.begin_reads();
         while !self.is_full
             && let Some(next) = self.fleet.next_read()
         {
-            // By now others have been read.
+            // The reads before this one took time.
             let now = self.read_clock(io);
             self.is_full = !self.read_one(next, io, now);
         }
@@ -305,7 +305,7 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
     }
 }
 
-/// A connection as something to read from.
+/// A connection as a source of bytes.
 struct Socket<'a, I> {
     io: &'a mut I,
     id: SocketId,
@@ -317,23 +317,23 @@ impl<I: Io> Read for Socket<'_, I> {
     }
 }
 
-/// The last polls: up to when they told of everything.
+/// The polls since everything was last reported.
 ///
-/// A poll that is full may leave sockets unmentioned. But those that are ready take turns, so after as many
-/// events as there are sockets, each was mentioned that was ready when the first of the full polls began.
+/// A full poll may leave out sockets. But ready sockets take turns. After as many events as there are sockets, each
+/// socket was reported that was ready when the first of the full polls began.
 #[derive(Debug, Default)]
 struct Polls {
-    /// The clock reading before the first of the polls since then that were not complete.
+    /// The clock reading before the first of them.
     since: Option<Millis>,
-    /// The events of those polls.
+    /// The number of their events.
     events: usize,
-    /// The most sockets that there were at one of them.
+    /// The most sockets at any of them.
     sockets: usize,
 }
 
 impl Polls {
-    /// Takes note of a poll that was begun after the clock was read as `before`. Returns the moment up to
-    /// which everything has been mentioned, if there is a new one.
+    /// Takes note of a poll that began after the clock reading `before`. Returns the moment up to which everything
+    /// has been reported, if there is a new one.
     fn note(
         &mut self,
         polled: Polled,
