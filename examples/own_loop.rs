@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tcpcore::internals::proto::connection_error::ConnectionError;
 use tcpcore::internals::proto::fleet::Fleet;
 use tcpcore::internals::proto::link::Sink;
+use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::policy::Policy;
 use tcpcore::internals::proto::socket_id::SocketId;
 use tcpcore::internals::proto::time::Millis;
@@ -35,7 +36,7 @@ struct OwnLoop {
     answers: VecDeque<Answer>,
 }
 
-type Answer = (usize, io::Result<Vec<SocketAddr>>);
+type Answer = (LinkId, io::Result<Vec<SocketAddr>>);
 
 impl Io for OwnLoop {
     // Readiness is a guess here, so only a read that would block says that nothing is left.
@@ -82,7 +83,7 @@ impl Io for OwnLoop {
         self.sockets.remove(&socket);
     }
 
-    fn resolve(&mut self, id: usize, server: &Server) {
+    fn resolve(&mut self, id: LinkId, server: &Server) {
         let addresses = server.to_string().to_socket_addrs().map(Iterator::collect);
         self.answers.push_back((id, addresses));
     }

@@ -33,6 +33,9 @@ use crate::threads::spawn;
 /// The most records that wait for the output, per worker. As numbers they take 512 KiB.
 const RING_CAPACITY: usize = 64 * 1024;
 
+/// The bytes that a worker can read into a ring that is half empty, even beside the longest unfinished line.
+const LEAST_READ: usize = 4096;
+
 /// A running collector: its workers and its output, each on a thread of its own.
 ///
 /// It ends when it is [stopped](StopHandle::stop), its output is closed or fails, or no server is left to
@@ -115,7 +118,7 @@ impl Job {
                 slice.start, slice.end
             );
             let waker = poller.waker();
-            let (records, consumer) = ring(RING_CAPACITY, &bell, move || waker.wake());
+            let (records, consumer) = ring(ring_capacity::<D>(config), &bell, move || waker.wake());
             rings.push(consumer);
             let seed = SysRng.try_next_u64()?;
             let mut fleet = Fleet::new(
@@ -184,6 +187,12 @@ impl Job {
     }
 }
 
+/// Returns the capacity of a worker's ring. A worker that waits for room waits for half of the ring, so half of
+/// it has to hold the records of the longest line.
+fn ring_capacity<D: Decoder>(config: &Config) -> usize {
+    RING_CAPACITY.max(2 * D::max_records(config.max_line().get(), LEAST_READ))
+}
+
 fn wake_of(poller: &Poller) -> Wake {
     let waker = poller.waker();
     Box::new(move || waker.wake())
@@ -248,6 +257,7 @@ impl Drop for StopOnPanic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Lines;
     use socket2::{Domain, Socket, Type};
     use std::io::ErrorKind::{BrokenPipe, StorageFull, TimedOut};
     use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -259,6 +269,41 @@ mod tests {
             "no descriptors for worker-3, \
              raise the limit of open files (ulimit -n) or lower the parallelism (-p): try again"
         );
+    }
+
+    /// Writes bytes as they are.
+    struct Bytes;
+
+    impl Encoder<u8> for Bytes {
+        const MAX_LEN: usize = 1;
+
+        fn encode(&mut self, bytes: &[u8], to: &mut [u8]) -> usize {
+            to[..bytes.len()].copy_from_slice(bytes);
+            bytes.len()
+        }
+    }
+
+    #[test]
+    fn a_line_of_more_records_than_a_usual_ring_holds_arrives() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let line = [vec![b'x'; 4 * RING_CAPACITY], b"\n".to_vec()].concat();
+        let text = line.clone();
+        let feed = thread::spawn(move || {
+            let (mut peer, _) = listener.accept().unwrap();
+            // The line does not come at once, so the worker holds a part of it.
+            for part in text.chunks(10_000) {
+                peer.write_all(part).unwrap();
+            }
+        });
+        let config =
+            Config::builder().servers([server]).once(true).max_line(line.len()).build().unwrap();
+        let decoder = Lines::new(config.max_line().get());
+        let (reader, writer) = io::pipe().unwrap();
+        let job = Job::start_with(config, decoder, Bytes, writer).unwrap();
+        assert!(io::read_to_string(reader).unwrap().into_bytes() == line);
+        feed.join().unwrap();
+        assert!(job.wait().unwrap().is_success());
     }
 
     #[test]

@@ -62,6 +62,7 @@
 //! | `worker` | one worker's whole turn, over the `Io` that it needs of the system |
 //! | `fleet` | one worker's links, timers and sockets, and which connection is read next |
 //! | `link` | one server: its state, its unfinished line, its counters |
+//! | `link_id` | which link is meant, also after its index is used again |
 //! | `attempt` | which address of a server is tried when (RFC 8305) |
 //! | `backoff` | the delay before the next attempt |
 //! | `outage` | how long a server is down, and how often in a row it has failed |
@@ -83,7 +84,7 @@
 //! The compiler and `tests/architecture.rs` hold the code to these:
 //!
 //! - A module imports what the map says. There is no circle.
-//! - `unsafe` is in `ring`, in `codec::number::vector`, and in one attribute of the program.
+//! - `unsafe` is in `ring::slots`, in `codec::number::vector`, and in one attribute of the program.
 //! - mio is named in `net` alone. Only threads read the clock: those of `net`, `output` and `signals`.
 //! - `codec`, `partition`, `proto` and `text` do no I/O of their own. They see bytes as slices or through
 //!   [`Read`](std::io::Read) and `Io`, time as a number and randomness as an argument. A simulator and a
@@ -142,7 +143,7 @@ mod threads;
 
 pub use address::{Host, Server, ServerError, ServerErrorKind};
 pub use codec::number::{Divisor, NumberDecoder, NumberError};
-pub use codec::{ByLine, Decoder, Handler, LineDecoder, Lines};
+pub use codec::{ByLine, Decoder, Handler, LineDecoder};
 pub use config::{Config, ConfigBuilder, ConfigError};
 pub use job::Job;
 pub use output::encode::{ENCODE_SLACK, Encoder, Plain};

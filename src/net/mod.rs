@@ -18,6 +18,7 @@ use crate::address::{Host, Server};
 use crate::net::resolver::Resolver;
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::link::Sink;
+use crate::proto::link_id::LinkId;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::Millis;
 use crate::proto::worker::{Handshake, Io, Polled, Ready};
@@ -93,7 +94,7 @@ struct Lookups {
 }
 
 /// An answer of the resolver: the id of the link and the addresses.
-type Answer = (usize, io::Result<Vec<SocketAddr>>);
+type Answer = (LinkId, io::Result<Vec<SocketAddr>>);
 
 impl<T: Transport> Net<T> {
     /// Makes the I/O of a worker whose time begins now, at 0. It needs a `resolver` if a server has a name.
@@ -172,7 +173,7 @@ impl<T: Transport> Io for Net<T> {
         _ = self.poll.registry().deregister(&mut socket);
     }
 
-    fn resolve(&mut self, id: usize, server: &Server) {
+    fn resolve(&mut self, id: LinkId, server: &Server) {
         self.lookups.resolve(id, server);
     }
 
@@ -182,7 +183,7 @@ impl<T: Transport> Io for Net<T> {
 }
 
 impl Lookups {
-    fn resolve(&self, id: usize, server: &Server) {
+    fn resolve(&self, id: LinkId, server: &Server) {
         let resolver = self.resolver.as_ref().expect("there is a resolver if there is a name");
         let Host::Name(name) = server.host() else { unreachable!("an address is not resolved") };
         let (outbox, waker, port) = (self.outbox.clone(), self.waker.clone(), server.port());

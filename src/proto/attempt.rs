@@ -1,9 +1,9 @@
-//! The addresses of one attempt: which is tried when, and which of them is connected first.
+//! Decides which address of a server an attempt tries, and when.
 //!
-//! An attempt connects to all addresses of a name as [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)
-//! (Happy Eyeballs) says: the address families take turns, the next address is tried a short while after
-//! the last one, or as soon as that one has failed, and none is closed before the attempt ends. The
-//! first to connect wins. So neither a broken IPv6 nor a long path keeps a server from being reached.
+//! An attempt tries all addresses of a name as [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305) (Happy
+//! Eyeballs) specifies. The address families take turns. The next address is tried after a short delay, or as
+//! soon as the last one has failed. No socket is closed before the attempt ends. The first to connect wins.
+//! So a server is reachable despite a broken IPv6 or a long path.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -12,71 +12,77 @@ use crate::proto::connection_error::ConnectionError;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::Millis;
 
-/// The time between the starts of two addresses, unless the first of them fails earlier: the
-/// recommended Connection Attempt Delay of RFC 8305, section 5.
+/// The delay in milliseconds from the start of one address to the start of the next.
+///
+/// It is the recommended Connection Attempt Delay of RFC 8305, section 5. It is cut short when the first of
+/// the two addresses fails.
 pub(crate) const CONNECTION_ATTEMPT_DELAY: Millis = 250;
 
-/// The sockets that one attempt has open at once at most, so that a name with hundreds of silent
-/// addresses does not take the descriptors of other servers.
+/// The most sockets that one attempt has open at once.
+///
+/// The limit leaves descriptors to other servers when a name has hundreds of silent addresses.
 pub(crate) const MAX_OPEN_SOCKETS: usize = 64;
 
 /// One attempt to connect to a server.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     /// The addresses that are not tried yet, in their order.
-    rest: VecDeque<SocketAddr>,
-    /// The sockets that are being connected, in the order of their start.
+    untried: VecDeque<SocketAddr>,
+    /// The sockets that are connecting, in the order of their start.
     open: Vec<(SocketId, SocketAddr)>,
     failed: Vec<(SocketAddr, ConnectionError)>,
-    /// When the next address is due. Without a meaning when there is none.
+    /// The moment at which the next address is due. It has no meaning without a next address.
     next_at: Millis,
-    /// The time from one start to the next.
+    /// The time from the start of one address to the start of the next.
     delay: Millis,
-    /// When the attempt has to be over.
+    /// The moment at which the attempt ends.
     deadline: Millis,
 }
 
 impl Attempt {
-    /// An attempt that has tried none of `addresses` yet. Its first one is due at once.
+    /// Starts an attempt at `addresses`. The first of them is due immediately.
     ///
-    /// The delay between two addresses is shorter than [`CONNECTION_ATTEMPT_DELAY`] if there are so many,
-    /// or so little time, that the last one would be tried in the second half of the attempt.
+    /// The delay between two addresses is at most [`CONNECTION_ATTEMPT_DELAY`]. It is shorter if the last
+    /// address would otherwise be tried in the second half of the attempt.
     pub(crate) fn new(addresses: Vec<SocketAddr>, now: Millis, deadline: Millis) -> Attempt {
-        let rest = interleave(addresses);
+        let untried = interleave(addresses);
         let half = deadline.saturating_sub(now) / 2;
-        let delay = half / (rest.len() as u64).saturating_sub(1).max(1);
+        let delay = half / (untried.len() as u64).saturating_sub(1).max(1);
         let delay = delay.min(CONNECTION_ATTEMPT_DELAY);
-        Attempt { rest, open: Vec::new(), failed: Vec::new(), next_at: now, delay, deadline }
+        Attempt { untried, open: Vec::new(), failed: Vec::new(), next_at: now, delay, deadline }
     }
 
-    /// When something is to be done if no socket connects or fails before.
+    /// Returns the moment of the next action, unless a socket connects or fails earlier.
     pub(crate) fn wake_at(&self) -> Millis {
-        if self.rest.is_empty() { self.deadline } else { self.deadline.min(self.next_at) }
+        if self.untried.is_empty() { self.deadline } else { self.deadline.min(self.next_at) }
     }
 
-    /// Whether the attempt's time is over.
+    /// Returns whether the deadline has passed.
     pub(crate) fn is_overdue(&self, now: Millis) -> bool {
         self.deadline <= now
     }
 
-    /// Whether every address has failed.
+    /// Returns whether each address has failed.
     pub(crate) fn has_failed(&self) -> bool {
-        self.rest.is_empty() && self.open.is_empty()
+        self.untried.is_empty() && self.open.is_empty()
     }
 
-    /// Takes the next address if it is due. The caller opens a socket and reports it to
-    /// [`opened`](Attempt::opened), and calls this again.
+    /// Takes the next address if it is due.
+    ///
+    /// The caller opens a socket, reports it to [`opened`](Attempt::opened), and calls this again.
     pub(crate) fn next_address(&mut self, now: Millis) -> Option<SocketAddr> {
         if self.next_at > now {
             return None;
         }
-        let address = self.rest.pop_front()?;
+        let address = self.untried.pop_front()?;
         self.next_at = now.saturating_add(self.delay);
         Some(address)
     }
 
-    /// Takes note of the socket that was opened to `address`. Returns a socket that is to be closed
-    /// in exchange if there are too many: the oldest, which has had the most time.
+    /// Adds the socket that the caller has opened to `address`.
+    ///
+    /// Returns a socket to close if there are more than [`MAX_OPEN_SOCKETS`]. It is the oldest one, as that
+    /// has had the most time to connect.
     pub(crate) fn opened(&mut self, socket: SocketId, address: SocketAddr) -> Option<SocketId> {
         self.open.push((socket, address));
         if self.open.len() <= MAX_OPEN_SOCKETS {
@@ -87,12 +93,12 @@ impl Attempt {
         Some(oldest)
     }
 
-    /// Whether this socket is one of the attempt's.
+    /// Returns whether this socket belongs to the attempt.
     pub(crate) fn has(&self, socket: SocketId) -> bool {
         self.open.iter().any(|(open, _)| *open == socket)
     }
 
-    /// Takes note that a socket has failed. If it was the newest one, the next address is due now.
+    /// Removes a socket that has failed. If it was the newest one, the next address is due now.
     pub(crate) fn failed(&mut self, socket: SocketId, error: ConnectionError, now: Millis) {
         let Some(index) = self.open.iter().position(|(open, _)| *open == socket) else { return };
         let is_newest = index + 1 == self.open.len();
@@ -103,22 +109,24 @@ impl Attempt {
         }
     }
 
-    /// The sockets that are being connected.
+    /// Returns the sockets that are connecting.
     pub(crate) fn sockets(&self) -> impl Iterator<Item = SocketId> {
         self.open.iter().map(|(socket, _)| *socket)
     }
 
-    /// Ends the attempt and returns why it has failed. Addresses that have not answered, and those that
-    /// there was no time for, have timed out.
+    /// Ends the attempt and returns its error.
+    ///
+    /// Addresses that have not answered, and addresses that were not tried for lack of time, have timed out.
     pub(crate) fn into_error(self) -> ConnectionError {
-        let late = self.open.into_iter().map(|(_, address)| address).chain(self.rest);
+        let late = self.open.into_iter().map(|(_, address)| address).chain(self.untried);
         let late = late.map(|address| (address, ConnectionError::TimedOut));
         ConnectionError::of_all(self.failed.into_iter().chain(late).collect())
     }
 }
 
-/// Lets the two address families take turns, beginning with that of the first address; each family
-/// keeps its order (RFC 8305, section 4).
+/// Sorts addresses so that the two families take turns, starting with the family of the first address.
+///
+/// Each family keeps its order (RFC 8305, section 4).
 fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
     let Some(first) = addresses.first() else { return VecDeque::new() };
     let is_v6 = first.is_ipv6();
@@ -144,7 +152,9 @@ mod tests {
         SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, last], 9000))
     }
 
-    /// Opens sockets to all addresses that are due, numbered from `first`, and returns the addresses.
+    /// Opens a socket to each address that is due, and returns the addresses.
+    ///
+    /// The sockets have consecutive numbers, from `first` on.
     fn open_due(attempt: &mut Attempt, first: usize, now: Millis) -> Vec<SocketAddr> {
         let mut opened = Vec::new();
         while let Some(address) = attempt.next_address(now) {
@@ -155,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_beginning_with_the_first() {
+    fn families_take_turns_starting_with_the_first() {
         for (addresses, expected) in [
             (vec![], vec![]),
             (vec![v4(1)], vec![v4(1)]),
@@ -168,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_address_is_due_250_ms_after_the_last_and_not_a_millisecond_earlier() {
+    fn the_next_address_is_due_250_ms_after_the_last_and_not_at_249_ms() {
         let mut attempt = Attempt::new(vec![v4(1), v4(2), v4(3)], 1000, 11_000);
         for (index, now) in [1000, 1250, 1500].into_iter().enumerate() {
             assert_eq!(attempt.wake_at(), now);
@@ -177,11 +187,11 @@ mod tests {
         }
         assert_eq!(attempt.wake_at(), 11_000);
         assert!(!attempt.is_overdue(10_999) && attempt.is_overdue(11_000));
-        assert_eq!(attempt.sockets().count(), 3, "none is closed for the next one");
+        assert_eq!(attempt.sockets().count(), 3, "no socket is closed for the next one");
     }
 
     #[test]
-    fn a_failure_of_the_newest_makes_the_next_due_and_one_of_an_older_does_not() {
+    fn a_failure_of_the_newest_socket_makes_the_next_address_due_and_one_of_an_older_does_not() {
         let mut attempt = Attempt::new(vec![v4(1), v4(2), v4(3), v4(4)], 0, 10_000);
         open_due(&mut attempt, 0, 0);
         attempt.failed(SocketId(0), ConnectionError::Refused, 10);
@@ -191,7 +201,7 @@ mod tests {
         assert_eq!((attempt.next_address(300), attempt.wake_at()), (None, 510));
         assert!(!attempt.has(SocketId(1)) && attempt.has(SocketId(2)));
         attempt.failed(SocketId(9), ConnectionError::Refused, 300);
-        assert_eq!(attempt.wake_at(), 510, "a socket of another attempt");
+        assert_eq!(attempt.wake_at(), 510, "a failed socket of another attempt changes nothing");
     }
 
     #[test]
@@ -204,7 +214,7 @@ mod tests {
                 if due > 0 {
                     (opened, last) = (opened + due, now);
                 }
-                assert!(attempt.wake_at() > now, "an address that is due was not tried");
+                assert!(attempt.wake_at() > now, "an address was due but not tried");
                 now = attempt.wake_at();
             }
             assert_eq!(opened, usize::from(count), "within {timeout} ms");
@@ -213,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn more_sockets_than_the_bound_close_the_oldest() {
+    fn a_65th_socket_closes_the_oldest() {
         let addresses: Vec<_> = (0..66).map(v6).collect();
         let mut attempt = Attempt::new(addresses.clone(), 0, 0);
         let mut closed = Vec::new();
@@ -227,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_has_failed_when_every_address_has() {
+    fn an_attempt_has_failed_when_each_address_has() {
         let mut attempt = Attempt::new(vec![v6(1), v4(1)], 0, 10_000);
         assert_eq!(open_due(&mut attempt, 0, 0), [v6(1)]);
         attempt.failed(SocketId(0), ConnectionError::TimedOut, 5);
@@ -245,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_answered_has_timed_out() {
+    fn an_address_without_an_answer_has_timed_out() {
         let mut attempt = Attempt::new(vec![v4(1), v4(2)], 0, 10_000);
         open_due(&mut attempt, 0, 0);
         assert!(matches!(attempt.into_error(), ConnectionError::TimedOut));

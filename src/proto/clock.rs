@@ -1,65 +1,70 @@
-//! A worker's time, which leaves out the time in which the process did not run.
+//! Measures a worker's time, without the time in which the process did not run.
 //!
-//! A stopped process, a paused container and a suspended machine all look alike from within: the clock has
-//! jumped. Every deadline in between would seem to be missed, though the servers may have answered in time.
-//! So the time by which the worker was late does not count, and what was due meanwhile has a moment more.
+//! A stopped process, a paused container and a suspended machine have the same effect: the clock jumps. Each
+//! deadline in between would seem to be missed, although the servers may have answered in time. So the time
+//! by which the worker was late does not count. A deadline that passed in that time is extended.
 
 use crate::proto::time::Millis;
 
-/// A worker that is late by more than this did not run meanwhile: a turn takes a few milliseconds. It is
-/// long enough for a busy machine, and short against the timeouts that are in use.
+/// The lateness in milliseconds above which a worker did not run, as a turn takes a few milliseconds.
+///
+/// It is long enough for a busy machine, and short compared to the usual timeouts.
 pub const STANDSTILL: Millis = 100;
 
-/// How much more time a deadline has that was missed in a standstill, unless the sleep before it was
-/// shorter: enough for other threads and servers of the same machine to go on, too.
+/// The extension in milliseconds of a deadline that passed in a standstill.
+///
+/// It is long enough for other threads and servers of the same machine to continue, too. The extension is at
+/// most as long as the sleep before the deadline.
 pub const GRACE: Millis = 1000;
 
-/// Makes a worker's time of the system's monotonic clock.
+/// Derives a worker's time from the system's monotonic clock.
 ///
-/// It knows when the worker plans to go on. If the worker is late by more than [`STANDSTILL`], that time does
-/// not count, and the planned moment is put off by [`GRACE`]. That happens once for each moment, so that
-/// time passes even on a machine that is always late.
+/// The worker states when it will wake up. If it is late by more than [`STANDSTILL`], that time does not
+/// count, and the planned moment is delayed by [`GRACE`]. Each moment is delayed only once, so that time
+/// passes even on a machine that is always late.
 #[derive(Debug)]
 pub struct Clock {
     /// The last reading of the system's clock.
     raw: Millis,
-    /// When the worker plans to read the clock again at the latest, in the system's time.
+    /// The latest moment at which the worker plans to read the clock again, in the system's time.
     expected: Millis,
-    /// The time that did not count so far.
+    /// The total time that did not count.
     lost: Millis,
-    /// The latest moment of the worker's time that was put off.
-    put_off: Option<Millis>,
+    /// The latest moment that was delayed, in the worker's time.
+    delayed: Option<Millis>,
 }
 
 impl Clock {
-    /// A clock whose time begins at this reading.
+    /// Makes a clock whose time begins at this reading.
     pub fn new(raw: Millis) -> Clock {
-        Clock { raw, expected: raw, lost: 0, put_off: None }
+        Clock { raw, expected: raw, lost: 0, delayed: None }
     }
 
-    /// The time at the last reading.
+    /// Returns the worker's time at the last reading.
     pub fn now(&self) -> Millis {
         self.raw - self.lost
     }
 
-    /// Says that the worker is going to sleep until this moment of its time at the latest, or for as long
-    /// as nothing happens. Returns the moment as the system's clock has it.
+    /// Sets the latest moment at which the worker will wake up, in its time; `None` for no limit.
+    ///
+    /// Returns the moment in the system's time.
     pub fn sleep_until(&mut self, until: Option<Millis>) -> Option<Millis> {
         let until = until.map(|moment| moment.saturating_add(self.lost));
         self.expected = until.map_or(Millis::MAX, |moment| moment.max(self.raw));
         until
     }
 
-    /// Takes a reading of the system's clock, and returns by how much the worker was late if it stood still
-    /// before. A reading before the last one counts as that.
+    /// Takes a reading of the system's clock, and returns how late the worker is if it stood still.
+    ///
+    /// A reading that is earlier than the last one counts as the last one.
     pub fn read(&mut self, raw: Millis) -> Option<Millis> {
         let raw = raw.max(self.raw);
         let late = raw.saturating_sub(self.expected);
         let has_stood = late > STANDSTILL;
         if has_stood {
             let expected = Some(self.expected - self.lost);
-            if expected > self.put_off {
-                self.put_off = expected;
+            if expected > self.delayed {
+                self.delayed = expected;
                 self.lost += late + GRACE.min(self.expected - self.raw);
             } else {
                 self.lost += late - STANDSTILL;
@@ -77,7 +82,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_worker_that_is_late_by_100_ms_was_busy_and_by_101_it_stood_still() {
+    fn a_worker_that_is_late_by_100_ms_was_busy_and_by_101_ms_it_stood_still() {
         let mut clock = Clock::new(1000);
         assert_eq!((clock.read(1100), clock.now()), (None, 1100));
         assert_eq!((clock.read(1201), clock.now()), (Some(101), 1100));
@@ -86,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_that_was_missed_has_a_second_more_or_the_time_of_a_shorter_sleep() {
+    fn a_missed_deadline_is_extended_by_a_second_or_by_the_time_of_a_shorter_sleep() {
         for (sleep, grace) in [(5000, 1000), (1000, 1000), (999, 999), (7, 7)] {
             let mut clock = Clock::new(1000);
             let deadline = 1000 + sleep;
@@ -99,19 +104,19 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_is_put_off_once() {
+    fn a_deadline_is_delayed_once() {
         let mut clock = Clock::new(0);
         clock.sleep_until(Some(500));
         assert_eq!((clock.read(10_000), clock.now()), (Some(9500), 0), "less than the grace");
         assert_eq!(clock.sleep_until(Some(500)), Some(10_500));
         assert_eq!((clock.read(20_000), clock.now()), (Some(9500), 600));
-        // The next one is another.
+        // The next deadline is delayed again.
         clock.sleep_until(Some(700));
         assert_eq!((clock.read(30_000), clock.now()), (Some(9900), 600));
     }
 
     #[test]
-    fn a_sleep_without_an_end_is_no_standstill() {
+    fn a_sleep_without_a_limit_is_no_standstill() {
         let mut clock = Clock::new(0);
         assert_eq!(clock.sleep_until(None), None);
         assert_eq!((clock.read(1 << 40), clock.now()), (None, 1 << 40));
@@ -119,14 +124,14 @@ mod tests {
     }
 
     #[test]
-    fn a_sleep_until_the_past_ends_at_once() {
+    fn a_sleep_until_the_past_ends_immediately() {
         let mut clock = Clock::new(1000);
         assert_eq!(clock.sleep_until(Some(10)), Some(10));
         assert_eq!((clock.read(1101), clock.now()), (Some(101), 1000));
     }
 
     #[test]
-    fn a_clock_that_goes_back_stands() {
+    fn a_clock_that_goes_back_counts_as_the_last_reading() {
         let mut clock = Clock::new(1000);
         assert_eq!((clock.read(900), clock.now()), (None, 1000));
         assert_eq!((clock.read(1001), clock.now()), (None, 1001));
@@ -134,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_deadline_is_put_off_by_the_lateness_and_a_second_at_most(
+        fn a_deadline_is_delayed_by_the_lateness_and_a_second_at_most(
             sleeps in prop::collection::vec((0_u64..5000, 0_u64..1000), 1..50),
         ) {
             let mut clock = Clock::new(7);
@@ -143,10 +148,10 @@ mod tests {
                 let deadline = clock.now() + sleep;
                 let due = raw + sleep;
                 for attempt in 0.. {
-                    prop_assert!(attempt < 2, "it is put off for ever");
+                    prop_assert!(attempt < 2, "the deadline is delayed again");
                     prop_assert!(raw + (deadline - clock.now()) <= due + attempt * (late + GRACE));
                     let before = clock.now();
-                    let until = clock.sleep_until(Some(deadline)).expect("it has an end");
+                    let until = clock.sleep_until(Some(deadline)).expect("the sleep has a limit");
                     prop_assert_eq!(until - raw, deadline - before);
                     raw = until + late;
                     let stood = clock.read(raw);

@@ -1,38 +1,39 @@
-//! Why an attempt failed or a connection ended.
+//! Represents the errors of attempts and connections.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-/// Why an attempt failed or a connection ended.
+/// The reason for which an attempt failed or a connection ended.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectionError {
-    /// The server's machine refused the connection, as no program listens on the port.
+    /// The server's host refused the connection, as no program listens on the port.
     Refused,
     /// There was no answer within the connect timeout.
     TimedOut,
     /// The name was not resolved.
     NotResolved(io::Error),
-    /// TCP's simultaneous open connected the socket to itself (RFC 9293, section 3.5): the system had
-    /// picked the server's own port, on this machine, for the connection.
+    /// TCP's simultaneous open connected the socket to itself (RFC 9293, section 3.5).
+    ///
+    /// That happens when the server is on this machine and the system picks its port as the local port.
     ConnectedToItself,
     /// The server closed the connection.
     Closed,
-    /// The connection was silent for the idle timeout.
+    /// The connection received nothing for the idle timeout.
     Idle,
     /// Any other error of the system: unreachable, reset, out of file descriptors.
     Io(io::Error),
-    /// Each address of the server failed, for different reasons.
+    /// All addresses of the server failed, for different reasons.
     AllAddresses(Box<[(SocketAddr, ConnectionError)]>),
 }
 
-/// The addresses that a message names at most: it is one line of a log.
+/// The most addresses that a message names, as it is one line of a log.
 const ADDRESSES_SHOWN: usize = 8;
 
 impl ConnectionError {
-    /// The error of an attempt of which each address failed: one error if they all failed alike.
+    /// Combines the errors of all addresses of an attempt. Errors with the same text become one.
     pub(crate) fn of_all(mut failed: Vec<(SocketAddr, ConnectionError)>) -> ConnectionError {
         let Some((_, first)) = failed.first() else {
             let none = io::Error::new(io::ErrorKind::NotFound, "it has no address");
@@ -85,7 +86,7 @@ fn fmt_all(errors: &[(SocketAddr, ConnectionError)], f: &mut fmt::Formatter<'_>)
 impl Error for ConnectionError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            // The error itself is in the text already.
+            // The text includes the error itself.
             ConnectionError::NotResolved(error) | ConnectionError::Io(error) => error.source(),
             _ => None,
         }
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_of_an_error_of_the_system_is_what_lies_below_it() {
+    fn the_source_of_an_error_of_the_system_is_that_of_the_inner_error() {
         #[derive(Debug)]
         struct Outer(fmt::Error);
         impl fmt::Display for Outer {
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_told_from_other_errors() {
+    fn a_refusal_is_distinct_from_other_errors() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
         assert!(matches!(refused.into(), ConnectionError::Refused));
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn each_error_has_its_words() {
+    fn each_error_has_its_text() {
         let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
         let texts = [
             (ConnectionError::Refused, "connection refused"),
@@ -146,12 +147,12 @@ mod tests {
         ];
         for (error, text) in texts {
             assert_eq!(error.to_string(), text);
-            assert!(error.source().is_none(), "it is in the text");
+            assert!(error.source().is_none(), "the text includes it");
         }
     }
 
     #[test]
-    fn errors_that_are_alike_are_one_and_others_are_named_with_their_addresses() {
+    fn equal_errors_become_one_and_different_errors_are_listed_with_their_addresses() {
         let alike = vec![(address(1), unreachable()), (address(2), unreachable())];
         assert_eq!(ConnectionError::of_all(alike).to_string(), "network unreachable");
         let one = vec![(address(1), ConnectionError::Refused)];
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn eight_addresses_are_named_and_the_others_counted() {
+    fn eight_addresses_are_listed_and_the_others_are_counted() {
         let errors = |count| {
             let refused = (1..count).map(|last| (address(last), ConnectionError::Refused));
             ConnectionError::of_all(refused.chain([(address(count), unreachable())]).collect())

@@ -1,24 +1,24 @@
-//! What servers have done, in numbers.
+//! Counts the connections, failures, bytes and lines of a server.
 
-/// What one server has done so far. Each whole line is counted once in `lines`.
+/// The counters of one server, since the start of the job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
     /// Connections made.
     pub connects: u64,
-    /// Attempts that failed and connections that ended, other than as `once` wants it.
+    /// Attempts that failed and connections that ended, except one that the server closes with `once`.
     pub failures: u64,
     /// Bytes received.
     pub bytes: u64,
-    /// Whole lines received: numbers, heartbeats, malformed and too long ones.
+    /// Whole lines received, each counted once: numbers, heartbeats, malformed and oversized lines.
     pub lines: u64,
-    /// Numbers that the divisor divides.
+    /// Numbers that are multiples of the divisor.
     pub matched: u64,
-    /// Lines that were neither a number nor empty.
+    /// Lines that are neither a number nor empty.
     pub malformed: u64,
-    /// Lines that were longer than the limit.
+    /// Lines that are longer than the limit.
     pub oversized: u64,
-    /// Lines that the end of their connection cut before their newline.
+    /// Lines whose connection ended before their newline.
     pub truncated: u64,
 }
 

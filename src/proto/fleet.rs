@@ -12,7 +12,8 @@
 //! 5. sleeps until [`next_deadline`](Fleet::next_deadline), or not at all while a connection
 //!    [waits to be read](Fleet::has_ready).
 //!
-//! Calls that come too often, too late, or for a server that is in another state by now are no-ops.
+//! Calls that come too often, too late, or for a server that is in another state by now or was removed are
+//! no-ops.
 //!
 //! # Which connection is read next
 //!
@@ -32,6 +33,7 @@ use crate::address::Server;
 use crate::codec::Decoder;
 use crate::proto::counters::Counters;
 use crate::proto::link::{Action, Context, Event, Link, Progress, ReadContext, Sink};
+use crate::proto::link_id::{LinkId, LinkMap};
 use crate::proto::notice::{Notice, Notices};
 use crate::proto::policy::Policy;
 use crate::proto::socket_id::SocketId;
@@ -68,26 +70,28 @@ pub struct Fleet<D> {
     policy: Policy,
     decoder: D,
     notices: Box<dyn Notices + Send>,
-    links: Slab<Member>,
+    links: LinkMap<Member>,
     /// The sockets in use, each with its link's id. One that is to be closed stays until that is done,
     /// so that its number is not used again while events of it may come.
-    sockets: Slab<usize>,
-    /// One timer a link at most, at the link's `wake_at` or, for a connected one that has received
+    sockets: Slab<LinkId>,
+    /// One timer a link at most, by the link's index, at the link's `wake_at` or, for a connected one that has received
     /// bytes since, earlier.
     wheel: Wheel,
     rng: SmallRng,
     /// The connections that had run dry and may have something to read now, each once.
-    fresh: VecDeque<usize>,
+    fresh: VecDeque<LinkId>,
     /// The connections that had more to read when their last turn ended, each once, in rotation.
-    backlog: VecDeque<usize>,
+    backlog: VecDeque<LinkId>,
     turn: Turn,
-    actions: VecDeque<(usize, Action)>,
+    actions: VecDeque<(LinkId, Action)>,
     /// Where all links read to: what they keep of it is theirs.
     scratch: Box<[u8]>,
     /// How many links have never been connected.
     unconnected: usize,
     /// How many links have not ended.
     alive: usize,
+    /// What the removed links did, and how many of them had ended badly.
+    removed: (Counters, usize),
 }
 
 #[derive(Debug)]
@@ -120,7 +124,7 @@ struct Turn {
 #[derive(Debug, PartialEq, Eq)]
 pub struct NextRead {
     /// The link's id.
-    pub id: usize,
+    pub id: LinkId,
     /// The connection's socket.
     pub socket: SocketId,
     is_fresh: bool,
@@ -132,12 +136,12 @@ pub enum SocketRole {
     /// It is being connected.
     Connecting {
         /// The link's id.
-        id: usize,
+        id: LinkId,
     },
     /// It is the connection.
     Connected {
         /// The link's id.
-        id: usize,
+        id: LinkId,
     },
     /// It is to be closed, or it is not known.
     None,
@@ -158,7 +162,7 @@ impl<D: Decoder> Fleet<D> {
             policy,
             decoder,
             notices,
-            links: Slab::new(),
+            links: LinkMap::new(),
             sockets: Slab::new(),
             wheel: Wheel::new(now),
             rng: SmallRng::seed_from_u64(seed),
@@ -169,6 +173,7 @@ impl<D: Decoder> Fleet<D> {
             scratch: vec![0; READ_SIZE].into(),
             unconnected: 0,
             alive: 0,
+            removed: (Counters::default(), 0),
         }
     }
 
@@ -177,53 +182,78 @@ impl<D: Decoder> Fleet<D> {
         self.notices.notice(Notice::StoodStill { worker: self.index, late });
     }
 
-    /// Adds a server, which is dialed at the next [`on_time`](Fleet::on_time), and returns its id:
-    /// small, dense, and the same until the fleet is dropped.
-    pub fn add(&mut self, server: Server, now: Millis) -> usize {
-        let entry = self.links.vacant_entry();
-        let id = entry.key();
-        entry.insert(Member { link: Link::new(id, server, now), queue: Queue::None });
+    /// Adds a server, which is dialed at the next [`on_time`](Fleet::on_time), and returns its id.
+    pub fn add(&mut self, server: Server, now: Millis) -> LinkId {
+        let member = |id| Member { link: Link::new(id, server, now), queue: Queue::None };
+        let id = self.links.insert_with(member);
         self.unconnected += 1;
         self.alive += 1;
         self.arm(id);
         id
     }
 
-    /// The server with this id.
+    /// Removes a server, and returns whether there was one with this id.
     ///
-    /// # Panics
-    /// If no such id was handed out.
-    pub fn server(&self, id: usize) -> &Server {
-        self.links[id].link.server()
+    /// Its sockets are to be closed; nothing else that it has asked for is carried out any more. A line that
+    /// it has not finished is dropped and counts as truncated. All that it has counted stays in the
+    /// [totals](Fleet::totals).
+    pub fn remove(&mut self, id: LinkId, now: Millis) -> bool {
+        let Some(mut member) = self.links.remove(id) else { return false };
+        self.unqueue(id, member.queue);
+        self.wheel.cancel(id.at());
+        let link = &mut member.link;
+        self.alive -= usize::from(link.ended().is_none());
+        let mut cx = Context {
+            now,
+            policy: &self.policy,
+            rng: &mut self.rng,
+            notices: &mut *self.notices,
+            actions: &mut self.actions,
+            sockets: &mut self.sockets,
+        };
+        link.remove(&mut cx);
+        let (counters, failed) = &mut self.removed;
+        *counters += link.counters();
+        *failed += usize::from(link.ended() == Some(false));
+        if link.counters().connects == 0 {
+            self.one_less_unconnected();
+        }
+        true
+    }
+
+    /// The server with this id, if there is one.
+    pub fn server(&self, id: LinkId) -> Option<&Server> {
+        Some(self.links.get(id)?.link.server())
     }
 
     /// Whether the server with this id is connected.
-    pub fn is_connected(&self, id: usize) -> bool {
+    pub fn is_connected(&self, id: LinkId) -> bool {
         self.links.get(id).is_some_and(|member| member.link.is_connected())
     }
 
     /// The bytes that are held of the unfinished line of the server with this id.
-    pub fn held(&self, id: usize) -> usize {
+    pub fn held(&self, id: LinkId) -> usize {
         self.links.get(id).map_or(0, |member| member.link.held())
     }
 
     /// When the timer of the server with this id is due, or `None` if it has none. One that waits or
     /// connects has one. A connected one has one only with an idle timeout, and it may be early by the
     /// time that the connection has received bytes since it was set.
-    pub fn deadline(&self, id: usize) -> Option<Millis> {
-        self.wheel.deadline(id)
+    pub fn deadline(&self, id: LinkId) -> Option<Millis> {
+        self.links.get(id)?;
+        self.wheel.deadline(id.at())
     }
 
     /// When the next attempt to connect to the server with this id begins; `None` if it is not waiting for
     /// one.
-    pub fn next_attempt_at(&self, id: usize) -> Option<Millis> {
+    pub fn next_attempt_at(&self, id: LinkId) -> Option<Millis> {
         self.links.get(id)?.link.next_attempt_at()
     }
 
     /// What a socket is to its link now.
     pub fn role(&self, socket: SocketId) -> SocketRole {
         let Some(&id) = self.sockets.get(socket.0) else { return SocketRole::None };
-        let link = &self.links[id].link;
+        let Some(Member { link, .. }) = self.links.get(id) else { return SocketRole::None };
         if link.connection() == Some(socket) {
             SocketRole::Connected { id }
         } else if link.is_connecting(socket) {
@@ -240,7 +270,7 @@ impl<D: Decoder> Fleet<D> {
 
     /// Reports what happened to a link. After [`Event::Connected`], [`on_ready`](Fleet::on_ready) is
     /// due: the event of the first bytes may have been the same.
-    pub fn handle(&mut self, id: usize, event: Event, now: Millis) {
+    pub fn handle(&mut self, id: LinkId, event: Event, now: Millis) {
         let Some(member) = self.links.get_mut(id) else { return };
         let link = &mut member.link;
         if member.queue != Queue::None {
@@ -261,17 +291,23 @@ impl<D: Decoder> Fleet<D> {
             self.alive -= 1;
         }
         if link.is_connected() && !was_connected && link.counters().connects == 1 {
-            self.unconnected -= 1;
-            if self.unconnected == 0 {
-                self.notices.notice(Notice::AllConnected { worker: self.index });
-            }
+            self.one_less_unconnected();
         }
         self.arm(id);
     }
 
+    /// A link was connected for the first time, or removed before that.
+    fn one_less_unconnected(&mut self) {
+        self.unconnected -= 1;
+        // Without any link, nothing was initialized.
+        if self.unconnected == 0 && !self.links.is_empty() {
+            self.notices.notice(Notice::AllConnected { worker: self.index });
+        }
+    }
+
     /// Reports that a link's connection may have something to read. `read_on` says that a short read does
     /// not mean that it is drained: see [`Link::read_on`].
-    pub fn on_ready(&mut self, id: usize, read_on: bool) {
+    pub fn on_ready(&mut self, id: LinkId, read_on: bool) {
         let Some(member) = self.links.get_mut(id) else { return };
         if !member.link.is_connected() {
             return;
@@ -320,9 +356,22 @@ impl<D: Decoder> Fleet<D> {
         None
     }
 
+    /// Takes a link out of the queue in which it waits to be read. If it was to be read in this turn, one
+    /// less is.
+    fn unqueue(&mut self, id: LinkId, queue: Queue) {
+        let (ids, left) = match queue {
+            Queue::None => return,
+            Queue::Fresh => (&mut self.fresh, &mut self.turn.fresh),
+            Queue::Backlog => (&mut self.backlog, &mut self.turn.backlog),
+        };
+        let place = ids.iter().position(|queued| *queued == id).expect("it is in its queue");
+        ids.remove(place);
+        *left -= usize::from(place < *left);
+    }
+
     /// The turn of a link that was taken out of its queue, unless it has lost its connection meanwhile.
-    fn take_turn(&mut self, id: usize, is_fresh: bool) -> Option<NextRead> {
-        let member = &mut self.links[id];
+    fn take_turn(&mut self, id: LinkId, is_fresh: bool) -> Option<NextRead> {
+        let member = self.links.get_mut(id)?;
         member.queue = Queue::None;
         let socket = member.link.connection()?;
         Some(NextRead { id, socket, is_fresh })
@@ -344,7 +393,7 @@ impl<D: Decoder> Fleet<D> {
         now: Millis,
     ) -> bool {
         let NextRead { id, socket, is_fresh } = next;
-        let member = &mut self.links[id];
+        let Some(member) = self.links.get_mut(id) else { return true };
         let bytes_before = member.link.counters().bytes;
         let mut cx = ReadContext {
             decoder: &self.decoder,
@@ -383,7 +432,8 @@ impl<D: Decoder> Fleet<D> {
     /// [`next_deadline`](Fleet::next_deadline) is past after this, there are more.
     pub fn on_time(&mut self, now: Millis) {
         for _ in 0..TIMERS_PER_TURN {
-            let Some(id) = self.wheel.expire(now) else { break };
+            let Some(index) = self.wheel.expire(now) else { break };
+            let id = self.links.id_at(index).expect("a timer has a link");
             self.handle(id, Event::Wake, now);
         }
     }
@@ -393,24 +443,28 @@ impl<D: Decoder> Fleet<D> {
         self.wheel.next_deadline()
     }
 
-    /// What is to be done next, and for which link. The number of a socket to be closed may be used again
-    /// from now on.
-    pub fn next_action(&mut self) -> Option<(usize, Action)> {
-        let (id, action) = self.actions.pop_front()?;
-        if let Action::Close(socket) = action {
-            self.sockets.remove(socket.0);
+    /// What is to be done next, and for which link: for one that was removed, only sockets are to be closed.
+    /// The number of a socket to be closed may be used again from now on.
+    pub fn next_action(&mut self) -> Option<(LinkId, Action)> {
+        while let Some((id, action)) = self.actions.pop_front() {
+            if let Action::Close(socket) = action {
+                self.sockets.remove(socket.0);
+            } else if self.links.get(id).is_none() {
+                continue;
+            }
+            return Some((id, action));
         }
-        Some((id, action))
+        None
     }
 
-    /// Whether all links have ended.
+    /// Whether all links have ended or were removed.
     pub fn is_finished(&self) -> bool {
         self.alive == 0
     }
 
     /// Ends all links for good; their sockets may be closed without being asked for.
     pub fn shut_down(&mut self) {
-        for (_, member) in &mut self.links {
+        for member in self.links.values_mut() {
             member.link.shut_down(&mut *self.notices);
             member.queue = Queue::None;
         }
@@ -421,11 +475,10 @@ impl<D: Decoder> Fleet<D> {
         self.sockets.clear();
     }
 
-    /// What all links have done so far, and how many of them have ended badly.
+    /// What all links have done so far, and how many of them have ended badly; the removed ones are included.
     pub fn totals(&self) -> (Counters, usize) {
-        let mut counters = Counters::default();
-        let mut failed = 0;
-        for (_, member) in &self.links {
+        let (mut counters, mut failed) = self.removed;
+        for member in self.links.values() {
             counters += member.link.counters();
             failed += usize::from(member.link.ended() == Some(false));
         }
@@ -433,10 +486,10 @@ impl<D: Decoder> Fleet<D> {
     }
 
     /// Sets the link's timer to when it wants to be woken.
-    fn arm(&mut self, id: usize) {
-        match self.links[id].link.wake_at(&self.policy) {
-            Some(deadline) => self.wheel.arm(id, deadline),
-            None => _ = self.wheel.cancel(id),
+    fn arm(&mut self, id: LinkId) {
+        match self.links.get(id).and_then(|member| member.link.wake_at(&self.policy)) {
+            Some(deadline) => self.wheel.arm(id.at(), deadline),
+            None => _ = self.wheel.cancel(id.at()),
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::codec::{Decoder, Handler};
 use crate::proto::attempt::Attempt;
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::counters::Counters;
+use crate::proto::link_id::LinkId;
 use crate::proto::log_limit::LogLimit;
 use crate::proto::notice::{Notice, Notices, Retry, ServerNotice};
 use crate::proto::outage::{Outage, Streak};
@@ -125,10 +126,10 @@ pub struct Context<'a, R> {
     /// Where notices go.
     pub notices: &'a mut dyn Notices,
     /// Where actions go, with the link's id.
-    pub actions: &'a mut VecDeque<(usize, Action)>,
+    pub actions: &'a mut VecDeque<(LinkId, Action)>,
     /// The sockets in use, each with its link's id. The number of one that is to be closed is free
     /// again when that action is carried out.
-    pub sockets: &'a mut Slab<usize>,
+    pub sockets: &'a mut Slab<LinkId>,
 }
 
 /// The means of one turn of reading.
@@ -194,7 +195,7 @@ enum Lookup {
 /// One server and all that is known of it.
 #[derive(Debug)]
 pub struct Link {
-    id: usize,
+    id: LinkId,
     server: Server,
     state: State,
     lookup: Lookup,
@@ -210,7 +211,7 @@ pub struct Link {
 
 impl Link {
     /// A link to `server` that wants to be woken at once. `id` goes with its actions.
-    pub fn new(id: usize, server: Server, now: Millis) -> Link {
+    pub fn new(id: LinkId, server: Server, now: Millis) -> Link {
         Link {
             id,
             server,
@@ -374,6 +375,16 @@ impl Link {
         if self.ended().is_none() {
             self.state = State::Ended { success: true };
         }
+    }
+
+    /// Ends the link for good, as its server is removed, and closes its sockets. How it had ended before
+    /// stays.
+    pub fn remove<R>(&mut self, cx: &mut Context<'_, R>) {
+        if let Some(socket) = self.connection() {
+            self.act(Action::Close(socket), cx);
+        }
+        self.close_attempt(None, cx);
+        self.shut_down(cx.notices);
     }
 
     fn wake<R: Rng>(&mut self, cx: &mut Context<'_, R>) {

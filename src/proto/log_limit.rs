@@ -1,36 +1,36 @@
-//! How often something that may repeat without end is logged: malformed lines of a server, standstills.
+//! Limits how often a repeated event is logged, such as malformed lines of a server or standstills.
 
 use crate::proto::time::Millis;
 
-/// The shortest time between two log lines about the same thing.
-const MIN_GAP: Millis = 10_000;
+/// The shortest gap in milliseconds between two log lines about the same kind of event.
+const MIN_GAP_MS: Millis = 10_000;
 
-/// The longest: a feed of the wrong kind is still mentioned once an hour.
-const MAX_GAP: Millis = 60 * 60 * 1000;
+/// The longest gap in milliseconds: a feed of the wrong kind is still logged once an hour.
+const MAX_GAP_MS: Millis = 60 * 60 * 1000;
 
-/// A limit on the log lines about one thing, say one server's malformed lines.
+/// A limit on the log lines about one kind of event, such as the malformed lines of one server.
 ///
-/// The gap between two log lines doubles while they keep coming. It starts over when none came for a whole
-/// gap after the last one had passed.
+/// The gap after a log line doubles while events continue. It starts over when the last gap is over and no
+/// event has come for as long again.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit {
     /// The gap after the last log line; 0 before the first.
     gap: Millis,
-    /// Until when nothing is logged.
+    /// The end of the gap. Nothing is logged earlier.
     quiet_until: Millis,
-    /// The lines that were not logged since the last log line.
+    /// The number of events without a log line since the last log line.
     skipped: u64,
 }
 
 impl LogLimit {
-    /// Whether a line may be logged now; if so, returns how many were not logged since the last one.
+    /// Returns the number of events that were skipped since the last log line, if one may be logged now.
     pub(crate) fn admit(&mut self, now: Millis) -> Option<u64> {
         if now < self.quiet_until {
             self.skipped += 1;
             return None;
         }
         let is_calm = now >= self.quiet_until.saturating_add(self.gap);
-        self.gap = if is_calm { MIN_GAP } else { (2 * self.gap).min(MAX_GAP) };
+        self.gap = if is_calm { MIN_GAP_MS } else { (2 * self.gap).min(MAX_GAP_MS) };
         self.quiet_until = now.saturating_add(self.gap);
         Some(std::mem::take(&mut self.skipped))
     }
@@ -40,13 +40,13 @@ impl LogLimit {
 mod tests {
     use super::*;
 
-    /// The moments at which something is logged of a line each second, up to `end`.
+    /// Returns the moments of the log lines when an event happens each second up to `end`.
     fn logged(limit: &mut LogLimit, from: Millis, end: Millis) -> Vec<Millis> {
         (from..end).step_by(1000).filter(|now| limit.admit(*now).is_some()).collect()
     }
 
     #[test]
-    fn gaps_double_while_malformed_lines_keep_coming_and_end_at_an_hour() {
+    fn gaps_double_while_malformed_lines_continue_up_to_an_hour() {
         let mut limit = LogLimit::default();
         let moments = logged(&mut limit, 0, 1 << 25);
         let gaps: Vec<_> = moments.windows(2).map(|pair| pair[1] - pair[0]).collect();
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_logged_a_millisecond_before_the_gap_is_over() {
+    fn nothing_is_logged_a_millisecond_before_the_end_of_the_gap() {
         let mut limit = LogLimit::default();
         assert_eq!(limit.admit(5), Some(0));
         assert_eq!((limit.admit(6), limit.admit(10_004)), (None, None));

@@ -1,21 +1,21 @@
-//! Which name is looked up next, on which thread, and how many threads there are.
+//! Decides which name is looked up next, on which thread, and how many threads there are.
 //!
-//! The system's lookup blocks its thread and cannot be cancelled: it takes 10 s when a name server does
-//! not answer, and some name services never return. [`Lookups`] keeps such names from holding up the
-//! others. It knows no thread and no clock: the owner tells it what was asked and which lookup has
-//! ended, carries out each [`Order`], and waits until [`Lookups::next_deadline`].
+//! The system's lookup blocks its thread and cannot be canceled. It takes 10 s when a name server does not
+//! answer, and some name services never return. [`Lookups`] keeps such names from delaying the others. It
+//! uses no thread and no clock. The owner reports each request and each lookup that has ended, carries out
+//! each [`Order`], and waits until [`Lookups::next_deadline`].
 //!
-//! - **Lanes.** A name waits in one of three lanes, by how its last lookup went: [`Lane`]. A lane is
-//!   served only while those before it are empty, and the later lanes leave some threads to the earlier.
-//! - **Growth.** [`FEW`] threads start at once. More start only while names wait, in steps: every
-//!   [`STEP_MS`] the lookups under way may double, up to [`MANY`] beside those that hang, and as long as
-//!   that makes more of them return. A burst of names that are answered promptly is served by few threads,
-//!   and so is no burst for the name server either. When nearly all lookups hang, a queue behind them
-//!   gets all threads in eight steps.
+//! - **Lanes.** A name waits in one of three lanes, by the duration of its last lookup: [`Lane`]. A lane is
+//!   served only while the earlier lanes are empty. The later lanes leave some threads to the earlier ones.
+//! - **Growth.** [`FEW`] threads start immediately. More start only while names wait, in steps: every
+//!   [`STEP_MS`] the number of lookups under way may double. It grows up to [`MANY`], not counting lookups
+//!   that hang, and only while more threads make more lookups return. So a few threads serve many names that
+//!   are answered promptly, and the name server gets no burst of queries. When nearly all lookups hang, the
+//!   names in the queue get all threads in eight steps.
 //! - **Shrinking.** A thread that was idle for [`IDLE_MS`] ends, except for the last [`FEW`]. Those wait
 //!   without a deadline.
-//! - **Sharing.** A name is never looked up twice at once: all who ask meanwhile get the same answer. No
-//!   answer is kept after that.
+//! - **Sharing.** A name has at most one lookup at a time. All requests during a lookup get the same answer.
+//!   No answer is kept after that.
 
 use std::collections::VecDeque;
 use std::collections::hash_map::{Entry, HashMap};
@@ -23,105 +23,118 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use slab::Slab;
 
-/// The lookups that are started at once, and the idle threads that are kept.
+/// The number of lookups that start without a delay, and of idle threads that are kept.
 const FEW: usize = 4;
 
-/// The lookups that may be under way beside those that hang. Each is two queries, and some forwarders take
-/// no more than 150 at once (dnsmasq does by default).
+/// The most lookups under way that do not hang.
+///
+/// Each makes two queries, and some forwarders take at most 150 at once (the default of dnsmasq).
 const MANY: usize = 64;
 
-/// Lookups hang when fewer than one in so many comes back: then their number doubles, beyond `MANY`, too.
+/// The number of lookups for each one that returns above which nearly all lookups hang.
+///
+/// Then the number of lookups doubles beyond `MANY`, too.
 const NEARLY_ALL: usize = 16;
 
-/// The most lookups that are ever under way.
+/// The most lookups under way, including those that hang.
 const MOST: usize = 1000;
 
-/// With fewer lookups, there would be too few left for the reserves.
+/// The least value of the most lookups under way, as a smaller one has no capacity for the reserves.
 const FEWEST: usize = 16;
 
-/// The time from one step of growth to the next: most lookups return within it.
+/// The time in milliseconds from one step of growth to the next: most lookups return within it.
 const STEP_MS: u64 = 100;
 
-/// The pool does not grow while the lookups return so fast that the queue is empty in so many steps.
+/// The number of steps in which the queue must become empty for the pool not to grow.
 const STEPS_TO_CLEAR: usize = 5;
 
-/// A lookup that took so long was slow. Any that runs into a timeout of the system's resolver takes
-/// longer: its shortest timeout is a second.
+/// The duration in milliseconds from which on a lookup is slow.
+///
+/// The shortest timeout of the system's resolver is a second. So each lookup with a timeout is slow.
 const SLOW_MS: u64 = 1000;
 
-/// The time after which an idle thread ends: longer than a hanging lookup, so that a pool which is
-/// needed again and again is not built again and again.
+/// The time in milliseconds after which an idle thread ends.
+///
+/// It is longer than a hanging lookup. So a pool that is needed repeatedly is not rebuilt each time.
 const IDLE_MS: u64 = 15_000;
 
-/// The pause after the system has refused a thread.
+/// The pause in milliseconds after the system has refused a thread.
 const REFUSED_MS: u64 = 1000;
 
-/// The names whose last lookup is remembered: so many at least, twice as many at most.
+/// The least number of names whose last lookup is remembered. The most is twice as many.
 const REMEMBERED: usize = 65_536;
 
+/// The number of lanes.
 const LANES: usize = 3;
 
 const _: () = assert!(FEW < MANY && MANY < bounds(MOST)[2]);
 const _: () = assert!(FEW < bounds(FEWEST)[2] && bounds(FEWEST)[2] < bounds(FEWEST)[1]);
 
-/// By lane, the lookups that may be under way when another of the lane starts, of at most `most`. The other
-/// threads are a reserve for the earlier lanes, in case that all of these hang: as wide as what starts at
-/// once, at least. Half of 1,000 is enough for 3,000 names that each hang for 10 s and are asked for again
-/// after 60 s.
+/// Returns the most lookups under way by lane, if `most` is the most of all.
+///
+/// A lookup of a lane starts only while fewer are under way in all lanes together. The other threads are a
+/// reserve for the earlier lanes in case all of these lookups hang. The reserve is at least [`FEW`].
+///
+/// Half of 1,000 is enough for 3,000 names that each hang for 10 s and are requested again after 60 s.
 const fn bounds(most: usize) -> [usize; LANES] {
     let reserve = if most / 10 > FEW { most / 10 } else { FEW };
     [most, most - reserve, most / 2]
 }
 
-/// Where a name waits.
+/// The lane in which a name waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
-    /// Its last lookup was prompt, whether it found an address or an error.
+    /// The last lookup of the name was prompt, with an address or an error.
     Prompt = 0,
-    /// Its last lookup is not known.
+    /// No last lookup of the name is remembered.
     New = 1,
-    /// Its last lookup was slow.
+    /// The last lookup of the name was slow.
     Slow = 2,
 }
 
-/// What the owner is to do.
+/// An action that the owner carries out.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Order {
     /// Start a thread that looks up this name. If that fails, call [`Lookups::refused`] next.
     Start { thread: usize, name: Box<str> },
-    /// Let an idle thread look up this name.
+    /// Look up this name on an idle thread.
     LookUp { thread: usize, name: Box<str> },
-    /// End an idle thread. Its number may be given to another.
+    /// End an idle thread. Another thread may get its number.
     End { thread: usize },
 }
 
-/// The names that are asked for, and the threads that look them up.
+/// The requested names, and the threads that look them up.
 ///
-/// Call [`ask`](Self::ask) or [`found`](Self::found) when that happens. After each, and at
-/// [`next_deadline`](Self::next_deadline), call [`next_order`](Self::next_order) until it returns `None`.
-/// `W` is what the owner needs to deliver an answer. Moments are milliseconds since any epoch.
+/// Call [`ask`](Self::ask) for each request and [`found`](Self::found) for each lookup that has ended. After
+/// each, and at [`next_deadline`](Self::next_deadline), call [`next_order`](Self::next_order) until it
+/// returns `None`.
+///
+/// `W` is a waiter: the data with which the owner delivers an answer. Moments are milliseconds since any
+/// epoch.
 #[derive(Debug)]
 pub(crate) struct Lookups<W> {
-    /// Who waits for which name. Invariant: a name is here if and only if it is in one queue or looked
-    /// up by one thread.
+    /// The waiters, by name.
+    ///
+    /// Invariant: it holds a name if and only if one queue or one busy thread has that name.
     waiting: HashMap<Box<str>, Vec<W>>,
-    /// By lane, the names that wait for a thread.
+    /// The names that wait for a thread, by lane.
     queues: [VecDeque<Box<str>>; LANES],
-    /// By number, what a thread is doing; `None` if it is idle.
+    /// The lookup of each thread, by the thread's number; `None` if the thread is idle.
     threads: Slab<Option<Running>>,
-    /// The idle threads, the one that has been idle for longest first.
+    /// The idle threads, in the order in which they became idle.
     idle: VecDeque<Idle>,
-    /// By lane, the lookups that may be under way when another starts.
+    /// The most lookups under way for another to start, by lane. See [`bounds`].
     bounds: [usize; LANES],
-    /// By lane, the lookups under way. Invariant: the sum is at most `bounds[0]`.
+    /// The number of lookups under way, by lane. Invariant: the sum is at most `bounds[0]`.
     running: [usize; LANES],
-    /// Present only while a name waits because no idle thread is free for it.
+    /// The growth of the pool, present only while a name waits because no idle thread is free for it.
     growth: Option<Growth>,
-    /// No thread is started before, since the system has refused one.
+    /// The end of the pause after the system has refused a thread. No thread starts earlier.
     refused_until_ms: u64,
     history: History,
 }
 
+/// A lookup under way.
 #[derive(Debug)]
 struct Running {
     name: Box<str>,
@@ -129,6 +142,7 @@ struct Running {
     since_ms: u64,
 }
 
+/// An idle thread.
 #[derive(Debug)]
 struct Idle {
     thread: usize,
@@ -138,22 +152,24 @@ struct Idle {
 /// The growth of the pool while names wait.
 #[derive(Debug)]
 struct Growth {
-    /// When the next step is due.
+    /// The moment at which the next step is due.
     due_ms: u64,
-    /// The lookups that have returned since the last step.
+    /// The number of lookups that have returned since the last step.
     returned: usize,
-    /// Those of the step before, if there was one.
+    /// The number of lookups that returned in the previous step, if there was one.
     returned_before: Option<usize>,
-    /// The lookups that may be under way beside those that hang. Invariant: at most `MANY`.
+    /// The most lookups under way that do not hang. Invariant: at most `MANY`.
     live: usize,
-    /// The lookups that had returned when `live` grew last.
+    /// The number of lookups that had returned when `live` last grew.
     returned_at_growth: usize,
-    /// The threads that may still be started in this step.
+    /// The number of threads that may still start in this step.
     granted: usize,
 }
 
 impl<W> Lookups<W> {
-    /// No names. At most `most` lookups will be under way, in the bounds of [`FEWEST`] and [`MOST`].
+    /// Makes a state without names and threads.
+    ///
+    /// At most `most` lookups will be under way, within the bounds [`FEWEST`] and [`MOST`].
     pub(crate) fn new(most: usize) -> Lookups<W> {
         Lookups {
             bounds: bounds(most.clamp(FEWEST, MOST)),
@@ -168,7 +184,7 @@ impl<W> Lookups<W> {
         }
     }
 
-    /// Takes `waiter` among those who wait for the answer to `name`.
+    /// Adds `waiter` to the waiters for the answer to `name`.
     pub(crate) fn ask(&mut self, name: Box<str>, waiter: W) {
         match self.waiting.entry(name) {
             Entry::Occupied(mut waiting) => waiting.get_mut().push(waiter),
@@ -180,7 +196,7 @@ impl<W> Lookups<W> {
         }
     }
 
-    /// The lookup of `thread` has returned. The answer is for those whom this returns.
+    /// Ends the lookup of `thread`, which has returned. Returns the waiters for its answer.
     pub(crate) fn found(&mut self, thread: usize, now_ms: u64) -> Vec<W> {
         let Running { name, lane, since_ms } =
             self.threads[thread].take().expect("a lookup returns once");
@@ -194,8 +210,10 @@ impl<W> Lookups<W> {
         self.waiting.remove(&name).expect("a name is waited for until its answer")
     }
 
-    /// The system has refused to start `thread`. Its name waits for another thread; if there is none at
-    /// all, this returns all who wait, and they are to be given the error.
+    /// Removes `thread`, which the system has refused to start.
+    ///
+    /// Its name waits for another thread. Without any thread, this returns all waiters, and the owner
+    /// delivers the error to them.
     pub(crate) fn refused(&mut self, thread: usize, now_ms: u64) -> Vec<W> {
         let running = self.threads.remove(thread).expect("it was to be started with a name");
         self.running[running.lane as usize] -= 1;
@@ -208,20 +226,21 @@ impl<W> Lookups<W> {
         self.waiting.drain().flat_map(|(_, waiters)| waiters).collect()
     }
 
-    /// The threads there are, idle or not.
+    /// Returns the number of threads, idle or not.
     pub(crate) fn threads(&self) -> usize {
         self.threads.len()
     }
 
-    /// When to call [`next_order`](Self::next_order) even if nothing happens; `None` if only an event
-    /// can change anything.
+    /// Returns the moment at which to call [`next_order`](Self::next_order) if nothing happens earlier.
+    ///
+    /// `None` means that only a request or the end of a lookup can change the state.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let growth = self.growth.as_ref().map(|growth| growth.due_ms);
         let idle = self.idle.front().filter(|_| self.idle.len() > FEW);
         growth.into_iter().chain(idle.map(|idle| idle.since_ms + IDLE_MS)).min()
     }
 
-    /// What is to be done now; `None` if that is nothing.
+    /// Returns the next action, or `None` if there is none now.
     pub(crate) fn next_order(&mut self, now_ms: u64) -> Option<Order> {
         let Some(lane) = self.next_lane() else {
             self.growth = None;
@@ -242,15 +261,16 @@ impl<W> Lookups<W> {
         })
     }
 
-    /// The lane whose first name is next, if that name may have a thread.
+    /// Returns the first lane that is not empty, if its first name may have a thread.
     fn next_lane(&self) -> Option<Lane> {
         let lanes = [Lane::Prompt, Lane::New, Lane::Slow];
         let lane = lanes.into_iter().find(|&lane| !self.queues[lane as usize].is_empty())?;
         (self.running.iter().sum::<usize>() < self.bounds[lane as usize]).then_some(lane)
     }
 
-    /// The idle threads that a name of `lane` leaves to others. They are the reserve where the system refuses
-    /// threads long before there are `bounds` of them.
+    /// Returns the number of idle threads that a name of `lane` leaves to others.
+    ///
+    /// They are the reserve where the system refuses threads long before their number reaches `bounds`.
     fn spare(&self, lane: Lane) -> usize {
         match lane {
             Lane::Prompt | Lane::New => 0,
@@ -265,14 +285,15 @@ impl<W> Lookups<W> {
         Running { name, lane, since_ms: now_ms }
     }
 
-    /// Whether a thread may be started for the first name of `lane`, as no idle one is free for it.
+    /// Returns whether a thread may start for the first name of `lane`, for which no idle thread is free.
     fn may_start(&mut self, lane: Lane, now_ms: u64) -> bool {
         let growth = self.growth.get_or_insert_with(|| Growth::new(now_ms));
         if now_ms < self.refused_until_ms {
             growth.due_ms = growth.due_ms.max(self.refused_until_ms);
             return false;
         }
-        // Lookups of the later lanes neither take the place of these nor make them grow faster.
+        // Lookups of the later lanes do not count. They neither use up the growth of this lane nor speed it
+        // up.
         let width: usize = self.running[..=lane as usize].iter().sum();
         if width < FEW {
             return true;
@@ -286,6 +307,7 @@ impl<W> Lookups<W> {
         is_granted
     }
 
+    /// Ends the thread that has been idle for longest, if its time is over.
     fn end_idle(&mut self, now_ms: u64) -> Option<Order> {
         self.next_deadline().filter(|&deadline_ms| deadline_ms <= now_ms)?;
         let Idle { thread, .. } = self.idle.pop_front()?;
@@ -294,7 +316,7 @@ impl<W> Lookups<W> {
     }
 }
 
-/// How many lookups of `lane` and those before it have been under way for as long as a slow one.
+/// Returns how many lookups of `lane` and the earlier lanes are slow and still under way.
 fn hanging(threads: &Slab<Option<Running>>, lane: Lane, now_ms: u64) -> usize {
     let running = threads.iter().filter_map(|(_, thread)| thread.as_ref());
     let running = running.filter(|running| running.lane as usize <= lane as usize);
@@ -317,10 +339,10 @@ impl Growth {
         }
     }
 
-    /// Grants threads for the `waiting` names, beside `width` lookups of which some are `hanging`.
+    /// Grants threads for the `waiting` names, in addition to `width` lookups of which `hanging` hang.
     fn step(&mut self, waiting: usize, width: usize, hanging: usize, now_ms: u64) {
-        // Lookups that were started together return together, and none in the step between. So one
-        // step tells too little.
+        // Lookups that start together return together, and in some steps none returns. So this counts the
+        // lookups of two steps.
         let returned = self.returned + self.returned_before.unwrap_or(self.returned);
         let is_cleared_soon = returned * STEPS_TO_CLEAR >= 2 * waiting;
         let wanted = if is_cleared_soon { 0 } else { self.grow(returned, width, hanging) };
@@ -330,15 +352,16 @@ impl Growth {
         self.returned = 0;
     }
 
+    /// Returns the number of threads to start, and lets `live` grow if that helps.
     fn grow(&mut self, returned: usize, width: usize, hanging: usize) -> usize {
         if returned < (width / NEARLY_ALL).max(1) {
-            // They hang, or the name server is so far away that none has returned yet.
+            // The lookups hang, or the name server is so far away that none has returned yet.
             self.live = self.live.max(2 * width).min(MANY);
             self.returned_at_growth = returned;
             return width;
         }
-        // Where all processors are busy with lookups, more threads make no more of them return. Where
-        // one in eight hangs, that is not the reason for which few return.
+        // If all processors are busy with lookups, more threads do not make more lookups return. If one in
+        // eight lookups hangs, busy processors are not the reason why few return.
         if 2 * returned >= 3 * self.returned_at_growth || 8 * hanging >= width {
             self.live = (2 * self.live).min(MANY);
             self.returned_at_growth = returned;
@@ -347,11 +370,12 @@ impl Growth {
     }
 }
 
-/// How the last lookups went, by the hash of the name: two names with the same one share a lane, which
-/// costs a place in a queue and nothing else.
+/// The lanes of the names that were looked up last, by the hash of the name.
 ///
-/// Invariant: the recent map is shorter than `REMEMBERED`, the older one not longer. When the recent one is
-/// full, it replaces the older one.
+/// Two names with the same hash share a lane. The only cost is a later position in a queue.
+///
+/// Invariant: the recent map has fewer names than `REMEMBERED`, and the older map has at most as many. A full
+/// recent map replaces the older one.
 #[derive(Debug, Default)]
 struct History {
     recent: HashMap<u64, Lane>,
@@ -359,12 +383,14 @@ struct History {
 }
 
 impl History {
+    /// Returns the lane for the next lookup of `name`.
     fn lane(&self, name: &str) -> Lane {
         let key = History::key(name);
         let lane = self.recent.get(&key).or_else(|| self.older.get(&key));
         lane.copied().unwrap_or(Lane::New)
     }
 
+    /// Sets the lane for the next lookup of `name`.
     fn note(&mut self, name: &str, lane: Lane) {
         self.recent.insert(History::key(name), lane);
         if self.recent.len() >= REMEMBERED {
@@ -380,660 +406,4 @@ impl History {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use rand::rngs::SmallRng;
-    use rand::{RngExt, SeedableRng};
-    use std::collections::{BTreeMap, BTreeSet, HashSet};
-
-    /// How a lookup ends.
-    #[derive(Clone, Copy, Debug)]
-    enum Kind {
-        After(u64),
-        Never,
-    }
-
-    /// By name and moment, how a lookup ends that starts then.
-    type KindAt = Box<dyn Fn(&str, u64) -> Kind>;
-
-    /// Plays the owner: carries out the orders, in virtual time, and checks each.
-    struct Bench {
-        lookups: Lookups<usize>,
-        now_ms: u64,
-        /// By thread, the name that it looks up; `None` if it is idle.
-        threads: BTreeMap<usize, Option<String>>,
-        /// The most threads that there were at once.
-        most: usize,
-        /// When which thread returns.
-        returns: BTreeSet<(u64, usize)>,
-        kind: KindAt,
-        /// The names that are being looked up.
-        looked_up: HashSet<String>,
-        /// The system refuses to start more threads than these.
-        limit: usize,
-        /// When it last did.
-        refused_ms: Option<u64>,
-        /// When which name was started.
-        started: Vec<(u64, String)>,
-        /// When which waiter had its answer, and whether that was the error of a refused thread.
-        answers: Vec<(u64, usize, bool)>,
-        asked: usize,
-    }
-
-    impl Bench {
-        fn new(kind: impl Fn(&str, u64) -> Kind + 'static) -> Bench {
-            Bench {
-                lookups: Lookups::new(MOST),
-                now_ms: 0,
-                threads: BTreeMap::new(),
-                most: 0,
-                returns: BTreeSet::new(),
-                kind: Box::new(kind),
-                looked_up: HashSet::new(),
-                limit: usize::MAX,
-                refused_ms: None,
-                started: Vec::new(),
-                answers: Vec::new(),
-                asked: 0,
-            }
-        }
-
-        /// Asks for a name; the returned number of the waiter comes with its answer.
-        fn ask(&mut self, name: impl Into<String>) -> usize {
-            let waiter = self.asked;
-            self.asked += 1;
-            self.lookups.ask(name.into().into(), waiter);
-            self.carry_out_orders();
-            waiter
-        }
-
-        fn ask_all(&mut self, names: impl IntoIterator<Item = impl Into<String>>) {
-            names.into_iter().for_each(|name| _ = self.ask(name));
-        }
-
-        fn carry_out_orders(&mut self) {
-            while let Some(order) = self.lookups.next_order(self.now_ms) {
-                match order {
-                    Order::Start { thread, name } if self.threads.len() >= self.limit => {
-                        assert!(!self.threads.contains_key(&thread), "{thread} is there: {name}");
-                        self.refused_ms = Some(self.now_ms);
-                        let waiters = self.lookups.refused(thread, self.now_ms);
-                        assert!(waiters.is_empty() || self.threads.is_empty());
-                        self.answers.extend(waiters.into_iter().map(|w| (self.now_ms, w, true)));
-                    }
-                    Order::Start { thread, name } => {
-                        assert_eq!(self.threads.insert(thread, None), None, "{thread} is there");
-                        self.look_up(thread, name);
-                    }
-                    Order::LookUp { thread, name } => self.look_up(thread, name),
-                    Order::End { thread } => {
-                        assert_eq!(self.threads.remove(&thread), Some(None), "{thread} is busy");
-                    }
-                }
-            }
-            assert_eq!(self.lookups.threads(), self.threads.len());
-            assert_eq!(self.lookups.running.iter().sum::<usize>(), self.busy());
-            assert_eq!(self.lookups.idle.len(), self.threads.len() - self.busy());
-            self.most = self.most.max(self.threads.len());
-            assert!(self.most <= self.lookups.bounds[0]);
-            if let Some(deadline_ms) = self.lookups.next_deadline() {
-                assert!(deadline_ms > self.now_ms, "a deadline that has passed is a busy loop");
-            }
-        }
-
-        fn look_up(&mut self, thread: usize, name: Box<str>) {
-            let name = String::from(name);
-            assert!(self.looked_up.insert(name.clone()), "{name} is looked up twice at once");
-            if let Kind::After(ms) = (self.kind)(&name, self.now_ms) {
-                self.returns.insert((self.now_ms + ms, thread));
-            }
-            self.started.push((self.now_ms, name.clone()));
-            let slot = self.threads.get_mut(&thread).expect("the thread is there");
-            assert_eq!(slot.replace(name), None, "{thread} is busy");
-        }
-
-        /// Goes to the next moment at which anything happens, if there is one by `until_ms`.
-        fn step(&mut self, until_ms: u64) -> bool {
-            let returns = self.returns.first().map(|&(at_ms, _)| at_ms);
-            let next = returns.into_iter().chain(self.lookups.next_deadline()).min();
-            let Some(next_ms) = next.filter(|&next_ms| next_ms <= until_ms) else { return false };
-            self.now_ms = next_ms;
-            if returns == Some(next_ms) {
-                let (_, thread) = self.returns.pop_first().expect("it is the first");
-                let name = self.threads.get_mut(&thread).and_then(Option::take);
-                self.looked_up.remove(&name.expect("the thread is busy"));
-                let waiters = self.lookups.found(thread, self.now_ms);
-                assert!(!waiters.is_empty(), "somebody has asked");
-                self.answers.extend(waiters.into_iter().map(|w| (self.now_ms, w, false)));
-            }
-            self.carry_out_orders();
-            true
-        }
-
-        fn run_until(&mut self, until_ms: u64) {
-            while self.step(until_ms) {}
-            self.now_ms = until_ms;
-        }
-
-        /// Goes on until nothing happens any more.
-        fn run_out(&mut self) {
-            while self.step(u64::MAX) {}
-            assert_eq!(self.lookups.next_deadline(), None);
-        }
-
-        /// When a name was last started.
-        fn started_ms(&self, name: &str) -> Option<u64> {
-            self.started.iter().rfind(|(_, other)| other == name).map(|&(at_ms, _)| at_ms)
-        }
-
-        fn busy(&self) -> usize {
-            self.looked_up.len()
-        }
-    }
-
-    /// `good...` returns after 1 ms, `far...` after 150 ms, `late...` after 3 s, `hung...` after 10 s as with
-    /// glibc, and `never...` does not.
-    fn by_prefix(name: &str, _: u64) -> Kind {
-        match name.trim_end_matches(|c: char| c.is_ascii_digit()) {
-            "good" => Kind::After(1),
-            "far" => Kind::After(150),
-            "late" => Kind::After(3000),
-            "hung" => Kind::After(10_000),
-            _ => Kind::Never,
-        }
-    }
-
-    fn numbered(prefix: &str, count: usize) -> impl Iterator<Item = String> {
-        (0..count).map(move |i| format!("{prefix}{i}"))
-    }
-
-    #[test]
-    fn one_lookup_serves_all_who_ask_meanwhile_and_the_next_asker_has_another() {
-        let mut bench = Bench::new(by_prefix);
-        bench.ask_all(["good"; 3]);
-        bench.run_until(1);
-        assert_eq!(bench.answers, [(1, 0, false), (1, 1, false), (1, 2, false)]);
-        assert_eq!(bench.started.len(), 1);
-        bench.ask("good");
-        assert_eq!(bench.started.len(), 2);
-        assert_eq!(bench.threads.len(), 1, "the thread lives on");
-    }
-
-    #[test]
-    fn a_burst_of_prompt_names_is_served_by_the_first_few_threads() {
-        let mut bench = Bench::new(by_prefix);
-        bench.ask_all(numbered("good", 2000));
-        bench.run_until(500);
-        assert_eq!(bench.answers.len(), 2000);
-        assert_eq!(bench.threads.len(), FEW);
-    }
-
-    #[test]
-    fn names_of_a_far_name_server_are_served_by_64_threads_at_most() {
-        let mut bench = Bench::new(by_prefix);
-        bench.ask_all(numbered("far", 2000));
-        bench.run_until(10_000);
-        assert_eq!(bench.answers.len(), 2000);
-        assert!((FEW + 1..=MANY).contains(&bench.threads.len()), "{}", bench.threads.len());
-        assert!(bench.answers[1999].0 < 6000, "{:?}", bench.answers[1999]);
-    }
-
-    #[test]
-    fn lookups_that_all_processors_are_busy_with_get_no_more_threads() {
-        // One after the other, 6 ms each, however many there are at once.
-        let free_ms = std::cell::Cell::new(0);
-        let mut bench = Bench::new(move |_, now_ms| {
-            free_ms.set(now_ms.max(free_ms.get()) + 6);
-            Kind::After(free_ms.get() - now_ms)
-        });
-        bench.ask_all(numbered("name", 10_000));
-        bench.run_until(60_000);
-        assert_eq!(bench.answers.len(), 10_000);
-        assert!(bench.most <= 2 * FEW, "{}", bench.most);
-    }
-
-    #[test]
-    fn names_that_hang_do_not_count_among_the_many() {
-        // One in four hangs; the others return too often for all to be doubled.
-        let kind = |name: &str, _: u64| {
-            let number: usize = name.parse().unwrap();
-            if number.is_multiple_of(4) { Kind::Never } else { Kind::After(250) }
-        };
-        let mut bench = Bench::new(kind);
-        bench.ask_all((0..1000).map(|number| number.to_string()));
-        bench.run_until(9000);
-        assert_eq!(bench.answers.len(), 750);
-        assert!(bench.most <= 2 * MANY + 250, "{}", bench.most);
-    }
-
-    #[test]
-    fn lookups_double_each_step_while_they_hang() {
-        let mut bench = Bench::new(by_prefix);
-        bench.ask_all(numbered("never", 3000));
-        for (step, threads) in [4, 8, 16, 32, 64, 128, 256, 512, 900, 900].into_iter().enumerate() {
-            bench.run_until(step as u64 * STEP_MS + STEP_MS - 1);
-            assert_eq!(bench.threads.len(), threads, "after {step} steps");
-        }
-        assert_eq!(bench.lookups.next_deadline(), None, "nothing is due that could help");
-    }
-
-    #[test]
-    fn no_more_threads_are_started_than_names_wait() {
-        let mut bench = Bench::new(by_prefix);
-        bench.ask_all(numbered("never", 5));
-        bench.run_until(10_000);
-        assert_eq!(bench.threads.len(), 5);
-        assert_eq!(bench.lookups.next_deadline(), None);
-    }
-
-    #[test]
-    fn new_names_behind_300_that_hang_are_started_within_a_second() {
-        for prefix in ["hung", "never"] {
-            let mut bench = Bench::new(by_prefix);
-            bench.ask_all(numbered(prefix, 300));
-            bench.ask_all(numbered("good", 5));
-            bench.run_until(1000);
-            assert_eq!(bench.answers.len(), 5, "behind {prefix}");
-            assert!(bench.threads.len() <= 305);
-        }
-    }
-
-    #[test]
-    fn a_prompt_name_is_started_at_once_beside_3000_that_hung_last_time() {
-        let mut bench = Bench::new(by_prefix);
-        bench.ask_all(numbered("hung", 3000));
-        bench.ask("good");
-        bench.run_until(60_000);
-        assert_eq!(bench.answers.len(), 3001);
-        bench.ask_all(numbered("hung", 3000));
-        bench.run_until(61_000);
-        assert_eq!(
-            bench.busy(),
-            bounds(MOST)[Lane::Slow as usize],
-            "known to hang, they take no more"
-        );
-        bench.ask("good");
-        assert_eq!(bench.started_ms("good"), Some(61_000));
-        // As many again, known to be prompt or new, have their place beside those.
-        let bounds = bounds(MOST);
-        bench.ask_all(numbered("never", bounds[1] - bounds[2]));
-        bench.run_until(63_000);
-        assert_eq!(bench.busy(), bounds[Lane::New as usize]);
-        bench.ask("good");
-        assert_eq!(bench.started_ms("good"), Some(63_000));
-    }
-
-    #[test]
-    fn the_bounds_of_lanes_have_reserves_however_few_lookups_there_may_be() {
-        let bounds_of = |most| Lookups::<()>::new(most).bounds;
-        assert_eq!([0, 15, 16].map(bounds_of), [[16, 12, 8]; 3]);
-        assert_eq!([49, 50].map(bounds_of), [[49, 45, 24], [50, 45, 25]]);
-        assert_eq!([1000, 1001, usize::MAX].map(bounds_of), [[1000, 900, 500]; 3]);
-        let mut bench = Bench::new(by_prefix);
-        bench.lookups = Lookups::new(20);
-        bench.ask_all(["good1", "good2"]);
-        bench.run_until(1000);
-        bench.ask_all(numbered("never", 300));
-        bench.run_until(60_000);
-        assert_eq!(bench.busy(), 16);
-        bench.ask_all(["good1", "good2"]);
-        assert_eq!(bench.busy(), 18, "there are threads in reserve");
-    }
-
-    #[test]
-    fn the_reserve_of_prompt_names_is_used_up_by_those_that_hang_themselves() {
-        // In the first minute all are prompt, later none returns.
-        let mut bench = Bench::new(|_, _| Kind::After(1));
-        bench.ask_all(numbered("name", 2000));
-        bench.run_until(60_000);
-        bench.kind = Box::new(|_, _| Kind::Never);
-        bench.ask_all(numbered("name", 2000));
-        bench.run_until(120_000);
-        assert_eq!(bench.busy(), MOST);
-        assert_eq!(bench.lookups.next_deadline(), None);
-    }
-
-    #[test]
-    fn prompt_names_go_before_new_ones_and_those_before_slow_ones() {
-        let mut bench = Bench::new(by_prefix);
-        bench.ask_all(["good1", "late1"]);
-        bench.run_until(5000);
-        bench.ask_all(numbered("never", 2));
-        bench.limit = 0;
-        bench.ask_all(["late1", "far", "good1"]);
-        // Two threads hang and no other is to be had.
-        assert_eq!(bench.busy(), 2);
-        bench.limit = usize::MAX;
-        bench.run_until(5000 + REFUSED_MS);
-        let names: Vec<_> = bench.started[4..].iter().map(|(_, name)| name.as_str()).collect();
-        assert_eq!(names, ["good1", "far", "late1"]);
-    }
-
-    #[test]
-    fn a_slow_name_that_is_answered_promptly_is_prompt_again() {
-        let mut bench = Bench::new(|_, _| Kind::After(SLOW_MS));
-        bench.ask("name");
-        bench.run_until(SLOW_MS);
-        assert_eq!(bench.lookups.history.lane("name"), Lane::Slow);
-        bench.kind = Box::new(|_, _| Kind::After(SLOW_MS - 1));
-        bench.ask("name");
-        bench.run_until(2 * SLOW_MS);
-        assert_eq!(bench.lookups.history.lane("name"), Lane::Prompt);
-        assert_eq!(bench.lookups.history.lane("other"), Lane::New);
-    }
-
-    #[test]
-    fn the_history_is_bounded_and_forgets_the_oldest_first() {
-        let mut history = History::default();
-        for name in numbered("name", 5 * REMEMBERED / 2) {
-            history.note(&name, Lane::Slow);
-            assert!(history.recent.len() < REMEMBERED && history.older.len() <= REMEMBERED);
-        }
-        let lane = |number: usize| history.lane(&format!("name{number}"));
-        assert_eq!(lane(REMEMBERED - 1), Lane::New);
-        assert_eq!(lane(REMEMBERED), Lane::Slow);
-        assert_eq!(lane(5 * REMEMBERED / 2 - 1), Lane::Slow);
-    }
-
-    #[test]
-    fn the_latest_lookup_counts_whatever_an_older_one_was() {
-        let mut history = History::default();
-        history.note("name", Lane::Slow);
-        numbered("other", REMEMBERED - 1).for_each(|name| history.note(&name, Lane::Slow));
-        assert_eq!(history.lane("name"), Lane::Slow, "it is among the older ones");
-        history.note("name", Lane::Prompt);
-        assert_eq!(history.lane("name"), Lane::Prompt);
-    }
-
-    #[test]
-    fn idle_threads_end_after_a_while_except_for_a_few_that_wait_without_a_deadline() {
-        let mut bench = Bench::new(by_prefix);
-        bench.ask_all(numbered("hung", 20));
-        bench.run_until(10_000 + IDLE_MS - 1);
-        assert_eq!(bench.threads.len(), 20);
-        bench.run_until(10_000 + IDLE_MS);
-        assert_eq!(bench.threads.len(), 16, "the first four were idle first");
-        let last_ms = bench.started.last().unwrap().0 + 10_000;
-        bench.run_until(last_ms + IDLE_MS);
-        assert_eq!(bench.threads.len(), FEW);
-        assert_eq!(bench.lookups.next_deadline(), None);
-    }
-
-    #[test]
-    fn a_thread_that_is_used_now_and_then_does_not_keep_the_others() {
-        let mut bench = Bench::new(by_prefix);
-        bench.ask_all(numbered("hung", 20));
-        bench.run_until(20_000);
-        for second in 20..60 {
-            bench.run_until(second * 1000);
-            bench.ask("good");
-        }
-        assert_eq!(bench.threads.len(), FEW);
-    }
-
-    #[test]
-    fn a_refused_thread_is_an_error_only_if_there_is_none_at_all() {
-        let mut bench = Bench::new(by_prefix);
-        bench.limit = 0;
-        bench.ask("good");
-        bench.ask("good");
-        assert_eq!(bench.answers, [(0, 0, true), (0, 1, true)], "each ask is tried");
-        bench.limit = usize::MAX;
-        bench.ask("hung");
-        bench.limit = 0;
-        bench.ask_all(["good1", "good2", "good3"]);
-        assert_eq!(bench.answers.len(), 2, "they wait for the one thread");
-        bench.run_out();
-        assert_eq!(
-            bench.answers[2..],
-            [(10_000, 2, false), (10_001, 3, false), (10_002, 4, false), (10_003, 5, false)]
-        );
-        assert_eq!(bench.threads.len(), 1);
-    }
-
-    #[test]
-    fn the_system_is_asked_for_a_thread_again_a_second_after_it_has_refused_one() {
-        let mut bench = Bench::new(by_prefix);
-        bench.ask("never");
-        bench.limit = 0;
-        bench.ask("good1");
-        bench.ask("good2");
-        bench.limit = usize::MAX;
-        bench.run_until(REFUSED_MS - 1);
-        assert_eq!(bench.answers, []);
-        bench.run_until(REFUSED_MS + 1);
-        assert_eq!(bench.answers.len(), 2);
-    }
-
-    #[test]
-    fn names_that_hang_leave_some_threads_where_the_system_grants_few() {
-        let mut bench = Bench::new(by_prefix);
-        bench.ask_all(numbered("hung", 20));
-        bench.ask("good");
-        bench.run_until(60_000);
-        bench.limit = 8;
-        for seconds in 60..200 {
-            bench.run_until(seconds * 1000);
-            // They wait to be looked up without an end.
-            bench.ask_all(numbered("hung", 20));
-            bench.ask("good");
-            assert_eq!(bench.started_ms("good"), Some(seconds * 1000));
-        }
-        assert_eq!((bench.threads.len(), bench.busy()), (8, 8 - FEW + 1));
-    }
-
-    #[test]
-    fn a_single_thread_serves_names_of_all_lanes() {
-        let mut bench = Bench::new(by_prefix);
-        bench.limit = 1;
-        for second in 0..100 {
-            bench.run_until(second * 1000);
-            bench.ask_all(["late1", "late2", "good"]);
-        }
-        bench.run_out();
-        assert_eq!((bench.threads.len(), bench.answers.len()), (1, 300));
-    }
-
-    /// What a step grants to 1,000 waiting names.
-    fn granted(mut growth: Growth, width: usize, hanging: usize) -> usize {
-        growth.step(1000, width, hanging, STEP_MS);
-        assert_eq!((growth.due_ms, growth.returned), (2 * STEP_MS, 0));
-        growth.granted
-    }
-
-    #[test]
-    fn lookups_double_beyond_the_many_when_fewer_than_one_in_16_returns() {
-        let growth = |returned| Growth { live: MANY, returned, ..Growth::new(0) };
-        // Without a step before, each counts twice.
-        assert_eq!(granted(growth(3), 128, 0), 128);
-        assert_eq!(granted(growth(4), 128, 0), 0);
-        let growth =
-            |returned, before| Growth { returned_before: Some(before), ..growth(returned) };
-        assert_eq!(granted(growth(0, 7), 128, 0), 128);
-        assert_eq!(granted(growth(7, 0), 128, 0), 128);
-        assert_eq!(granted(growth(4, 4), 128, 0), 0);
-        assert_eq!(granted(growth(0, 8), 128, 0), 0);
-    }
-
-    #[test]
-    fn lookups_that_hang_are_replaced_by_as_many() {
-        let growth = || Growth { live: MANY, returned: 50, ..Growth::new(0) };
-        assert_eq!(granted(growth(), MANY + 100, 100), 0);
-        assert_eq!(granted(growth(), MANY + 100, 110), 10);
-    }
-
-    #[test]
-    fn lookups_double_while_half_as_many_more_return_than_at_the_last_growth() {
-        let growth = |returned| Growth {
-            live: 8,
-            returned,
-            returned_before: Some(0),
-            returned_at_growth: 10,
-            ..Growth::new(0)
-        };
-        assert_eq!(granted(growth(15), 8, 0), 8);
-        assert_eq!(granted(growth(14), 8, 0), 0);
-        assert_eq!(granted(growth(14), 8, 1), 9, "one in eight hangs");
-        assert_eq!(granted(growth(14), 16, 1), 0);
-        assert_eq!(granted(Growth { live: MANY, ..growth(15) }, 8, 0), MANY - 8);
-    }
-
-    #[test]
-    fn lookups_that_none_returns_of_in_the_first_step_leave_room_for_as_many_that_live() {
-        let mut growth = Growth::new(0);
-        growth.step(1000, 10, 0, STEP_MS);
-        assert_eq!((growth.granted, growth.live), (10, 20));
-        growth.step(1000, 20, 0, 2 * STEP_MS);
-        growth.step(1000, 40, 0, 3 * STEP_MS);
-        assert_eq!((growth.granted, growth.live), (40, MANY));
-    }
-
-    #[test]
-    fn nothing_is_granted_while_the_queue_will_be_empty_in_five_steps() {
-        let growth = |returned| Growth { returned_before: Some(0), returned, ..Growth::new(0) };
-        for (returned, wanted) in [(399, FEW), (400, 0)] {
-            assert_eq!(granted(growth(returned), FEW, 0), wanted);
-        }
-    }
-
-    /// Within this time each name that is not slow is started, whatever hangs, while its lane may have
-    /// more threads and the system grants them. Most are started within a second; it takes longest when
-    /// of 2,000 names many hang and many are merely slow.
-    const START_BOUND_MS: u64 = 120 * STEP_MS;
-
-    const SIM_NAMES: usize = 2000;
-    const SIM_MS: u64 = 90_000;
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
-
-        #[test]
-        fn whatever_hangs_each_ask_is_answered_once_and_in_time(seed: u64) {
-            Sim::new(seed).run();
-        }
-    }
-
-    /// Asks at random, for names that are prompt at one time and hang at another, of a system that now and
-    /// then refuses threads.
-    struct Sim {
-        bench: Bench,
-        rng: SmallRng,
-        /// The names there are: 0 up to this.
-        names: usize,
-        /// When asks are made, and a number to tell them apart.
-        asks: BTreeSet<(u64, usize)>,
-        /// By waiter, the name and whether it has been answered.
-        asked: Vec<(usize, bool)>,
-        /// By name that waits for a thread, in an earlier lane than the slow one: since when.
-        queued: BTreeMap<String, u64>,
-        /// The last moment at which a thread was refused, or no more could be started.
-        hindered_ms: Option<u64>,
-        /// How many of the lookups started and of the answers have been checked.
-        checked: (usize, usize),
-    }
-
-    impl Sim {
-        fn new(seed: u64) -> Sim {
-            let mut rng = SmallRng::seed_from_u64(seed);
-            let most = SIM_NAMES >> rng.random_range(0..8);
-            let names = rng.random_range(1..=most);
-            // Some come in a burst at the start, as when a program starts.
-            let asks = (0..rng.random_range(1..=2 * names))
-                .map(|number| (rng.random_range(0..2) * rng.random_range(0..SIM_MS), number))
-                .collect();
-            let hanging_percent = rng.random_range(0..=100);
-            let kind = move |name: &str, now_ms: u64| {
-                let number: u64 = name.parse().unwrap();
-                let period = now_ms / 30_000;
-                let mut rng = SmallRng::seed_from_u64(seed ^ (number << 32) ^ period);
-                match rng.random_range(0..100) {
-                    roll if roll >= hanging_percent => Kind::After(rng.random_range(0..300)),
-                    0..5 => Kind::Never,
-                    5..30 => Kind::After(rng.random_range(300..9000)),
-                    _ => Kind::After(10_000),
-                }
-            };
-            Sim {
-                bench: Bench::new(kind),
-                rng,
-                names,
-                asks,
-                asked: Vec::new(),
-                queued: BTreeMap::new(),
-                hindered_ms: None,
-                checked: (0, 0),
-            }
-        }
-
-        fn run(&mut self) {
-            loop {
-                let next = self.asks.first().filter(|&&(at_ms, _)| at_ms < SIM_MS).copied();
-                let until_ms = next.map_or(u64::MAX, |(at_ms, _)| at_ms);
-                if !self.bench.step(until_ms) {
-                    let Some(next) = next else { break };
-                    self.asks.remove(&next);
-                    self.bench.now_ms = next.0;
-                    self.ask();
-                }
-                self.check();
-            }
-            self.check_end();
-        }
-
-        fn ask(&mut self) {
-            // Refusals come in series.
-            if self.bench.limit < usize::MAX {
-                if self.rng.random_range(0..20) == 0 {
-                    self.bench.limit = usize::MAX;
-                }
-            } else if self.rng.random_range(0..500) == 0 {
-                self.bench.limit = self.rng.random_range(0..SIM_NAMES);
-            }
-            let number = self.rng.random_range(0..self.names);
-            let name = number.to_string();
-            self.asked.push((number, false));
-            let lookups = &self.bench.lookups;
-            if !lookups.waiting.contains_key(name.as_str())
-                && lookups.history.lane(&name) != Lane::Slow
-            {
-                self.queued.insert(name.clone(), self.bench.now_ms);
-            }
-            self.bench.ask(name);
-        }
-
-        fn check(&mut self) {
-            let now_ms = self.bench.now_ms;
-            for (at_ms, name) in &self.bench.started[self.checked.0..] {
-                let Some(since_ms) = self.queued.remove(name) else { continue };
-                let free_ms = self.hindered_ms.map_or(since_ms, |hindered| hindered.max(since_ms));
-                assert!(at_ms - free_ms <= START_BOUND_MS, "{name} has waited since {free_ms}");
-            }
-            if self.bench.refused_ms.is_some_and(|refused_ms| now_ms <= refused_ms + REFUSED_MS)
-                || self.bench.busy() >= self.bench.lookups.bounds[Lane::New as usize]
-            {
-                self.hindered_ms = Some(now_ms);
-            }
-            for &(_, waiter, is_refused) in &self.bench.answers[self.checked.1..] {
-                let (name, is_answered) = &mut self.asked[waiter];
-                assert!(!std::mem::replace(is_answered, true), "{waiter} was answered twice");
-                if is_refused {
-                    self.queued.remove(&name.to_string());
-                }
-                // Asked again, by this asker or another.
-                self.asks.insert((now_ms + self.rng.random_range(0..20_000), self.asked.len()));
-            }
-            self.checked = (self.bench.started.len(), self.bench.answers.len());
-        }
-
-        fn check_end(&self) {
-            assert_eq!(self.bench.lookups.next_deadline(), None, "nothing is due any more");
-            assert!(self.bench.threads.len() - self.bench.busy() <= FEW, "idle threads are left");
-            for (name, is_answered) in &self.asked {
-                let is_hanging = self.bench.looked_up.contains(&name.to_string());
-                let is_behind = self.bench.busy() >= self.bench.lookups.bounds[Lane::Slow as usize];
-                assert!(*is_answered || is_hanging || is_behind, "{name} has no answer");
-            }
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The core: what a worker does, without I/O, clock, thread, atomic or log of its own.
+//! Makes all decisions of a worker, without any I/O, clock, thread, atomic or log.
 
 pub(crate) mod attempt;
 pub mod backoff;
@@ -7,6 +7,7 @@ pub mod connection_error;
 pub mod counters;
 pub mod fleet;
 pub mod link;
+pub mod link_id;
 pub(crate) mod log_limit;
 pub(crate) mod lookups;
 pub mod notice;

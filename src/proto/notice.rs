@@ -1,4 +1,4 @@
-//! Events worth noting, as values: for the log and for counters.
+//! Represents events of note as values, for the log and for counters.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -8,9 +8,9 @@ use crate::address::Server;
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::time::Millis;
 
-/// Takes note of what happens.
+/// A receiver of notices.
 pub trait Notices: Debug {
-    /// Takes one notice. It is called in the middle of a worker's turn, so it must not block.
+    /// Takes one notice. It must not block, as it is called in the middle of a worker's turn.
     fn notice(&mut self, notice: Notice<'_>);
 }
 
@@ -19,32 +19,32 @@ impl Notices for () {
     fn notice(&mut self, _: Notice<'_>) {}
 }
 
-/// Something that happened.
+/// An event of note.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Notice<'a> {
-    /// Something happened to a server.
+    /// An event of one server.
     Server {
-        /// Which server.
+        /// The server.
         server: &'a Server,
-        /// What happened.
+        /// The event.
         what: ServerNotice<'a>,
     },
-    /// Each server of a worker has been connected at least once.
+    /// A worker has connected to each of its servers at least once.
     AllConnected {
         /// The index of the worker.
         worker: usize,
     },
-    /// A worker did not run for a time, which does not count for its timeouts.
+    /// A worker did not run for a while. That time does not count toward its timeouts.
     StoodStill {
         /// The index of the worker.
         worker: usize,
-        /// For how long.
+        /// The time for which it did not run.
         late: Millis,
     },
 }
 
-/// Something that happened to a server.
+/// An event of one server.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum ServerNotice<'a> {
@@ -53,66 +53,66 @@ pub enum ServerNotice<'a> {
         /// Whether it is one of many in a long outage.
         is_repeat: bool,
     },
-    /// The lookup of an earlier attempt goes on, and serves this one.
+    /// The lookup of an earlier attempt is still under way. The attempt uses its answer.
     LookupPending,
-    /// A lookup ended after its attempt had failed. Its answer serves the next attempt.
+    /// A lookup ended after its attempt had failed. The next attempt uses its answer.
     LateAnswer,
-    /// An address is tried.
+    /// An attempt tries an address.
     Dialing {
         /// The address.
         address: SocketAddr,
     },
-    /// There is a connection.
+    /// A connection was made.
     Connected {
-        /// The failures in a row before it.
+        /// The number of failures in a row before the connection.
         failures: u32,
-        /// The time since the first of them.
+        /// The time since the first of the failures.
         span: Millis,
-        /// Whether it is one of many connections that the server closes again.
+        /// Whether it is one of many connections that the server closes soon.
         is_repeat: bool,
     },
     /// An attempt has failed, or a connection has ended.
     Failed {
-        /// Why.
+        /// The reason.
         error: &'a ConnectionError,
-        /// Whether there was a connection.
+        /// Whether a connection ended, rather than an attempt.
         was_connected: bool,
-        /// The attempt that follows; `None` if there is none.
+        /// The next attempt; `None` if there is none.
         retry: Option<Retry>,
         /// Whether it is one of many in a long outage.
         is_repeat: bool,
     },
-    /// An outage has become long. Each outage has one such notice.
+    /// An outage has become long. Each outage has at most one such notice.
     Down {
-        /// How long it has lasted.
+        /// The duration of the outage so far.
         span: Millis,
     },
     /// The server is given up.
     GaveUp {
-        /// The failures in a row.
+        /// The number of failures in a row.
         failures: u32,
-        /// How long the outage has lasted.
+        /// The duration of the outage.
         span: Millis,
-        /// The last failure; `None` if the first attempt had no answer.
+        /// The last failure; `None` if the first attempt has not ended.
         error: Option<&'a ConnectionError>,
     },
-    /// The server has closed its only connection in good order.
+    /// The server has closed its only connection regularly.
     ReadToEnd {
-        /// The lines that it sent.
+        /// The number of lines received.
         lines: u64,
-        /// Whether any of them was neither malformed nor oversized, or there was none.
+        /// Whether a line was neither malformed nor oversized, or the server sent no line.
         success: bool,
     },
     /// A line is malformed.
     Malformed {
         /// The line without its line feed.
         line: &'a [u8],
-        /// What is wrong with it.
+        /// The error of the decoder.
         error: &'a dyn Error,
         /// The number of such lines without a notice since the last notice.
         skipped: u64,
     },
-    /// A line was skipped, as it is longer than the limit.
+    /// A line was skipped because it is longer than the limit.
     Oversized {
         /// The limit in bytes.
         max_line: usize,
@@ -121,23 +121,23 @@ pub enum ServerNotice<'a> {
     },
     /// A connection ended within a line.
     Truncated {
-        /// The bytes of the line that came.
+        /// The received part of the line.
         line: &'a [u8],
         /// The number of such lines without a notice since the last notice.
         skipped: u64,
     },
     /// The job ended within a line.
     Unfinished {
-        /// The bytes of the line that came.
+        /// The received part of the line.
         line: &'a [u8],
     },
 }
 
-/// The attempt that follows a failure.
+/// The next attempt after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// Its number: 1 after the first failure in a row.
+    /// The number of the attempt: 1 after the first failure in a row.
     pub attempt: u32,
-    /// The delay before it.
+    /// The delay before the attempt.
     pub delay: Millis,
 }

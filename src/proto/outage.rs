@@ -1,46 +1,47 @@
-//! How long a server is down, and how often in a row it has failed.
+//! Measures how long a server is down, and counts its failures in a row.
 
 use crate::proto::time::Millis;
 
-/// A server that has been down for this long is worth one line at level ERROR.
+/// The duration in milliseconds after which an outage is worth one log line at level ERROR.
 pub(crate) const DOWN_ALARM: Millis = 3 * 60 * 1000;
 
-/// The first so many failures in a row are logged each; after that, those at powers of two.
+/// The number of failures in a row that are each logged. Of later ones, those at powers of two are logged.
 const FAILURES_LOGGED_EACH: u32 = 8;
 
 /// The period in which a server is down.
 ///
-/// It begins with the first attempt or the loss of a connection. It ends with a byte received or with a
-/// connection that stands for the reset threshold: a server that accepts and closes immediately counts as
+/// It begins with the first attempt or the loss of a connection. It ends with a received byte, or with a
+/// connection that lasts for the reset threshold. So a server that accepts and closes immediately counts as
 /// down.
 #[derive(Debug)]
 pub(crate) struct Outage {
     since: Millis,
-    /// Whether the ERROR about the outage is logged.
+    /// Whether the outage was logged at level ERROR.
     is_alarmed: bool,
 }
 
 impl Outage {
+    /// Starts an outage.
     pub(crate) fn new(since: Millis) -> Outage {
         Outage { since, is_alarmed: false }
     }
 
-    /// For how long it has lasted.
+    /// Returns how long the outage has lasted.
     pub(crate) fn span(&self, now: Millis) -> Millis {
         now.saturating_sub(self.since)
     }
 
-    /// When it will have lasted for `span`.
+    /// Returns the moment at which the outage will have lasted for `span`.
     pub(crate) fn end_of(&self, span: Millis) -> Millis {
         self.since.saturating_add(span)
     }
 
-    /// When the ERROR is due; `None` once it is logged.
+    /// Returns the moment at which the ERROR is due, or `None` once it was logged.
     pub(crate) fn alarm_at(&self) -> Option<Millis> {
         (!self.is_alarmed).then(|| self.end_of(DOWN_ALARM))
     }
 
-    /// Whether the ERROR is due now; true once.
+    /// Returns whether the ERROR is due now. It is due once.
     pub(crate) fn take_alarm(&mut self, now: Millis) -> bool {
         let is_due = self.alarm_at().is_some_and(|at| at <= now);
         self.is_alarmed |= is_due;
@@ -48,24 +49,26 @@ impl Outage {
     }
 }
 
-/// Failures in a row: attempts that failed and connections that ended, since the last connection that stood
-/// for the reset threshold. Their number is the back-off's exponent, and the number of the attempt that
-/// follows.
+/// The failures in a row: attempts that failed and connections that ended.
+///
+/// A connection that lasts for the reset threshold ends the streak. The number of failures is the exponent of
+/// the back-off, and the number of the next attempt.
 #[derive(Debug, Default)]
 pub(crate) struct Streak {
     failures: u32,
-    /// When the first of them was; without a meaning while there is none.
+    /// The moment of the first failure. It has no meaning while there is none.
     since: Millis,
     /// Whether an attempt has failed since the last connection.
     attempt_failed: bool,
 }
 
 impl Streak {
+    /// Returns the number of failures.
     pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// The time since the first failure.
+    /// Returns the time since the first failure.
     pub(crate) fn span(&self, now: Millis) -> Millis {
         now.saturating_sub(self.since)
     }
@@ -79,14 +82,16 @@ impl Streak {
         self.attempt_failed |= !was_connected;
     }
 
-    /// Takes note of a connection, which may not be the end of the streak. Returns whether it is a repeat:
-    /// a server that comes back never is, one that only closes again may be.
+    /// Notes a connection, which may not end the streak. Returns whether it is a repeat.
+    ///
+    /// The first connection after a failed attempt is no repeat. The connections of a server that accepts and
+    /// closes again may be repeats.
     pub(crate) fn note_connection(&mut self) -> bool {
         let is_return = std::mem::take(&mut self.attempt_failed);
         !is_return && self.is_repeat()
     }
 
-    /// Whether its news are repeats: the longer it lasts, the more of them are.
+    /// Returns whether a notice about the streak is a repeat now. In a longer streak, more notices are.
     pub(crate) fn is_repeat(&self) -> bool {
         self.failures > FAILURES_LOGGED_EACH && !self.failures.is_power_of_two()
     }
@@ -107,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_beyond_the_first_eight_are_logged_at_powers_of_two() {
+    fn failures_after_the_first_eight_are_logged_at_powers_of_two() {
         let mut streak = Streak::default();
         let mut logged = Vec::new();
         for failure in 1..=40 {
@@ -122,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn a_return_is_always_logged_and_accepting_and_closing_is_not() {
+    fn a_connection_after_a_failed_attempt_is_always_logged_and_one_of_many_that_close_is_not() {
         let mut streak = Streak::default();
         for _ in 0..9 {
             streak.count_failure(false, 0);
         }
         assert!(!streak.note_connection(), "an attempt had failed");
         streak.count_failure(true, 0);
-        assert!(streak.note_connection(), "only connections have ended since");
+        assert!(streak.note_connection(), "no attempt has failed since the last connection");
         streak.count_failure(false, 0);
         assert!(!streak.note_connection());
     }

@@ -1,23 +1,23 @@
-//! How links behave.
+//! Holds the settings of links.
 
 use crate::proto::backoff::Backoff;
 use crate::proto::time::Millis;
 
-/// How links behave: the part of the configuration that they need, in their units.
+/// The settings that links need, a part of the configuration. Times are in milliseconds.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The delays between attempts.
     pub backoff: Backoff,
-    /// How long a connection has to stand for the back-off to start over.
+    /// The time after which a connection resets the back-off.
     pub reset_backoff_threshold: Millis,
-    /// How long a server may fail without a break before it is given up; `None` for never.
+    /// The duration of an outage after which the server is given up; `None` for never.
     pub give_up_after: Option<Millis>,
-    /// How long a lookup may take, and then again how long connecting may take.
+    /// The longest time of a lookup, and then again of connecting.
     pub connect_timeout: Millis,
-    /// How long a connection may bring nothing before it counts as lost; `None` for ever.
+    /// The time without a received byte after which a connection counts as lost; `None` for never.
     pub idle_timeout: Option<Millis>,
     /// The longest line in bytes, without its line feed.
     pub max_line: usize,
-    /// Whether each server gets one attempt and is read to its end.
+    /// Whether each server has one attempt only and is read to the end of its stream.
     pub once: bool,
 }

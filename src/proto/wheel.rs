@@ -1,12 +1,13 @@
-//! Timers: one per id, armed and cancelled in constant time.
+//! Provides timers, one per id, that are armed and canceled in constant time.
 //!
-//! A hierarchical timing wheel (Varghese and Lauck, *Hashed and Hierarchical Timing Wheels*, 1987),
-//! as in the Linux kernel and in tokio, with two differences that suit a loop which must not wake
-//! for nothing. The wheel tells the earliest deadline itself, not the start of the slot that holds
-//! it. And there are as many levels as a `u64` has digits to the base of 64, so that every
-//! deadline has a place and none has to wait outside of the wheel.
+//! This is a hierarchical timing wheel (Varghese and Lauck, *Hashed and Hierarchical Timing Wheels*, 1987),
+//! as in the Linux kernel and in tokio. Two differences suit a loop which must not wake up without a reason:
 //!
-//! The wheel does not know what a tick is. The fleet counts milliseconds.
+//! - [`Wheel::next_deadline`] is the earliest deadline itself, not the start of the slot that holds it.
+//! - There is a level for each base-64 digit of a `u64`. So each deadline has a slot, and no timer is kept
+//!   outside the wheel.
+//!
+//! A tick may be any unit of time. The fleet uses milliseconds.
 
 /// A set of timers, at most one for each id.
 ///
@@ -27,29 +28,31 @@
 /// assert_eq!(wheel.next_deadline(), Some(2000));
 /// ```
 ///
-/// Ids are meant to be small and dense, such as a slab's keys: the wheel holds 16 bytes for every id
-/// up to the largest that was ever armed, and 11 KiB of its own.
+/// Ids should be small and dense, such as the keys of a slab. The wheel takes 16 bytes for each id up to the
+/// largest that was ever armed, and 11 KiB for its slots.
 #[derive(Debug)]
 pub struct Wheel {
-    /// The latest time that was given.
+    /// The latest time that a caller has passed.
     now_tick: u64,
-    /// The time from which timers are sorted into slots: each is linked in
-    /// `Place::of(cursor_tick, its deadline)`. Hence the cursor may pass empty slots, but may enter
-    /// an occupied one only with that slot being sorted anew. Invariant: `cursor_tick <= now_tick`,
-    /// and no deadline is before it.
+    /// The time relative to which timers are sorted into slots.
+    ///
+    /// Each timer is linked in `Place::of(cursor_tick, its deadline)`. So the cursor may pass empty slots,
+    /// but may enter an occupied slot only when that slot is sorted again.
+    ///
+    /// Invariant: `cursor_tick <= now_tick`, and no deadline is earlier than the cursor.
     cursor_tick: u64,
-    /// For each level a bit per slot. Invariant: set if and only if the slot's list is not empty.
+    /// One bit for each slot, by level. Invariant: set if and only if the slot's list is not empty.
     occupied: [u64; LEVELS],
     /// The slots of all levels, `SLOTS` each.
     slots: Box<[Slot]>,
     /// The timers, by id.
     nodes: Vec<Node>,
-    /// How many of the nodes are armed.
+    /// The number of armed timers.
     len: usize,
 }
 
 impl Wheel {
-    /// A wheel without timers, at this time.
+    /// Makes a wheel without timers, at this time.
     #[must_use]
     pub fn new(now_tick: u64) -> Wheel {
         Wheel {
@@ -62,10 +65,10 @@ impl Wheel {
         }
     }
 
-    /// Arms the timer of `id`, in place of the one it may have.
+    /// Arms the timer of `id`, or gives it a new deadline if it is armed.
     ///
-    /// A deadline that has passed is due at once: it counts as the present, or while the timers that
-    /// are due are being taken, as the deadline of the one taken last.
+    /// A deadline that has passed is due immediately: it counts as the current time. While the caller takes
+    /// the due timers, it counts as the deadline of the timer taken last.
     ///
     /// # Panics
     ///
@@ -91,30 +94,32 @@ impl Wheel {
         true
     }
 
-    /// When the timer of `id` is due, or `None` if it is not armed.
+    /// Returns the deadline of the timer of `id`, or `None` if it is not armed.
     #[must_use]
     pub fn deadline(&self, id: usize) -> Option<u64> {
         let node = self.nodes.get(id)?;
         (node.next != NONE).then_some(node.deadline_tick)
     }
 
-    /// When to call [`expire`](Self::expire) next, or `None` if no timer is armed.
+    /// Returns the time of the next call of [`expire`](Self::expire), or `None` if no timer is armed.
     ///
-    /// This is never later than the earliest deadline. It is the earliest deadline exactly, unless
-    /// the timer that had been the earliest of its slot was cancelled or armed anew. Then it may be
-    /// that timer's deadline, and the call of `expire` at that time, though it yields nothing, finds
-    /// the slot's new earliest: one spare wake-up for one such timer at most.
+    /// It is at most the earliest deadline, and usually equal to it. An exception is a timer that was the
+    /// earliest of its slot and was canceled or armed again. Then the result may be the old deadline of that
+    /// timer. The call of `expire` at that time returns no id, but finds the new earliest deadline of the
+    /// slot. So each such timer costs at most one spare wake-up.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
         self.first().map(|place| self.slots[place.slot()].min_deadline_tick)
     }
 
-    /// Takes the earliest timer that is due, and returns its id. Call it until it returns `None`.
+    /// Takes the earliest due timer, and returns its id. Call it until it returns `None`.
     ///
-    /// Timers come in the order of their deadlines, those of one deadline in the order in which they
-    /// were armed, and never early. Time does not go back: an earlier `now_tick` than the latest
-    /// stands for the latest. The returned id may be armed again at once, but with a deadline at or
-    /// before `now_tick` it is due again in the same run of calls.
+    /// Timers expire in the order of their deadlines, and never early. Timers with the same deadline expire
+    /// in the order in which they were armed. A `now_tick` that is earlier than the latest counts as the
+    /// latest.
+    ///
+    /// The returned id may be armed again immediately. With a deadline at or before `now_tick` it is due
+    /// again in the same run of calls.
     pub fn expire(&mut self, now_tick: u64) -> Option<usize> {
         self.now_tick = self.now_tick.max(now_tick);
         while let Some(place) = self.first() {
@@ -135,31 +140,32 @@ impl Wheel {
         None
     }
 
-    /// How many timers are armed.
+    /// Returns the number of armed timers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether no timer is armed.
+    /// Returns whether no timer is armed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The slot that holds the earliest deadline.
+    /// Returns the slot that holds the earliest deadline.
     ///
-    /// A timer shares with the cursor all digits above that of its level, and is ahead of it in that
-    /// one. So whatever is on a level comes before everything on the levels above, and on one level
-    /// the slots are in the order of time, without wrapping round.
+    /// A timer and the cursor have the same digits above the level of the timer. In the digit of that level,
+    /// the timer is ahead. So all timers of a level are earlier than all timers of the levels above. The
+    /// slots of one level are in the order of time, and do not wrap.
     fn first(&self) -> Option<Place> {
         let level = self.occupied.iter().position(|&slots| slots != 0)?;
         let index = self.occupied[level].trailing_zeros() as usize;
         Some(Place { level, index })
     }
 
-    /// Sorts the timers of the first slot anew, from a cursor within that slot. Each of them goes
-    /// down by at least one level, so a timer is moved less than `LEVELS` times in its life.
+    /// Sorts the timers of the first slot again, from a cursor within that slot.
+    ///
+    /// Each of them moves down by at least one level, so a timer is moved less than `LEVELS` times.
     fn cascade(&mut self, place: Place) {
         debug_assert_eq!(Some(place), self.first());
         let slot = &mut self.slots[place.slot()];
@@ -167,8 +173,8 @@ impl Wheel {
         *slot = Slot::EMPTY;
         self.occupied[place.level] &= !place.bit();
 
-        // Straight to the earliest timer, however far, and not from slot to slot. But not beyond the
-        // present, or a timer that is armed next could not be placed before it.
+        // The cursor jumps to the earliest timer in one step, not from slot to slot. It stays at or before
+        // the current time, as otherwise a timer that is armed next could have a deadline before the cursor.
         let cursor_tick = min_deadline_tick.min(self.now_tick);
         debug_assert!(cursor_tick >= place.start_tick(self.cursor_tick));
         self.cursor_tick = cursor_tick;
@@ -184,8 +190,10 @@ impl Wheel {
         }
     }
 
-    /// Appends the timer to the list of its slot, which keeps those of one deadline in the order of
-    /// their arming: a later one cannot be on a lower level until the slot above was cascaded.
+    /// Appends the timer to the list of its slot.
+    ///
+    /// This keeps timers with the same deadline in the order in which they were armed. A later one cannot be
+    /// on a lower level until the slot above was cascaded.
     fn link(&mut self, id: u32) {
         let deadline_tick = self.nodes[id as usize].deadline_tick;
         let place = Place::of(self.cursor_tick, deadline_tick);
@@ -196,7 +204,7 @@ impl Wheel {
             self.occupied[place.level] |= place.bit();
         }
         let head = slot.head;
-        // A timer that is alone is its own neighbour.
+        // A single timer is its own neighbor.
         let tail = if head == id { id } else { self.nodes[head as usize].prev };
         self.nodes[id as usize].prev = tail;
         self.nodes[id as usize].next = head;
@@ -204,7 +212,7 @@ impl Wheel {
         self.nodes[head as usize].prev = id;
     }
 
-    /// Takes an armed timer out of its slot.
+    /// Removes an armed timer from its slot.
     fn unlink(&mut self, id: usize) {
         let Node { deadline_tick, prev, next } = self.nodes[id];
         let place = Place::of(self.cursor_tick, deadline_tick);
@@ -226,15 +234,15 @@ impl Wheel {
     }
 }
 
-/// The bits of a deadline that one level sorts by: a digit to the base of `SLOTS`.
+/// The number of bits of a deadline that one level sorts by: one digit in base `SLOTS`.
 const SLOT_BITS: usize = 6;
-/// The slots of a level, as many as a `u64` has bits for.
+/// The number of slots of a level. A `u64` has a bit for each.
 const SLOTS: usize = 1 << SLOT_BITS;
-/// Cuts a number down to its lowest digit.
+/// The mask of the lowest digit of a number.
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
-/// The digits of a `u64`.
+/// The number of levels, one for each digit of a `u64`.
 const LEVELS: usize = 64_usize.div_ceil(SLOT_BITS);
-/// The link of a timer that is not armed, and the head of an empty slot.
+/// The value of the links of a timer that is not armed, and of the head of an empty slot.
 const NONE: u32 = u32::MAX;
 
 const _: () = assert!(SLOTS == 64 && size_of::<Node>() == 16);
@@ -243,7 +251,7 @@ const _: () = assert!(SLOTS == 64 && size_of::<Node>() == 16);
 #[derive(Clone, Copy, Debug)]
 struct Node {
     deadline_tick: u64,
-    /// The neighbours in the ring of the slot's timers. `NONE` if the timer is not armed.
+    /// The neighbors in the ring of the slot's timers; `NONE` if the timer is not armed.
     prev: u32,
     next: u32,
 }
@@ -252,11 +260,12 @@ impl Node {
     const IDLE: Node = Node { deadline_tick: 0, prev: NONE, next: NONE };
 }
 
-/// A ring of timers, the head the one that was linked first.
+/// A ring of timers. Its head is the timer that was linked first.
 #[derive(Clone, Copy, Debug)]
 struct Slot {
-    /// The earliest deadline of those linked since the slot was last empty, and so not later than
-    /// the earliest of those that still are.
+    /// The earliest deadline of all timers that were linked since the slot was last empty.
+    ///
+    /// It is at most the earliest deadline of the timers that are still linked.
     min_deadline_tick: u64,
     head: u32,
 }
@@ -265,7 +274,7 @@ impl Slot {
     const EMPTY: Slot = Slot { min_deadline_tick: u64::MAX, head: NONE };
 }
 
-/// Where a timer is linked.
+/// The place at which a timer is linked: a slot of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     level: usize,
@@ -273,8 +282,10 @@ struct Place {
 }
 
 impl Place {
-    /// The level is the highest digit in which the deadline differs from the cursor, the index is
-    /// the deadline's digit there.
+    /// Returns the place of a deadline.
+    ///
+    /// The level is the position of the highest digit in which the deadline differs from the cursor. The
+    /// index is that digit of the deadline.
     fn of(cursor_tick: u64, deadline_tick: u64) -> Place {
         debug_assert!(cursor_tick <= deadline_tick);
         let highest_bit = ((cursor_tick ^ deadline_tick) | 1).ilog2() as usize;
@@ -283,7 +294,7 @@ impl Place {
         Place { level, index }
     }
 
-    /// The first tick of the slot, which is the only one on level 0.
+    /// Returns the first tick of the slot. On level 0 it is the only one.
     fn start_tick(self, cursor_tick: u64) -> u64 {
         let shift = self.level * SLOT_BITS;
         let above = (cursor_tick >> shift) & !SLOT_MASK;
@@ -300,484 +311,4 @@ impl Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    impl Wheel {
-        /// Asserts what is written at the fields.
-        fn check(&self) {
-            assert!(self.cursor_tick <= self.now_tick);
-            let mut linked = 0;
-            for (number, slot) in self.slots.iter().enumerate() {
-                let here = Place { level: number / SLOTS, index: number % SLOTS };
-                let is_occupied = self.occupied[here.level] & here.bit() != 0;
-                assert_eq!(is_occupied, slot.head != NONE, "{here:?}");
-                let mut id = slot.head;
-                while id != NONE {
-                    let node = self.nodes[id as usize];
-                    assert!(slot.min_deadline_tick <= node.deadline_tick);
-                    assert_eq!(Place::of(self.cursor_tick, node.deadline_tick), here);
-                    assert_eq!(self.nodes[node.next as usize].prev, id);
-                    linked += 1;
-                    id = if node.next == slot.head { NONE } else { node.next };
-                }
-            }
-            assert_eq!(linked, self.len);
-            assert_eq!(self.nodes.iter().filter(|node| node.next != NONE).count(), self.len);
-        }
-
-        fn expire_all(&mut self, now_tick: u64) -> Vec<usize> {
-            std::iter::from_fn(|| self.expire(now_tick)).collect()
-        }
-    }
-
-    /// The distances at which a timer changes its slot or its level, and their neighbours.
-    fn boundaries() -> Vec<u64> {
-        let mut ticks: Vec<u64> = (0..64)
-            .map(|bit| 1 << bit)
-            .flat_map(|power: u64| [power - 1, power, power + 1])
-            .chain([u64::MAX - 1, u64::MAX])
-            .collect();
-        ticks.sort_unstable();
-        ticks.dedup();
-        ticks
-    }
-
-    /// One timer alone is told exactly, is not early by a tick, and takes one wake-up.
-    fn fires_exactly_at(start_tick: u64, deadline_tick: u64) {
-        let mut wheel = Wheel::new(start_tick);
-        wheel.arm(0, deadline_tick);
-        wheel.check();
-        assert_eq!(wheel.next_deadline(), Some(deadline_tick));
-        if deadline_tick > start_tick {
-            assert_eq!(wheel.expire(deadline_tick - 1), None);
-            wheel.check();
-            assert_eq!(wheel.next_deadline(), Some(deadline_tick));
-        }
-        assert_eq!(wheel.expire(deadline_tick), Some(0));
-        assert_eq!(wheel.expire(deadline_tick), None);
-        wheel.check();
-        assert_eq!(wheel.next_deadline(), None);
-    }
-
-    #[test]
-    fn fires_exactly_at_63_64_65() {
-        for deadline_tick in [63, 64, 65] {
-            fires_exactly_at(0, deadline_tick);
-        }
-    }
-
-    #[test]
-    fn fires_exactly_at_4095_4096_4097() {
-        for deadline_tick in [4095, 4096, 4097] {
-            fires_exactly_at(0, deadline_tick);
-        }
-    }
-
-    #[test]
-    fn fires_exactly_round_every_power_of_two_and_at_u64_max() {
-        for deadline_tick in boundaries() {
-            fires_exactly_at(0, deadline_tick);
-        }
-    }
-
-    #[test]
-    fn fires_exactly_from_a_start_just_before_and_after_a_boundary() {
-        for start_tick in boundaries() {
-            for delay in boundaries() {
-                if let Some(deadline_tick) = start_tick.checked_add(delay) {
-                    fires_exactly_at(start_tick, deadline_tick);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_lowest_and_the_highest_level_are_where_0_and_u64_max_are() {
-        assert_eq!(Place::of(0, 0), Place { level: 0, index: 0 });
-        assert_eq!(Place::of(0, 63), Place { level: 0, index: 63 });
-        assert_eq!(Place::of(0, 64), Place { level: 1, index: 1 });
-        assert_eq!(Place::of(63, 64), Place { level: 1, index: 1 });
-        assert_eq!(Place::of(64, 127), Place { level: 0, index: 63 });
-        assert_eq!(Place::of(0, 4095), Place { level: 1, index: 63 });
-        assert_eq!(Place::of(0, 4096), Place { level: 2, index: 1 });
-        assert_eq!(Place::of(0, u64::MAX), Place { level: 10, index: 15 });
-        assert_eq!(Place::of(u64::MAX, u64::MAX), Place { level: 0, index: 63 });
-    }
-
-    #[test]
-    fn one_jump_to_u64_max_yields_all_in_the_order_of_deadlines() {
-        let ticks = boundaries();
-        let mut wheel = Wheel::new(0);
-        for (id, &deadline_tick) in ticks.iter().enumerate().rev() {
-            wheel.arm(id, deadline_tick);
-        }
-        wheel.check();
-        assert_eq!(wheel.len(), ticks.len());
-        assert_eq!(wheel.expire_all(u64::MAX), (0..ticks.len()).collect::<Vec<_>>());
-        wheel.check();
-        assert!(wheel.is_empty());
-    }
-
-    #[test]
-    fn an_empty_wheel_jumps_to_u64_max_and_still_works() {
-        let mut wheel = Wheel::new(0);
-        assert_eq!(wheel.expire(u64::MAX), None);
-        wheel.arm(0, 5);
-        assert_eq!(wheel.deadline(0), Some(u64::MAX));
-        assert_eq!(wheel.next_deadline(), Some(u64::MAX));
-        assert_eq!(wheel.expire(u64::MAX), Some(0));
-        assert_eq!(wheel.expire(u64::MAX), None);
-    }
-
-    #[test]
-    fn a_deadline_now_or_before_is_due_at_the_next_expire() {
-        let mut wheel = Wheel::new(100);
-        wheel.arm(0, 100);
-        wheel.arm(1, 99);
-        wheel.arm(2, 0);
-        assert_eq!(wheel.next_deadline(), Some(100));
-        assert_eq!(wheel.expire_all(100), [0, 1, 2]);
-    }
-
-    #[test]
-    fn one_deadline_comes_in_the_order_of_arming_across_a_cascade() {
-        let mut wheel = Wheel::new(0);
-        for id in [4, 0, 3] {
-            wheel.arm(id, 5000);
-        }
-        assert_eq!(wheel.expire(4990), None);
-        for id in [2, 1] {
-            wheel.arm(id, 5000);
-        }
-        wheel.arm(4, 5000);
-        assert_eq!(wheel.expire_all(5000), [0, 3, 2, 1, 4]);
-    }
-
-    #[test]
-    fn time_does_not_go_back_even_between_two_timers_of_one_run() {
-        let mut wheel = Wheel::new(0);
-        wheel.arm(0, 10);
-        wheel.arm(1, 90);
-        wheel.arm(2, 101);
-        assert_eq!(wheel.expire(100), Some(0));
-        assert_eq!(wheel.expire(20), Some(1));
-        assert_eq!(wheel.expire(0), None);
-        wheel.arm(0, 30);
-        assert_eq!(wheel.deadline(0), Some(100));
-    }
-
-    #[test]
-    fn the_yielded_id_can_be_armed_again_within_the_run() {
-        let mut wheel = Wheel::new(0);
-        wheel.arm(0, 10);
-        wheel.arm(1, 70);
-        assert_eq!(wheel.expire(100), Some(0));
-        wheel.arm(0, 80);
-        assert_eq!(wheel.expire(100), Some(1));
-        wheel.arm(1, 5000);
-        assert_eq!(wheel.expire(100), Some(0));
-        wheel.arm(0, 20);
-        assert_eq!(wheel.expire(100), Some(0));
-        assert_eq!(wheel.expire(100), None);
-        assert_eq!(wheel.next_deadline(), Some(5000));
-    }
-
-    #[test]
-    fn arming_again_replaces_the_timer() {
-        let mut wheel = Wheel::new(0);
-        wheel.arm(0, 10);
-        wheel.arm(0, 5000);
-        wheel.check();
-        assert_eq!(wheel.len(), 1);
-        assert_eq!(wheel.deadline(0), Some(5000));
-        assert_eq!(wheel.next_deadline(), Some(5000));
-        assert_eq!(wheel.expire(4999), None);
-        assert_eq!(wheel.expire(5000), Some(0));
-    }
-
-    #[test]
-    fn a_cancelled_timer_never_fires_and_an_unknown_id_is_no_timer() {
-        let mut wheel = Wheel::new(0);
-        wheel.arm(1, 10);
-        assert!(wheel.cancel(1));
-        assert!(!wheel.cancel(1));
-        assert!(!wheel.cancel(0));
-        assert!(!wheel.cancel(usize::MAX));
-        assert_eq!(wheel.deadline(usize::MAX), None);
-        assert_eq!(wheel.next_deadline(), None);
-        assert_eq!(wheel.expire(10), None);
-    }
-
-    #[test]
-    fn a_cancelled_earliest_timer_costs_one_spare_wake_up() {
-        let mut wheel = Wheel::new(0);
-        wheel.arm(0, 4100);
-        wheel.arm(1, 4200);
-        wheel.arm(2, 8191);
-        wheel.cancel(0);
-        assert_eq!(wheel.next_deadline(), Some(4100));
-        assert_eq!(wheel.expire(4100), None);
-        assert_eq!(wheel.next_deadline(), Some(4200));
-        assert_eq!(wheel.expire_all(4200), [1]);
-        assert_eq!(wheel.next_deadline(), Some(8191));
-    }
-
-    #[test]
-    #[should_panic(expected = "timer id 4294967295 is too large")]
-    fn an_id_of_u32_max_is_a_bug() {
-        Wheel::new(0).arm(4_294_967_295, 1);
-    }
-
-    /// The same, slowly: sorted by deadline, then by the order of arming.
-    #[derive(Default)]
-    struct Model {
-        now_tick: u64,
-        cursor_tick: u64,
-        armings: u64,
-        timers: BTreeMap<(u64, u64), usize>,
-    }
-
-    impl Model {
-        fn arm(&mut self, id: usize, deadline_tick: u64) {
-            self.cancel(id);
-            self.armings += 1;
-            self.timers.insert((deadline_tick.max(self.cursor_tick), self.armings), id);
-        }
-
-        fn cancel(&mut self, id: usize) -> bool {
-            let before = self.timers.len();
-            self.timers.retain(|_, &mut other| other != id);
-            self.timers.len() < before
-        }
-
-        fn deadline(&self, id: usize) -> Option<u64> {
-            let timer = self.timers.iter().find(|&(_, &other)| other == id);
-            timer.map(|(&(deadline_tick, _), _)| deadline_tick)
-        }
-
-        fn next_deadline(&self) -> Option<u64> {
-            self.timers.keys().next().map(|&(deadline_tick, _)| deadline_tick)
-        }
-
-        fn expire(&mut self, now_tick: u64) -> Option<usize> {
-            self.now_tick = self.now_tick.max(now_tick);
-            match self.timers.first_entry() {
-                Some(timer) if timer.key().0 <= self.now_tick => {
-                    self.cursor_tick = timer.key().0;
-                    Some(timer.remove())
-                }
-                _ => {
-                    self.cursor_tick = self.now_tick;
-                    None
-                }
-            }
-        }
-    }
-
-    #[derive(Clone, Debug)]
-    enum Op {
-        Arm {
-            id: usize,
-            delay: u64,
-        },
-        ArmLate {
-            id: usize,
-            lateness: u64,
-        },
-        Cancel {
-            id: usize,
-        },
-        /// One call of `expire`, the rest of its run left for later.
-        ExpireOne {
-            jump: u64,
-        },
-        /// A whole run of calls, in which the first ids are armed again after these delays.
-        ExpireAll {
-            jump: u64,
-            rearm: Vec<u64>,
-        },
-        ExpireEarlier {
-            by: u64,
-        },
-        /// A run of calls exactly when the wheel asks for it.
-        Wake,
-    }
-
-    const IDS: usize = 24;
-
-    fn delays() -> impl Strategy<Value = u64> {
-        let boundary = prop::sample::select(boundaries());
-        prop_oneof![
-            4 => 0..200_u64,
-            4 => 0..10_000_u64,
-            3 => 0..1_u64 << 24,
-            2 => 0..1_u64 << 44,
-            2 => boundary,
-            1 => any::<u64>(),
-        ]
-    }
-
-    fn arms() -> impl Strategy<Value = Op> {
-        (0..IDS, delays()).prop_map(|(id, delay)| Op::Arm { id, delay })
-    }
-
-    fn turns() -> impl Strategy<Value = Op> {
-        let rearm = prop::collection::vec(delays(), 0..4);
-        prop_oneof![
-            delays().prop_map(|jump| Op::ExpireOne { jump }),
-            (delays(), rearm).prop_map(|(jump, rearm)| Op::ExpireAll { jump, rearm }),
-            delays().prop_map(|by| Op::ExpireEarlier { by }),
-            Just(Op::Wake),
-            Just(Op::Wake),
-        ]
-    }
-
-    fn ops() -> impl Strategy<Value = Vec<Op>> {
-        let late = (0..IDS, delays()).prop_map(|(id, lateness)| Op::ArmLate { id, lateness });
-        let cancel = (0..IDS).prop_map(|id| Op::Cancel { id });
-        let op = prop_oneof![5 => arms(), 1 => late, 2 => cancel, 4 => turns()];
-        prop::collection::vec(op, 0..120)
-    }
-
-    /// The wheel and the model side by side.
-    struct Pair {
-        wheel: Wheel,
-        model: Model,
-        /// How many timers were cancelled or armed anew.
-        removals: usize,
-    }
-
-    impl Pair {
-        fn new(start_tick: u64) -> Pair {
-            let model = Model { now_tick: start_tick, cursor_tick: start_tick, ..Model::default() };
-            Pair { wheel: Wheel::new(start_tick), model, removals: 0 }
-        }
-
-        fn apply(&mut self, op: &Op) {
-            let now_tick = self.model.now_tick;
-            match *op {
-                Op::Arm { id, delay } => self.arm(id, now_tick.saturating_add(delay)),
-                Op::ArmLate { id, lateness } => self.arm(id, now_tick.saturating_sub(lateness)),
-                Op::Cancel { id } => {
-                    let was_armed = self.model.cancel(id);
-                    assert_eq!(self.wheel.cancel(id), was_armed);
-                    self.removals += usize::from(was_armed);
-                }
-                Op::ExpireOne { jump } => {
-                    self.expire(now_tick.saturating_add(jump));
-                }
-                Op::ExpireAll { jump, ref rearm } => {
-                    self.expire_all(now_tick.saturating_add(jump), rearm);
-                }
-                Op::ExpireEarlier { by } => self.expire_all(now_tick.saturating_sub(by), &[]),
-                Op::Wake => {
-                    if let Some(deadline_tick) = self.wheel.next_deadline() {
-                        self.expire_all(deadline_tick, &[]);
-                    }
-                }
-            }
-            self.check();
-        }
-
-        fn arm(&mut self, id: usize, deadline_tick: u64) {
-            self.removals += usize::from(self.wheel.deadline(id).is_some());
-            self.wheel.arm(id, deadline_tick);
-            self.model.arm(id, deadline_tick);
-        }
-
-        fn expire(&mut self, now_tick: u64) -> Option<usize> {
-            let id = self.wheel.expire(now_tick);
-            assert_eq!(id, self.model.expire(now_tick));
-            id
-        }
-
-        fn expire_all(&mut self, now_tick: u64, rearm: &[u64]) {
-            let mut rearm = rearm.iter();
-            while let Some(id) = self.expire(now_tick) {
-                if let Some(&delay) = rearm.next() {
-                    self.arm(id, now_tick.saturating_add(delay));
-                }
-                self.check();
-            }
-        }
-
-        fn check(&self) {
-            self.wheel.check();
-            assert_eq!(self.wheel.len(), self.model.timers.len());
-            assert_eq!(self.wheel.is_empty(), self.model.timers.is_empty());
-            for id in 0..IDS {
-                assert_eq!(self.wheel.deadline(id), self.model.deadline(id));
-            }
-            let (told, earliest) = (self.wheel.next_deadline(), self.model.next_deadline());
-            assert_eq!(told.is_some(), earliest.is_some());
-            assert!(told <= earliest, "told {told:?}, but the earliest is {earliest:?}");
-            if self.removals == 0 {
-                assert_eq!(told, earliest);
-            }
-        }
-
-        /// Wakes up exactly when the wheel asks for it until it is empty, and counts the wake-ups
-        /// and those of them that nothing was due at.
-        fn wake_until_empty(&mut self) -> (usize, usize) {
-            let (mut wake_ups, mut spare) = (0, 0);
-            while let Some(deadline_tick) = self.wheel.next_deadline() {
-                let before = self.wheel.len();
-                self.expire_all(deadline_tick, &[]);
-                wake_ups += 1;
-                spare += usize::from(self.wheel.len() == before);
-                assert!(wake_ups <= 10_000, "the wake-ups do not end");
-            }
-            (wake_ups, spare)
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn behaves_as_a_sorted_map(start_tick in delays(), ops in ops()) {
-            let mut pair = Pair::new(start_tick);
-            for op in &ops {
-                pair.apply(op);
-            }
-            let (_, spare) = pair.wake_until_empty();
-            prop_assert!(spare <= pair.removals);
-        }
-
-        #[test]
-        fn without_a_cancel_no_wake_up_is_spare(
-            start_tick in delays(),
-            turns in prop::collection::vec((delays(), turns()), 0..IDS),
-        ) {
-            let mut pair = Pair::new(start_tick);
-            for (id, (delay, turn)) in turns.iter().enumerate() {
-                // Each turn has its own id, and only ids that were just taken are armed again, so
-                // nothing is removed before its time.
-                pair.apply(&Op::Arm { id, delay: *delay });
-                pair.apply(turn);
-            }
-            prop_assert_eq!(pair.removals, 0);
-            let (_, spare) = pair.wake_until_empty();
-            prop_assert_eq!(spare, 0);
-        }
-
-        #[test]
-        fn a_wake_up_is_spare_at_most_once_for_each_cancel(
-            deadlines in prop::collection::vec(delays(), IDS),
-            cancelled in prop::collection::vec(0..IDS, 0..IDS),
-        ) {
-            let mut pair = Pair::new(0);
-            for (id, &delay) in deadlines.iter().enumerate() {
-                pair.apply(&Op::Arm { id, delay });
-            }
-            for &id in &cancelled {
-                pair.apply(&Op::Cancel { id });
-            }
-            let (_, spare) = pair.wake_until_empty();
-            prop_assert!(spare <= pair.removals);
-        }
-    }
-}
+mod tests;

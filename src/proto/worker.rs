@@ -2,7 +2,7 @@
 //!
 //! A turn is: poll, events, answers of the resolver, timers, actions, reads, actions, publish. `net` does
 //! the I/O with mio; the simulation does it with a world of its own. What they must promise is written at
-//! [`Io`].
+//! [`Io`]. Between two turns servers may be added and removed; the next turn begins with the actions of that.
 //!
 //! - Sockets are opened only when the events of the turn are used up, so that no event is taken for one of a
 //!   socket that was opened since.
@@ -24,6 +24,7 @@ use crate::proto::connection_error::ConnectionError;
 use crate::proto::counters::Counters;
 use crate::proto::fleet::{Fleet, NextRead, SocketRole};
 use crate::proto::link::{Action, Event, Sink};
+use crate::proto::link_id::LinkId;
 use crate::proto::log_limit::LogLimit;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::Millis;
@@ -75,11 +76,11 @@ pub trait Io {
     fn close(&mut self, socket: SocketId);
 
     /// Looks up the name of a link's server. There is one [`answer`](Io::answer) to each call.
-    fn resolve(&mut self, id: usize, server: &Server);
+    fn resolve(&mut self, id: LinkId, server: &Server);
 
     /// The next answer to a lookup: the link's id, and the addresses with the server's port. A new
     /// answer ends a poll that waits.
-    fn answer(&mut self) -> Option<(usize, io::Result<Vec<SocketAddr>>)>;
+    fn answer(&mut self) -> Option<(LinkId, io::Result<Vec<SocketAddr>>)>;
 }
 
 /// A socket that has become ready.
@@ -153,6 +154,8 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
 
     /// Does one turn, and says whether another is to follow.
     pub fn turn<I: Io>(&mut self, io: &mut I) -> ControlFlow<()> {
+        // The poll may sleep for long, and the sockets of a removed server are not to stay open meanwhile.
+        self.act(io);
         if self.fleet.is_finished() {
             return ControlFlow::Break(());
         }
@@ -168,6 +171,17 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         self.act(io);
         self.sink.publish();
         ControlFlow::Continue(())
+    }
+
+    /// Adds a server between two turns. The next turn does not sleep, so that the server is dialed at once.
+    pub fn add(&mut self, server: Server) -> LinkId {
+        self.fleet.add(server, self.clock.now())
+    }
+
+    /// Removes a server between two turns, and returns whether there was one with this id. Its sockets are
+    /// closed as the next turn begins. What it has done stays in the totals.
+    pub fn remove(&mut self, id: LinkId) -> bool {
+        self.fleet.remove(id, self.clock.now())
     }
 
     /// Ends all servers, and returns what was done and how many have ended badly.
@@ -257,7 +271,11 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         while let Some((id, action)) = self.fleet.next_action() {
             match action {
                 Action::Close(socket) => io.close(socket),
-                Action::Resolve => io.resolve(id, self.fleet.server(id)),
+                Action::Resolve => {
+                    if let Some(server) = self.fleet.server(id) {
+                        io.resolve(id, server);
+                    }
+                }
                 Action::Connect { socket, address } => {
                     if let Err(error) = io.connect(socket, address) {
                         let now = self.read_clock(io);

@@ -77,7 +77,9 @@ fn surplus_workers_are_not_started_and_one_warning_says_so() {
 fn a_task_is_initialized_once_all_of_its_slice_have_been_connected_for_the_first_time() {
     let (first, down, third) = (Server::bind(), Down::new(), Server::bind());
     let servers = [first.address(), down.address, third.address()];
-    let mut program = start(&format!("-p 2 {AT_ONCE}"), servers);
+    // So that each loss starts a new count of failures, and is logged.
+    let flags = format!("-p 2 {AT_ONCE} --reset-backoff-threshold 0s");
+    let mut program = start(&flags, servers);
     let (mut peer, _third_peer) = (first.accept(), third.accept());
     program.wait_for_log("Initialized sockets and readers for task index 1");
     program.wait_for_log(&format!("Connected successfully to {}", first.address()));
@@ -95,7 +97,7 @@ fn a_task_is_initialized_once_all_of_its_slice_have_been_connected_for_the_first
     let mut second_peer = second.accept();
     program.wait_for_log(&format!("Connected successfully to {down}"));
     program.wait_for_log("Initialized sockets and readers for task index 0");
-    // Received bytes reset the limit of the log, so that the following events are logged.
+    // The return after many failures does not count as another first connection.
     second_peer.send("\n");
     second_peer.close();
     let _second_peer = second.accept();

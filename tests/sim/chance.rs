@@ -46,6 +46,8 @@ kinds! {
     SeveralAddresses,
     NoAnswer,
     LateAnswer,
+    ServerAdded,
+    ServerRemoved,
     // What comes of them.
     /// An event for a socket that is closed by now, or for none.
     StaleEvent,
@@ -90,12 +92,35 @@ kinds! {
     OnceEndedBadly,
     OnceOnlyMalformed,
     Finished,
+    /// A server was removed in each of its states: before its first attempt or between two, with a lookup
+    /// under way, with sockets being connected, with bytes to be read, with a part of a line, and ended badly.
+    RemovedWaiting,
+    RemovedResolving,
+    RemovedConnecting,
+    RemovedUnread,
+    RemovedInMidLine,
+    RemovedAfterFailing,
+    /// A server was removed before the sockets of one that was removed earlier were closed.
+    RemovedWithActionsQueued,
+    /// An id was removed twice.
+    RemovedTwice,
+    /// No server was left, and later there was one again.
+    AllRemoved,
+    AddedToNone,
+    /// A server got the index of a removed one: while its sockets were still open, or while its name was still
+    /// being looked up.
+    IndexUsedAgain,
+    IndexUsedWithSocketsOpen,
+    IndexUsedInLookup,
+    /// The answer for a removed server came; while the server with its index was itself waiting for one.
+    AnswerForRemoved,
+    AnswerBesideAnother,
     StoppedInTheMiddle,
     Recovered,
 }
 
-/// The number of kinds that are faults: those up to `LateAnswer`.
-const FAULTS: u32 = Kind::LateAnswer as u32 + 1;
+/// The number of kinds that are faults: those up to `ServerRemoved`.
+const FAULTS: u32 = Kind::ServerRemoved as u32 + 1;
 
 /// How often each kind occurred.
 #[derive(Clone, Debug)]

@@ -11,8 +11,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tcpcore::internals::codec::number::NumberDecoder;
-use tcpcore::internals::proto::fleet::{Fleet, READ_BUDGET, READ_COST, READ_SIZE, TURN_BUDGET};
+use tcpcore::internals::proto::fleet::{
+    Fleet, READ_BUDGET, READ_COST, READ_SIZE, SocketRole, TURN_BUDGET,
+};
 use tcpcore::internals::proto::link::MIN_ROOM;
+use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::socket_id::SocketId;
 use tcpcore::internals::proto::time::Millis;
 use tcpcore::internals::proto::worker::Polled;
@@ -151,7 +154,10 @@ enum State {
         /// Whether a short read does not mean that nothing is left.
         read_on: bool,
     },
-    Ended,
+    Ended {
+        is_well: bool,
+    },
+    Removed,
 }
 
 #[derive(Clone, Debug)]
@@ -177,6 +183,7 @@ struct Down {
 
 #[derive(Clone, Debug)]
 struct Peer {
+    id: LinkId,
     server: Server,
     state: State,
     lookup: Lookup,
@@ -313,9 +320,10 @@ impl Oracle {
         }
     }
 
-    pub(super) fn add(&mut self, server: Server) {
+    pub(super) fn add(&mut self, id: LinkId, server: Server) {
         let now = self.time.now;
         self.peers.push(Peer {
+            id,
             server,
             state: State::Waiting { since: now, low: 0, high: 0, until: Some(now) },
             lookup: Lookup::Idle,
@@ -332,6 +340,57 @@ impl Oracle {
         });
     }
 
+    /// A server is removed between two turns; `has_tail` says whether it holds a part of a line. Returns
+    /// whether there still was one.
+    pub(super) fn on_remove(&mut self, id: usize, has_tail: bool, chance: &mut Chance<'_>) -> bool {
+        let peer = &mut self.peers[id];
+        match &peer.state {
+            State::Waiting { .. } => chance.saw(Kind::RemovedWaiting),
+            State::Resolving { .. } => chance.saw(Kind::RemovedResolving),
+            State::Connecting { .. } => chance.saw(Kind::RemovedConnecting),
+            State::Connected { socket, .. } => {
+                self.owed_closes.insert(*socket);
+                if has_tail {
+                    self.counters.truncated += 1;
+                    chance.saw(Kind::RemovedInMidLine);
+                }
+                if peer.queue != Queue::None {
+                    chance.saw(Kind::RemovedUnread);
+                }
+            }
+            State::Ended { is_well: true } => {}
+            State::Ended { is_well: false } => chance.saw(Kind::RemovedAfterFailing),
+            State::Removed => {
+                chance.saw(Kind::RemovedTwice);
+                return false;
+            }
+        }
+        let is_removed = |socket: &SocketId| {
+            self.sockets
+                .get(socket)
+                .is_some_and(|id| matches!(self.peers[*id].state, State::Removed))
+        };
+        if self.owed_closes.iter().any(is_removed) {
+            chance.saw(Kind::RemovedWithActionsQueued);
+        }
+        self.close_attempt(id, None);
+        // The timer that it had.
+        self.moves += 1;
+        self.peers[id].state = State::Removed;
+        self.peers[id].queue = Queue::None;
+        self.fresh.retain(|queued| *queued != id);
+        self.backlog.retain(|queued| *queued != id);
+        if !self.has_servers() {
+            chance.saw(Kind::AllRemoved);
+        }
+        true
+    }
+
+    /// Whether there is a server that was not removed.
+    pub(super) fn has_servers(&self) -> bool {
+        self.peers.iter().any(|peer| !matches!(peer.state, State::Removed))
+    }
+
     pub(super) fn is_connected(&self, id: usize) -> bool {
         matches!(self.peers[id].state, State::Connected { .. })
     }
@@ -345,7 +404,7 @@ impl Oracle {
     }
 
     pub(super) fn has_ended(&self, id: usize) -> bool {
-        matches!(self.peers[id].state, State::Ended)
+        matches!(self.peers[id].state, State::Ended { .. } | State::Removed)
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -516,6 +575,7 @@ impl Oracle {
                 None => Ok(()),
             };
         };
+        self.note_answer_for_removed(id, chance);
         let peer = &mut self.peers[id];
         ensure!(matches!(peer.lookup, Lookup::Pending), "an answer that nobody asked for");
         peer.lookup = Lookup::Idle;
@@ -529,6 +589,18 @@ impl Oracle {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    fn note_answer_for_removed(&self, id: usize, chance: &mut Chance<'_>) {
+        let peer = &self.peers[id];
+        if !matches!(peer.state, State::Removed) {
+            return;
+        }
+        chance.saw(Kind::AnswerForRemoved);
+        let mut others = self.peers.iter().filter(|other| other.id.index == peer.id.index);
+        if others.any(|other| matches!(other.state, State::Resolving { .. })) {
+            chance.saw(Kind::AnswerBesideAnother);
         }
     }
 
@@ -856,7 +928,7 @@ impl Oracle {
             self.close_attempt(id, None);
             self.moves += 1;
             self.failed += 1;
-            self.peers[id].state = State::Ended;
+            self.peers[id].state = State::Ended { is_well: false };
         }
     }
 
@@ -1010,7 +1082,7 @@ impl Oracle {
             let is_well = lines == 0 || lines > malformed + oversized;
             chance.saw(if is_well { Kind::OnceEndedWell } else { Kind::OnceOnlyMalformed });
             self.failed += usize::from(!is_well);
-            peer.state = State::Ended;
+            peer.state = State::Ended { is_well };
             return Ok(());
         }
         self.fail(id, now, chance)
@@ -1026,7 +1098,7 @@ impl Oracle {
         if self.rules.once {
             chance.saw(Kind::OnceEndedBadly);
             self.failed += 1;
-            peer.state = State::Ended;
+            peer.state = State::Ended { is_well: false };
             return Ok(());
         }
         let (low, high) = self.rules.delay_bounds(peer.retries);
@@ -1038,7 +1110,7 @@ impl Oracle {
 
     // What must hold.
 
-    fn check_owed(&self, what: &str) -> Checked {
+    pub(super) fn check_owed(&self, what: &str) -> Checked {
         let closes = &self.owed_closes;
         ensure!(closes.is_empty(), "it {what}, and did not close {closes:?}");
         for (id, peer) in self.peers.iter().enumerate() {
@@ -1050,7 +1122,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// After a turn: each server has the timer that it needs, and the worker's own view is the same.
+    /// After a turn: the worker has asked for all that was due, and [its fleet](Self::check_fleet) is right.
     pub(super) fn check_turn(
         &mut self,
         fleet: &Fleet<NumberDecoder>,
@@ -1058,10 +1130,17 @@ impl Oracle {
     ) -> Checked {
         self.end_turn(chance)?;
         self.check_owed("ends its turn")?;
+        self.check_fleet(fleet)
+    }
+
+    /// Between two turns: each server has the timer that it needs, and the worker's own view is the same.
+    pub(super) fn check_fleet(&mut self, fleet: &Fleet<NumberDecoder>) -> Checked {
         let mut first = None;
         for id in 0..self.peers.len() {
             self.learn(id, fleet)?;
-            let (timer, expected) = (fleet.deadline(id), self.timer_bounds(id));
+            self.check_server(id, fleet)?;
+            let link = self.peers[id].id;
+            let (timer, expected) = (fleet.deadline(link), self.timer_bounds(id));
             let is_right = match (timer, expected) {
                 (Some(at), Some((low, high))) => (low..=high).contains(&at),
                 (None, None) => true,
@@ -1074,9 +1153,9 @@ impl Oracle {
             );
             (self.peers[id].timer, self.peers[id].has_changed) = (timer, false);
             first = first.into_iter().chain(timer).min();
-            let is_connected = fleet.is_connected(id);
+            let is_connected = fleet.is_connected(link);
             ensure!(is_connected == self.is_connected(id), "{id} is connected: {is_connected}");
-            let held = fleet.held(id);
+            let held = fleet.held(link);
             ensure!(held <= self.rules.max_line, "{id} holds {held} bytes of a line");
         }
         self.next_deadline = fleet.next_deadline();
@@ -1092,7 +1171,7 @@ impl Oracle {
 
     /// Takes the moment of the next attempt from the worker, if it is within its bounds.
     fn learn(&mut self, id: usize, fleet: &Fleet<NumberDecoder>) -> Checked {
-        let chosen = fleet.next_attempt_at(id);
+        let chosen = fleet.next_attempt_at(self.peers[id].id);
         match &mut self.peers[id].state {
             State::Waiting { since, low, high, until } => {
                 let Some(chosen) = chosen else {
@@ -1105,6 +1184,24 @@ impl Oracle {
             }
             _ => ensure!(chosen.is_none(), "{id} waits for an attempt"),
         }
+        Ok(())
+    }
+
+    /// The worker knows each server by its id, and none of those that were removed.
+    fn check_server(&self, id: usize, fleet: &Fleet<NumberDecoder>) -> Checked {
+        let peer = &self.peers[id];
+        let is_removed = matches!(peer.state, State::Removed);
+        let expected = (!is_removed).then_some(&peer.server);
+        let server = fleet.server(peer.id);
+        ensure!(server == expected, "{id} is {server:?}, not {expected:?}");
+        let held = fleet.held(peer.id);
+        ensure!(!is_removed || held == 0, "{id} was removed, but {held} bytes of it are held");
+        let sockets = || self.sockets.iter().filter(|(_, owner)| **owner == id);
+        let role = |socket: &SocketId| fleet.role(*socket);
+        ensure!(
+            !is_removed || sockets().all(|(socket, _)| role(socket) == SocketRole::None),
+            "{id} was removed, but its sockets have a role"
+        );
         Ok(())
     }
 
@@ -1124,7 +1221,7 @@ impl Oracle {
                 let idle = self.rules.idle_timeout?;
                 return Some((since + idle, heard + idle));
             }
-            State::Ended => return None,
+            State::Ended { .. } | State::Removed => return None,
         };
         let alarm_at =
             peer.down.as_ref().filter(|down| !down.is_reported).map(|down| down.since + ALARM);
@@ -1142,7 +1239,7 @@ impl Oracle {
     pub(super) fn on_shut_down(&mut self, tails: &[bool]) {
         for (id, has_tail) in tails.iter().enumerate() {
             self.counters.truncated += u64::from(self.is_connected(id) && *has_tail);
-            self.peers[id].state = State::Ended;
+            self.peers[id].state = State::Ended { is_well: true };
         }
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tcpcore::internals::codec::number::{Divisor, NumberDecoder};
 use tcpcore::internals::proto::fleet::{Fleet, READ_BUDGET};
 use tcpcore::internals::proto::link::{MIN_ROOM, Sink};
+use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::policy::Policy;
 use tcpcore::internals::proto::socket_id::SocketId;
 use tcpcore::internals::proto::time::Millis;
@@ -33,8 +34,9 @@ const TURNS_WITH_FAULTS: u64 = 2000;
 /// No world needs more turns than this to come to rest, unless the loop spins.
 const TURNS_MAX: u64 = 50_000;
 
-/// The servers of a world.
+/// The servers that a world begins with, and those that it has in the course of time.
 const SERVERS_MAX: u32 = 7;
+const SERVERS_EVER: usize = 40;
 
 /// A server whose sink is this large is never stopped by it in a world.
 const LARGE_SINK: usize = 64 * 1024;
@@ -47,7 +49,7 @@ enum Due {
     /// The server at the other end of a socket does something.
     Serve { socket: usize },
     /// The resolver answers.
-    Answer { id: usize, addresses: Option<Vec<SocketAddr>> },
+    Answer { server: usize, addresses: Option<Vec<SocketAddr>> },
     /// The printer goes on.
     Print,
 }
@@ -74,6 +76,9 @@ struct World<'a, 'b, const SHORT_READ_MEANS_DRAINED: bool> {
     is_woken: bool,
     /// By server: whether its name is being looked up.
     lookups: Vec<bool>,
+    /// By server: its link's id, and the other way round.
+    ids: Vec<LinkId>,
+    servers: BTreeMap<LinkId, usize>,
     events_per_poll: usize,
     numbers: Rc<RefCell<Numbers>>,
     /// The numbers that were read and must be pushed next.
@@ -152,6 +157,7 @@ fn live<const D: bool>(
     let stops_early = world.chance.one_in(8);
     while world.calm_until.is_none() && !worker.fleet().is_finished() {
         world.turn(&mut worker)?;
+        world.change_servers(&mut worker)?;
         if world.turns == TURNS_WITH_FAULTS || world.chance.is_spent() {
             if stops_early {
                 world.chance.saw(Kind::StoppedInTheMiddle);
@@ -207,6 +213,8 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             answers: VecDeque::new(),
             is_woken: false,
             lookups: Vec::new(),
+            ids: Vec::new(),
+            servers: BTreeMap::new(),
             events_per_poll: 1024,
             numbers: Rc::new(RefCell::new(numbers)),
             expected: VecDeque::new(),
@@ -219,22 +227,87 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         if world.chance.fault(Kind::FewEvents, 2) {
             world.events_per_poll = 1 + world.chance.index(3);
         }
-        for id in 0..servers as usize {
-            world.add(id, &mut fleet);
+        for _ in 0..servers {
+            world.add(|server| fleet.add(server, now));
         }
         (world, fleet)
     }
 
-    fn add(&mut self, id: usize, fleet: &mut Fleet<NumberDecoder>) {
+    /// Adds a server with a number of its own, which no other has later.
+    fn add(&mut self, add: impl FnOnce(Server) -> LinkId) {
+        let number = self.ids.len();
         let name = match self.chance.below(2) {
-            0 => format!("s{id}.test:9000"),
-            _ => net::address(id, 0).to_string(),
+            0 => format!("s{number}.test:9000"),
+            _ => net::address(number, 0).to_string(),
         };
         let server: Server = name.parse().expect("both are well formed");
         assert_eq!(matches!(server.host(), Host::Name(_)), name.starts_with('s'));
-        assert_eq!(fleet.add(server.clone(), self.now), id);
-        self.oracle.add(server);
+        let id = add(server.clone());
+        let had_it = self.servers.insert(id, number);
+        self.check(match had_it {
+            None => Ok(()),
+            Some(other) => Err(Violation(format!("{id:?} is the id of {other}, too"))),
+        });
+        self.oracle.add(id, server);
+        self.ids.push(id);
         self.lookups.push(false);
+        let LinkId { index, generation } = id;
+        self.trace.step(Step::Added { server: number, index, generation });
+        self.note_used_index(number);
+    }
+
+    /// Takes note of a server that has the index of one that was removed.
+    fn note_used_index(&mut self, number: usize) {
+        let is_before = |other: &usize| self.ids[*other].index == self.ids[number].index;
+        let Some(before) = (0..number).rev().find(is_before) else { return };
+        self.chance.saw(Kind::IndexUsedAgain);
+        if self.lookups[before] {
+            self.chance.saw(Kind::IndexUsedInLookup);
+        }
+        if self.open.values().any(|at| self.sockets[*at].server == before) {
+            self.chance.saw(Kind::IndexUsedWithSocketsOpen);
+        }
+    }
+
+    /// Adds and removes servers between two turns.
+    fn change_servers(
+        &mut self,
+        worker: &mut Worker<NumberDecoder, Ring>,
+    ) -> Result<(), Violation> {
+        while self.oracle.has_servers() && self.chance.fault(Kind::ServerRemoved, 8) {
+            self.remove(worker)?;
+            if self.chance.one_in(2) {
+                self.add_between_turns(worker)?;
+            }
+        }
+        while self.chance.fault(Kind::ServerAdded, 8) {
+            self.add_between_turns(worker)?;
+        }
+        self.violation.take().map_or(Ok(()), Err)
+    }
+
+    fn add_between_turns(
+        &mut self,
+        worker: &mut Worker<NumberDecoder, Ring>,
+    ) -> Result<(), Violation> {
+        if self.ids.len() == SERVERS_EVER {
+            return Ok(());
+        }
+        if !self.oracle.has_servers() {
+            self.chance.saw(Kind::AddedToNone);
+        }
+        self.add(|server| worker.add(server));
+        self.oracle.check_fleet(worker.fleet())
+    }
+
+    fn remove(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
+        let number = self.chance.index(self.ids.len());
+        let id = self.ids[number];
+        let tails = self.tails();
+        let is_known = self.oracle.on_remove(number, tails[number], &mut self.chance);
+        self.trace.step(Step::Removed { server: number });
+        ensure!(worker.remove(id) == is_known, "{number} is removed: {}", !is_known);
+        self.oracle.check_fleet(worker.fleet())
     }
 
     fn turn(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
@@ -284,8 +357,10 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             }
         }
         // A lookup that would hang for ever ends, too.
-        for id in (0..self.lookups.len()).filter(|id| self.lookups[*id]).collect::<Vec<_>>() {
-            self.schedule(self.now, Due::Answer { id, addresses: None });
+        for server in 0..self.lookups.len() {
+            if self.lookups[server] {
+                self.schedule(self.now, Due::Answer { server, addresses: None });
+            }
         }
     }
 
@@ -298,7 +373,9 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             let is_back = self.oracle.is_connected(id) || self.oracle.has_ended(id);
             ensure!(is_back, "{id} is not back: {}", self.oracle.state(id));
         }
-        for at in self.open.values() {
+        // Those of a removed server are still to be closed if it was the last one.
+        let is_read = |at: &&usize| !self.oracle.has_ended(self.sockets[**at].server);
+        for at in self.open.values().filter(is_read) {
             let unread = self.sockets[*at].unread();
             ensure!(unread == 0, "{unread} bytes of {} are not read", self.sockets[*at].server);
         }
@@ -344,6 +421,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         }
         self.is_stopped = true;
         ensure!(worker.turn(self).is_break(), "it goes on though it is to stop");
+        self.oracle.check_owed("stops")?;
         let tails = self.tails();
         let totals = worker.shut_down();
         self.oracle.on_shut_down(&tails);
@@ -402,9 +480,9 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             match due {
                 Due::Dialed { socket, accepted } => self.dialed(socket, accepted),
                 Due::Serve { socket } => self.serve(socket),
-                Due::Answer { id, addresses } => {
-                    if std::mem::take(&mut self.lookups[id]) {
-                        self.answers.push_back((id, addresses));
+                Due::Answer { server, addresses } => {
+                    if std::mem::take(&mut self.lookups[server]) {
+                        self.answers.push_back((server, addresses));
                         self.is_woken = true;
                     }
                 }
@@ -846,13 +924,16 @@ impl<const D: bool> Io for World<'_, '_, D> {
         }
     }
 
-    fn resolve(&mut self, id: usize, server: &Server) {
+    fn resolve(&mut self, id: LinkId, server: &Server) {
         self.enter();
-        self.trace.step(Step::Resolve { id });
-        let result = self.oracle.on_resolve(id, server);
+        let Some(&number) = self.servers.get(&id) else {
+            return self.check(Err(Violation(format!("it resolves {server} for {id:?}"))));
+        };
+        self.trace.step(Step::Resolve { server: number });
+        let result = self.oracle.on_resolve(number, server);
         self.check(result);
-        if std::mem::replace(&mut self.lookups[id], true) {
-            self.check(Err(Violation(format!("{id} is looked up twice at once"))));
+        if std::mem::replace(&mut self.lookups[number], true) {
+            self.check(Err(Violation(format!("{number} is looked up twice at once"))));
         }
         if self.chance.fault(Kind::NoAnswer, 12) {
             return;
@@ -862,16 +943,16 @@ impl<const D: bool> Io for World<'_, '_, D> {
         if self.chance.fault(Kind::LateAnswer, 4) {
             delay = timeout + self.chance.span(2 * self.rules.recovery());
         }
-        let addresses = self.addresses(id);
-        self.schedule(self.now + delay, Due::Answer { id, addresses });
+        let addresses = self.addresses(number);
+        self.schedule(self.now + delay, Due::Answer { server: number, addresses });
     }
 
-    fn answer(&mut self) -> Option<(usize, io::Result<Vec<SocketAddr>>)> {
+    fn answer(&mut self) -> Option<(LinkId, io::Result<Vec<SocketAddr>>)> {
         self.enter();
         let answer = self.answers.pop_front();
-        if let Some((id, addresses)) = &answer {
+        if let Some((server, addresses)) = &answer {
             let len = addresses.as_ref().map(Vec::len);
-            self.trace.step(Step::Answered { id: *id, addresses: len });
+            self.trace.step(Step::Answered { server: *server, addresses: len });
         } else {
             let result = self.check_told();
             self.check(result);
@@ -879,8 +960,8 @@ impl<const D: bool> Io for World<'_, '_, D> {
         self.oracle.tails = self.tails();
         let result = self.oracle.on_answer(answer.clone(), &mut self.chance);
         self.check(result);
-        let (id, addresses) = answer?;
-        Some((id, addresses.ok_or_else(|| io::ErrorKind::NotFound.into())))
+        let (server, addresses) = answer?;
+        Some((self.ids[server], addresses.ok_or_else(|| io::ErrorKind::NotFound.into())))
     }
 }
 

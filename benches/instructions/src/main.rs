@@ -133,13 +133,26 @@ fn renew() -> Result<()> {
         measured.iter().all(|new| (&new.workload, &new.path) != (&old.workload, &old.path))
             && WORKLOADS.iter().any(|workload| workload.name == old.workload)
     });
-    let mut lines: String =
-        text.lines().filter(|l| l.starts_with('#')).fold(String::new(), |a, l| a + l + "\n");
+    let mut lines = String::new();
+    for line in text.lines().filter(|line| line.starts_with('#') && !line.starts_with(COMPILER)) {
+        lines += line;
+        lines += "\n";
+    }
+    writeln!(lines, "{COMPILER}{}", compiler()?)?;
     for Figure { workload, path, count } in measured.iter().chain(&kept) {
         writeln!(lines, "{workload:20} {path:18} {count:8.2}")?;
     }
     fs::write(figures_file(), lines)?;
     Ok(())
+}
+
+/// The beginning of the line that names the compiler of the figures. `.ci/run` looks for it.
+const COMPILER: &str = "# Compiler: ";
+
+/// The version of the compiler that cargo uses here.
+fn compiler() -> Result<String> {
+    let output = Command::new("rustc").arg("--version").output()?;
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// Instructions per unit of a workload, on a path.

@@ -47,13 +47,16 @@ impl Notices for Recorder {
     }
 }
 
+/// The link's.
+const ID: LinkId = LinkId { index: 7, generation: 3 };
+
 /// A link with no jitter, the world that drives it, and what it asked for.
 struct Bench {
     link: Link,
     policy: Policy,
     rng: SmallRng,
-    actions: VecDeque<(usize, Action)>,
-    sockets: Slab<usize>,
+    actions: VecDeque<(LinkId, Action)>,
+    sockets: Slab<LinkId>,
     now: Millis,
     pushed: Vec<i64>,
     room: usize,
@@ -73,7 +76,7 @@ impl Bench {
         let server: Server = server.parse().unwrap();
         let config = Config::builder().servers([server.clone()]).jitter_factor(0.0);
         Bench {
-            link: Link::new(7, server, 0),
+            link: Link::new(ID, server, 0),
             policy: Policy::from(&adjust(config).build().unwrap()),
             rng: SmallRng::seed_from_u64(1),
             actions: VecDeque::new(),
@@ -103,9 +106,9 @@ impl Bench {
         self.actions
             .drain(..)
             .map(|(id, action)| {
-                assert_eq!(id, 7);
+                assert_eq!(id, ID);
                 if let Action::Close(socket) = action {
-                    assert_eq!(self.sockets.remove(socket.0), 7);
+                    assert_eq!(self.sockets.remove(socket.0), ID);
                 }
                 action
             })
