@@ -160,7 +160,7 @@ fn a_connection_that_lasts_for_the_reset_threshold_resets_the_back_off() {
     let server = down.up();
     let mut peer = server.accept();
     program.wait_for_log("Connected successfully to");
-    // Received bytes reset the limit of the log, so that the loss is logged.
+    // A received byte ends the outage, but only time resets the back-off.
     peer.send("\n");
     // The time itself is tested. A longer wait changes nothing.
     thread::sleep(Duration::from_millis(40));

@@ -32,7 +32,7 @@ use common::{DEADLINE, Program, Server, Signal, total};
 use socket2::{Domain, Socket, Type};
 
 /// Flags for tests that do not examine delays: each retry follows at once. After some failures in a row
-/// most are not logged, until the server sends something.
+/// most are not logged, until a connection lasts for the reset threshold.
 const AT_ONCE: &str = "--initial-backoff 1ms --max-backoff 1ms";
 
 /// Returns the command of the program with `flags`, which are separated by blanks, and `servers`.
