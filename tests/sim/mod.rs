@@ -13,11 +13,13 @@
 //! |---|---|
 //! | `chance.rs` | bytes -> choices, and which faults and ends have occurred |
 //! | `net.rs` | sockets as the kernel shows them, and what servers send |
+//! | `noted.rs` | the notices of the worker, compared with its counters |
 //! | `oracle.rs` | what the worker must do next, and what each server's state is, by the contract |
 //! | `world.rs` | the system that the worker sees: clock, poll, sockets, resolver, output |
 
 mod chance;
 mod net;
+mod noted;
 mod oracle;
 mod world;
 

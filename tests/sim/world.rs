@@ -25,6 +25,7 @@ use tcpcore::{Config, ConnectionError, Host, Server};
 
 use super::chance::{Chance, Kind};
 use super::net::{self, Edge, End, Phase, Socket};
+use super::noted::Noted;
 use super::oracle::{Oracle, Rules, Shaken};
 use super::{Outcome, Step, Trace, Violation, ensure};
 
@@ -87,6 +88,7 @@ struct World<'a, 'b, const SHORT_READ_MEANS_DRAINED: bool> {
     calm_until: Option<Millis>,
     is_stopped: bool,
     turns: u64,
+    noted: Noted,
 }
 
 /// The ring and the printer.
@@ -183,7 +185,9 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         let rules = Rules::from(&config);
         let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.max_line().get());
         let seed = u64::from(chance.below(256));
-        let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), seed, now);
+        let noted = Noted::default();
+        let mut fleet =
+            Fleet::new(0, Policy::from(&config), decoder, Box::new(noted.clone()), seed, now);
         let is_small = chance.fault(Kind::PrinterStalls, 2);
         let capacity = if is_small { MIN_ROOM + chance.index(64) } else { LARGE_SINK };
         let is_exact = chance.one_in(2);
@@ -222,6 +226,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             calm_until: None,
             is_stopped: false,
             turns: 0,
+            noted,
             chance,
         };
         if world.chance.fault(Kind::FewEvents, 2) {
@@ -428,6 +433,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         let fleet = worker.fleet();
         ensure!(fleet.is_finished(), "shut down, but not finished");
         ensure!(!fleet.has_ready(), "shut down, but a connection is to be read");
+        self.noted.check(&totals.0)?;
         self.oracle.check_totals(totals)?;
         self.violation.take().map_or(Ok(()), Err)
     }

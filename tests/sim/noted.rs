@@ -1,0 +1,49 @@
+//! Counts the notices of a worker, and compares them with what it has counted itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use tcpcore::Counters;
+use tcpcore::internals::proto::notice::{Notice, Notices, ServerNotice};
+
+use super::{Violation, ensure};
+
+/// The notices so far, shared with the fleet that sends them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Noted(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    connected: AtomicU64,
+    failed: AtomicU64,
+    gave_up: AtomicU64,
+}
+
+impl Notices for Noted {
+    fn notice(&mut self, notice: Notice<'_>) {
+        let Notice::Server { what, .. } = notice else { return };
+        let count = match what {
+            ServerNotice::Connected { .. } => &self.0.connected,
+            ServerNotice::Failed { .. } => &self.0.failed,
+            ServerNotice::GaveUp { .. } => &self.0.gave_up,
+            _ => return,
+        };
+        count.fetch_add(1, Relaxed);
+    }
+}
+
+impl Noted {
+    /// Checks that each connection and each failure had its notice. An attempt under way that is given up has
+    /// one notice for both.
+    pub(super) fn check(&self, counters: &Counters) -> Result<(), Violation> {
+        let Counts { connected, failed, gave_up } = &*self.0;
+        let [connected, failed, gave_up] = [connected, failed, gave_up].map(|n| n.load(Relaxed));
+        let Counters { connects, failures, .. } = *counters;
+        ensure!(connected == connects, "{connected} notices of {connects} connections");
+        ensure!(
+            (failed..=failed + gave_up).contains(&failures),
+            "{failed} notices of failures and {gave_up} of giving up for {failures} failures"
+        );
+        Ok(())
+    }
+}
