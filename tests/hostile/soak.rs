@@ -195,8 +195,9 @@ impl Feed {
             self.pause(500);
         }
         match ending {
-            // Silent until the idle timeout of the other side.
-            1 => return (sent, reaches_end(stream)),
+            // Silent until the idle timeout of the other side. If that expired before the last batch, the
+            // batch is lost, and yet a read returns the FIN that came before the reset.
+            1 => return (sent, is_open(stream) && reaches_end(stream)),
             2 | 3 => {
                 // Half of the next line follows. Its digits are a number, which must not be printed.
                 let next = number(self.index, self.connection, sent).to_string();
@@ -293,7 +294,7 @@ fn is_open(stream: &TcpStream) -> bool {
 }
 
 /// Waits until the other side closes the connection. Returns `true` for a FIN, by which it has read
-/// everything, and `false` for a reset.
+/// everything that was sent while it [was open](is_open), and `false` for a reset.
 fn reaches_end(stream: &mut TcpStream) -> bool {
     // The wait is long, as the program's reader may hold it back, but it has an end.
     debug_assert_eq!(stream.read_timeout().ok().flatten(), Some(DEADLINE));
