@@ -1,7 +1,7 @@
 //! Worlds by seed: a worker among servers that misbehave, checked at every call.
 //!
 //! `TCPCORE_SIM_SEEDS=1000000` runs that many, on all cores, and says how fast;
-//! `TCPCORE_SIM_SEED=7` runs one and tells its story.
+//! `TCPCORE_SIM_SEED=7` runs one and prints its story.
 
 mod sim;
 
@@ -88,7 +88,7 @@ fn run_seeds(count: u64) -> Sum {
     sum.into_inner().expect("no world panics here")
 }
 
-/// The command that tells a seed's story.
+/// The command that prints the story of a seed.
 fn command(seed: u64) -> String {
     let release = if cfg!(debug_assertions) { "" } else { " --release" };
     format!(
@@ -148,10 +148,10 @@ fn a_crowd_that_is_due_at_once_is_dialled_in_turns_within_the_bound() {
     for _ in 0..2 * TIMERS_PER_TURN + 1 {
         fleet.add(server.clone(), 0);
     }
-    for dialled in [TIMERS_PER_TURN, TIMERS_PER_TURN, 1] {
+    for dialed in [TIMERS_PER_TURN, TIMERS_PER_TURN, 1] {
         assert_eq!(fleet.next_deadline(), Some(0), "there are more");
         fleet.on_time(0);
-        assert_eq!(std::iter::from_fn(|| fleet.next_action()).count(), dialled);
+        assert_eq!(std::iter::from_fn(|| fleet.next_action()).count(), dialed);
     }
     assert_eq!(fleet.next_deadline(), Some(10_000), "the connect timeout");
 }

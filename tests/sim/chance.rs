@@ -40,7 +40,7 @@ kinds! {
     ClockJump,
     SlowCall,
     Standstill,
-    PrinterStalls,
+    OutputStalls,
     NotResolved,
     NoAddress,
     SeveralAddresses,

@@ -7,7 +7,7 @@
 //! libFuzzer drive the same [`run`]. When the bytes are used up, every choice is the first and
 //! harmless one: the faults stop, and the world checks that everything recovers and ends.
 //!
-//! Whoever includes this module does so as `sim` in the root of a crate.
+//! A crate includes this module as `sim` in its root.
 //!
 //! | file | its one job |
 //! |---|---|
@@ -67,7 +67,7 @@ pub(crate) fn run(entropy: &[u8]) -> Result<Outcome, Violation> {
     world::run(entropy, &mut Trace::new(false))
 }
 
-/// The same, and tells each step as it happens, so that a panic does not take the story with it.
+/// Does the same, and prints each step as it happens, so that a panic does not lose the story.
 pub(crate) fn replay(entropy: &[u8]) -> Result<Outcome, Violation> {
     world::run(entropy, &mut Trace::new(true))
 }
@@ -81,7 +81,7 @@ pub(crate) fn entropy_of(seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// One thing that happened, for the hash and for whoever replays a seed.
+/// One step, for the hash and for the replay of a seed.
 #[derive(Debug, Hash)]
 enum Step {
     World { servers: usize, faults: u64 },
@@ -107,16 +107,16 @@ enum Step {
 /// The steps so far.
 struct Trace {
     hasher: DefaultHasher,
-    is_told: bool,
+    is_shown: bool,
 }
 
 impl Trace {
-    fn new(is_told: bool) -> Trace {
-        Trace { hasher: DefaultHasher::new(), is_told }
+    fn new(is_shown: bool) -> Trace {
+        Trace { hasher: DefaultHasher::new(), is_shown }
     }
 
     fn step(&mut self, step: Step) {
-        if self.is_told {
+        if self.is_shown {
             tell(&step);
         }
         step.hash(&mut self.hasher);

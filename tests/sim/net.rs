@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::chance::{Chance, Kind};
 
-/// What a line is, to whoever reads it whole.
+/// The kind of a line that is read whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineKind {
     Number(i64),
@@ -19,9 +19,9 @@ pub(super) enum LineKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Connecting,
-    /// It failed; the error is told once, as `SO_ERROR` is.
+    /// It failed. The error is reported once, as `SO_ERROR` is.
     Failed {
-        told: bool,
+        reported: bool,
     },
     Established,
     Itself,
@@ -57,7 +57,7 @@ pub(super) struct Socket {
     pub(super) edge: Edge,
     pub(super) end: Option<End>,
     /// Whether the error of a reset was reported: the system does so once.
-    pub(super) is_end_told: bool,
+    pub(super) is_end_reported: bool,
     /// What has arrived, and up to where it was read.
     inbox: Vec<u8>,
     read_at: usize,
@@ -100,7 +100,7 @@ impl Socket {
             is_open: true,
             edge: Edge::None,
             end: None,
-            is_end_told: false,
+            is_end_reported: false,
             inbox: Vec::new(),
             read_at: 0,
             urgent_at: None,
@@ -344,8 +344,8 @@ impl Socket {
         if unread == 0 {
             return match self.end {
                 None => Err(io::ErrorKind::WouldBlock.into()),
-                Some(End::Reset) if !self.is_end_told => {
-                    self.is_end_told = true;
+                Some(End::Reset) if !self.is_end_reported => {
+                    self.is_end_reported = true;
                     Err(io::ErrorKind::ConnectionReset.into())
                 }
                 Some(_) => Ok(0),

@@ -150,7 +150,7 @@ enum State {
     Connected {
         socket: SocketId,
         since: Millis,
-        heard: Millis,
+        last_received: Millis,
         /// Whether a short read does not mean that nothing is left.
         read_on: bool,
     },
@@ -266,7 +266,7 @@ pub(super) struct Oracle {
     /// The socket that could not be opened, until the worker has looked at the clock.
     refused: Option<SocketId>,
     /// Up to which reading of the clock the last poll was complete: its time, and which one it was.
-    told: Option<(Millis, u64)>,
+    reported: Option<(Millis, u64)>,
     /// The readings before the first of the polls that were not complete, their events, and the most
     /// sockets that were open.
     polls_since: Option<(Millis, u64)>,
@@ -308,7 +308,7 @@ impl Oracle {
             batch: VecDeque::new(),
             tails: Vec::new(),
             refused: None,
-            told: None,
+            reported: None,
             polls_since: None,
             polls_events: 0,
             polls_sockets: 0,
@@ -465,7 +465,7 @@ impl Oracle {
         self.polls_events += events.len();
         self.polls_sockets = self.polls_sockets.max(self.sockets.len());
         self.batch = events.into();
-        self.told = match polled {
+        self.reported = match polled {
             Polled::Complete => Some(before),
             Polled::Interrupted => None,
             Polled::Full => {
@@ -476,14 +476,14 @@ impl Oracle {
                 })
             }
         };
-        if self.told.is_some() {
+        if self.reported.is_some() {
             (self.polls_since, self.polls_events, self.polls_sockets) = (None, 0, 0);
         }
     }
 
     /// Up to which reading of the clock the last poll was complete.
-    pub(super) fn told_at(&self) -> Option<u64> {
-        self.told.map(|(_, reading)| reading)
+    pub(super) fn reported_at(&self) -> Option<u64> {
+        self.reported.map(|(_, reading)| reading)
     }
 
     /// The worker looks at the clock: after a poll, after a socket could not be opened, or to read the
@@ -570,14 +570,14 @@ impl Oracle {
         self.take_events(None)?;
         let Some((id, addresses)) = answer else {
             self.phase = Phase::Acting;
-            return match self.told.take() {
-                Some((told, _)) => self.pass_time(told, chance),
+            return match self.reported.take() {
+                Some((reported, _)) => self.pass_time(reported, chance),
                 None => Ok(()),
             };
         };
         self.note_answer_for_removed(id, chance);
         let peer = &mut self.peers[id];
-        ensure!(matches!(peer.lookup, Lookup::Pending), "an answer that nobody asked for");
+        ensure!(matches!(peer.lookup, Lookup::Pending), "an answer without a request");
         peer.lookup = Lookup::Idle;
         match (&peer.state, addresses) {
             (State::Resolving { .. }, Some(addresses)) if !addresses.is_empty() => {
@@ -694,8 +694,8 @@ impl Oracle {
         peer.lines.malformed += lines.malformed;
         peer.lines.oversized += lines.oversized;
         (peer.down, peer.has_failed) = (None, false);
-        if let State::Connected { heard, .. } = &mut peer.state {
-            *heard = self.time.now;
+        if let State::Connected { last_received, .. } = &mut peer.state {
+            *last_received = self.time.now;
         }
     }
 
@@ -841,8 +841,8 @@ impl Oracle {
     // Time.
 
     /// All deadlines up to this moment pass.
-    fn pass_time(&mut self, told: Millis, chance: &mut Chance<'_>) -> Checked {
-        let is_due = |oracle: &Oracle, id| oracle.timer(id).is_some_and(|timer| timer <= told);
+    fn pass_time(&mut self, reported: Millis, chance: &mut Chance<'_>) -> Checked {
+        let is_due = |oracle: &Oracle, id| oracle.timer(id).is_some_and(|timer| timer <= reported);
         let any_is_due = (0..self.peers.len()).any(|id| is_due(self, id));
         if self.was_called && !any_is_due {
             self.spare_wakes += 1;
@@ -853,7 +853,7 @@ impl Oracle {
         for id in 0..self.peers.len() {
             // The worker wakes a link when its timer is due.
             if is_due(self, id) {
-                self.wake(id, told, chance)?;
+                self.wake(id, reported, chance)?;
             }
         }
         Ok(())
@@ -889,12 +889,12 @@ impl Oracle {
                 self.fail(id, now, chance)
             }
             State::Connecting { .. } => self.connect_next(id, false, now, chance),
-            State::Connected { heard, .. } => {
+            State::Connected { last_received, .. } => {
                 if *queue != Queue::None {
-                    *heard = now;
+                    *last_received = now;
                 }
                 let idle = self.rules.idle_timeout.expect("no other timer of a connection");
-                if *heard + idle > now {
+                if *last_received + idle > now {
                     return Ok(());
                 }
                 chance.saw(Kind::IdleLost);
@@ -1050,7 +1050,7 @@ impl Oracle {
         if !peer.has_failed {
             peer.down = None;
         }
-        peer.state = State::Connected { socket, since: now, heard: now, read_on: is_lost };
+        peer.state = State::Connected { socket, since: now, last_received: now, read_on: is_lost };
         peer.has_changed = true;
     }
 
@@ -1179,7 +1179,7 @@ impl Oracle {
                 };
                 let is_right = (*since + *low..=*since + *high).contains(&chosen);
                 ensure!(is_right, "{id} waits until {chosen}, not {since} + {low}..{high}");
-                ensure!(until.is_none_or(|until| until == chosen), "{id} waits anew");
+                ensure!(until.is_none_or(|until| until == chosen), "{id} waits again");
                 *until = Some(chosen);
             }
             _ => ensure!(chosen.is_none(), "{id} waits for an attempt"),
@@ -1216,10 +1216,10 @@ impl Oracle {
                 (*next_at).min(*deadline)
             }
             State::Connecting { deadline, .. } => *deadline,
-            State::Connected { since, heard, .. } => {
+            State::Connected { since, last_received, .. } => {
                 // The timer is moved when it is due, not with each read.
                 let idle = self.rules.idle_timeout?;
-                return Some((since + idle, heard + idle));
+                return Some((since + idle, last_received + idle));
             }
             State::Ended { .. } | State::Removed => return None,
         };
@@ -1244,7 +1244,7 @@ impl Oracle {
     }
 }
 
-/// What the worker was told about a socket that is being connected.
+/// The answer to the worker about a socket that is being connected.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Shaken {
     Pending,

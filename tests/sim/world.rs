@@ -51,7 +51,7 @@ enum Due {
     Serve { socket: usize },
     /// The resolver answers.
     Answer { server: usize, addresses: Option<Vec<SocketAddr>> },
-    /// The printer goes on.
+    /// The output goes on.
     Print,
 }
 
@@ -84,18 +84,18 @@ struct World<'a, 'b, const SHORT_READ_MEANS_DRAINED: bool> {
     numbers: Rc<RefCell<Numbers>>,
     /// The numbers that were read and must be pushed next.
     expected: VecDeque<i64>,
-    is_printing: bool,
+    is_output_running: bool,
     calm_until: Option<Millis>,
     is_stopped: bool,
     turns: u64,
     noted: Noted,
 }
 
-/// The ring and the printer.
+/// The ring and the output.
 #[derive(Debug)]
 struct Numbers {
     capacity: usize,
-    /// What waits for the printer.
+    /// The records that wait for the output.
     len: usize,
     /// What was pushed and not published yet.
     staged: usize,
@@ -188,7 +188,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         let noted = Noted::default();
         let mut fleet =
             Fleet::new(0, Policy::from(&config), decoder, Box::new(noted.clone()), seed, now);
-        let is_small = chance.fault(Kind::PrinterStalls, 2);
+        let is_small = chance.fault(Kind::OutputStalls, 2);
         let capacity = if is_small { MIN_ROOM + chance.index(64) } else { LARGE_SINK };
         let is_exact = chance.one_in(2);
         let servers = 1 + chance.below(SERVERS_MAX);
@@ -222,7 +222,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             events_per_poll: 1024,
             numbers: Rc::new(RefCell::new(numbers)),
             expected: VecDeque::new(),
-            is_printing: true,
+            is_output_running: true,
             calm_until: None,
             is_stopped: false,
             turns: 0,
@@ -353,7 +353,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         self.calm_until = Some(until);
         self.chance.calm();
         self.events_per_poll = 1024;
-        self.is_printing = true;
+        self.is_output_running = true;
         self.print();
         for socket in 0..self.sockets.len() {
             if self.sockets[socket].is_live() {
@@ -418,7 +418,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         !has_events && !has_due && !is_due && !fleet.has_ready() && is_empty
     }
 
-    /// As the worker does after its loop, which ends when it is told to or when no server is left.
+    /// Does what the worker does after its loop, which ends on a stop or without servers.
     fn stop(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
         self.trace.step(Step::Stop);
         if worker.fleet().is_finished() {
@@ -493,7 +493,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
                     }
                 }
                 Due::Print => {
-                    self.is_printing = true;
+                    self.is_output_running = true;
                     self.print();
                 }
             }
@@ -598,12 +598,15 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
     }
 
     /// When deadlines pass up to a moment, the worker knows of all that had arrived by then.
-    fn check_told(&self) -> Result<(), Violation> {
-        let Some(told) = self.oracle.told_at() else { return Ok(()) };
+    fn check_reported(&self) -> Result<(), Violation> {
+        let Some(reported) = self.oracle.reported_at() else { return Ok(()) };
         for (id, at) in &self.open {
             let edge = self.sockets[*at].edge;
-            let is_known = !matches!(edge, Edge::Since(since) if since < told);
-            ensure!(is_known, "deadlines up to reading {told} pass, but {id:?} is ready: {edge:?}");
+            let is_known = !matches!(edge, Edge::Since(since) if since < reported);
+            ensure!(
+                is_known,
+                "deadlines up to reading {reported} pass, but {id:?} is ready: {edge:?}"
+            );
         }
         Ok(())
     }
@@ -632,13 +635,13 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
     // The servers and the output.
 
     fn print(&mut self) {
-        if self.is_printing && self.chance.fault(Kind::PrinterStalls, 8) {
-            self.is_printing = false;
+        if self.is_output_running && self.chance.fault(Kind::OutputStalls, 8) {
+            self.is_output_running = false;
             let later = self.moment();
             self.schedule(later, Due::Print);
         }
         let mut numbers = self.numbers.borrow_mut();
-        if self.is_printing && numbers.len > 0 {
+        if self.is_output_running && numbers.len > 0 {
             self.trace.step(Step::Printed { numbers: numbers.len });
             numbers.len = 0;
         }
@@ -651,7 +654,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         }
         socket.wake();
         if !accepted {
-            socket.phase = Phase::Failed { told: false };
+            socket.phase = Phase::Failed { reported: false };
         } else if self.chance.fault(Kind::ConnectedToItself, 16) {
             socket.phase = Phase::Itself;
         } else {
@@ -852,16 +855,16 @@ impl<const D: bool> Io for World<'_, '_, D> {
         };
         let socket = &mut self.sockets[at];
         let (shaken, name, result) = match socket.phase {
-            Phase::Connecting | Phase::Failed { told: true } => {
+            Phase::Connecting | Phase::Failed { reported: true } => {
                 (Shaken::Pending, "pending", Ok(Handshake::Pending))
             }
-            Phase::Failed { told: false } => {
-                socket.phase = Phase::Failed { told: true };
+            Phase::Failed { reported: false } => {
+                socket.phase = Phase::Failed { reported: true };
                 (Shaken::Failed, "refused", Err(ConnectionError::Refused))
             }
             Phase::Itself => (Shaken::Failed, "itself", Err(ConnectionError::ConnectedToItself)),
-            Phase::Established if socket.end == Some(End::Reset) && !socket.is_end_told => {
-                socket.is_end_told = true;
+            Phase::Established if socket.end == Some(End::Reset) && !socket.is_end_reported => {
+                socket.is_end_reported = true;
                 let shaken = Shaken::Connected { is_lost: true };
                 (shaken, "lost", Ok(Handshake::Lost(reset())))
             }
@@ -960,7 +963,7 @@ impl<const D: bool> Io for World<'_, '_, D> {
             let len = addresses.as_ref().map(Vec::len);
             self.trace.step(Step::Answered { server: *server, addresses: len });
         } else {
-            let result = self.check_told();
+            let result = self.check_reported();
             self.check(result);
         }
         self.oracle.tails = self.tails();
