@@ -147,7 +147,7 @@ impl<T: Transport> Io for Net<T> {
 
     fn connect(&mut self, id: SocketId, address: SocketAddr) -> Result<(), ConnectionError> {
         let mut socket = T::connect(address)?;
-        self.poll.registry().register(&mut socket, Token(id.0), interest())?;
+        self.poll.registry().register(socket.source(), Token(id.0), interest())?;
         if id.0 >= self.sockets.len() {
             self.sockets.resize_with(id.0 + 1, || None);
         }
@@ -170,7 +170,7 @@ impl<T: Transport> Io for Net<T> {
     fn close(&mut self, id: SocketId) {
         let Some(mut socket) = self.sockets.get_mut(id.0).and_then(Option::take) else { return };
         // Closing the socket is enough on most systems. mio requires this call on all of them.
-        _ = self.poll.registry().deregister(&mut socket);
+        _ = self.poll.registry().deregister(socket.source());
     }
 
     fn resolve(&mut self, id: LinkId, server: &Server) {

@@ -6,7 +6,6 @@ use crate::proto::policy::Policy;
 use crate::proto::worker::Worker;
 use mio::event::Source;
 use mio::net::TcpStream;
-use mio::{Interest, Registry};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::cell::RefCell;
 use std::io::{Read, Write};
@@ -162,6 +161,9 @@ impl Transport for ShortReads {
     fn connect(address: SocketAddr) -> io::Result<ShortReads> {
         Tcp::connect(address).map(ShortReads)
     }
+    fn source(&mut self) -> &mut impl Source {
+        self.0.source()
+    }
     fn handshake(&mut self) -> Result<Handshake, ConnectionError> {
         self.0.handshake()
     }
@@ -171,18 +173,6 @@ impl Read for ShortReads {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = buf.len().min(3);
         self.0.read(&mut buf[..len])
-    }
-}
-
-impl Source for ShortReads {
-    fn register(&mut self, registry: &Registry, token: Token, on: Interest) -> io::Result<()> {
-        self.0.register(registry, token, on)
-    }
-    fn reregister(&mut self, registry: &Registry, token: Token, on: Interest) -> io::Result<()> {
-        self.0.reregister(registry, token, on)
-    }
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.0.deregister(registry)
     }
 }
 

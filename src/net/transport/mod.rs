@@ -14,7 +14,7 @@ use crate::proto::worker::Handshake;
 pub(crate) use tcp::Tcp;
 
 /// A connection, or one that is being made. It is nonblocking, and its readiness is edge-triggered.
-pub(crate) trait Transport: Read + Source + Debug + Sized {
+pub(crate) trait Transport: Read + Debug + Sized {
     /// Whether a read that returns less than it was asked for means that all was read, unless the poll says
     /// otherwise.
     const SHORT_READ_MEANS_DRAINED: bool;
@@ -24,6 +24,9 @@ pub(crate) trait Transport: Read + Source + Debug + Sized {
     /// # Errors
     /// If the system refuses.
     fn connect(address: SocketAddr) -> io::Result<Self>;
+
+    /// Returns the socket to poll.
+    fn source(&mut self) -> &mut impl Source;
 
     /// Looks how far it is connected.
     ///

@@ -8,7 +8,6 @@ use std::time::Duration;
 use log::warn;
 use mio::event::Source;
 use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::Transport;
@@ -47,6 +46,10 @@ impl Transport for Tcp {
         }
     }
 
+    fn source(&mut self) -> &mut impl Source {
+        &mut self.0
+    }
+
     fn handshake(&mut self) -> Result<Handshake, ConnectionError> {
         handshake(&self.0)
     }
@@ -55,18 +58,6 @@ impl Transport for Tcp {
 impl Read for Tcp {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.0.read(buf)
-    }
-}
-
-impl Source for Tcp {
-    fn register(&mut self, registry: &Registry, token: Token, on: Interest) -> io::Result<()> {
-        self.0.register(registry, token, on)
-    }
-    fn reregister(&mut self, registry: &Registry, token: Token, on: Interest) -> io::Result<()> {
-        self.0.reregister(registry, token, on)
-    }
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.0.deregister(registry)
     }
 }
 
