@@ -62,26 +62,35 @@ pub(crate) mod tests {
 
     /// The finds of a decoder in a region.
     #[derive(Debug, PartialEq)]
-    pub(crate) struct Found<T> {
+    pub(crate) struct Found<T, E> {
         pub(crate) records: Vec<T>,
-        pub(crate) malformed: Vec<Vec<u8>>,
+        pub(crate) malformed: Vec<(Vec<u8>, E)>,
         pub(crate) oversized: usize,
     }
 
-    impl<D: Decoder> Handler<D> for Found<D::Record> {
+    impl<T, E> Default for Found<T, E> {
+        fn default() -> Found<T, E> {
+            Found { records: Vec::new(), malformed: Vec::new(), oversized: 0 }
+        }
+    }
+
+    impl<D: Decoder> Handler<D> for Found<D::Record, D::Error> {
         fn records(&mut self, records: &[D::Record]) {
             self.records.extend_from_slice(records);
         }
-        fn malformed(&mut self, line: &[u8], _: D::Error) {
-            self.malformed.push(line.to_vec());
+        fn malformed(&mut self, line: &[u8], error: D::Error) {
+            self.malformed.push((line.to_vec(), error));
         }
         fn oversized(&mut self) {
             self.oversized += 1;
         }
     }
 
-    pub(crate) fn decode_all<D: Decoder>(decoder: &D, lines: &[u8]) -> (Found<D::Record>, u64) {
-        let mut found = Found { records: Vec::new(), malformed: Vec::new(), oversized: 0 };
+    pub(crate) fn decode_all<D: Decoder>(
+        decoder: &D,
+        lines: &[u8],
+    ) -> (Found<D::Record, D::Error>, u64) {
+        let mut found = Found::default();
         let count = decoder.decode(lines, &mut found);
         (found, count)
     }

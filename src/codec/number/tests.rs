@@ -1,32 +1,13 @@
 use super::*;
+use crate::codec::tests::{Found, decode_all};
 use proptest::prelude::*;
 
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Seen {
-    pub(super) matched: Vec<i64>,
-    pub(super) malformed: Vec<(Vec<u8>, NumberError)>,
-    oversized: u64,
-}
-
-impl Handler<NumberDecoder> for Seen {
-    fn records(&mut self, numbers: &[i64]) {
-        self.matched.extend_from_slice(numbers);
-    }
-    fn malformed(&mut self, line: &[u8], error: NumberError) {
-        self.malformed.push((line.to_vec(), error));
-    }
-    fn oversized(&mut self) {
-        self.oversized += 1;
-    }
-}
+type Seen = Found<i64, NumberError>;
 
 pub(super) fn decode(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
     let divisor = Divisor::new(NonZeroU64::new(divisor).expect("tests divide by something"));
-    let [fastest, fallback] = [NumberDecoder::new, NumberDecoder::fallback].map(|new| {
-        let mut seen = Seen::default();
-        let lines = new(divisor, max_line).decode(region, &mut seen);
-        (seen, lines)
-    });
+    let [fastest, fallback] = [NumberDecoder::new, NumberDecoder::fallback]
+        .map(|new| decode_all(&new(divisor, max_line), region));
     assert_eq!(fastest, fallback, "the paths differ");
     fallback
 }
@@ -45,7 +26,7 @@ pub(super) fn naive(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64)
         let text: String = line.iter().copied().map(char::from).collect();
         let text = text.strip_suffix('\r').unwrap_or(&text);
         match text.trim_matches([' ', '\t']).parse::<i64>() {
-            Ok(n) if n.unsigned_abs() % divisor == 0 => seen.matched.push(n),
+            Ok(n) if n.unsigned_abs() % divisor == 0 => seen.records.push(n),
             Ok(_) => {}
             Err(_) if text.is_empty() => {}
             Err(_) => {
@@ -110,14 +91,14 @@ fn an_empty_line_is_a_heartbeat() {
     assert_eq!(parse(b""), Ok(None));
     assert_eq!(parse(b"\r"), Ok(None));
     let (seen, lines) = decode(b"\n\r\n6\n\n", 6, 4096);
-    assert_eq!((seen.matched, seen.malformed.len(), lines), (vec![6], 0, 4));
+    assert_eq!((seen.records, seen.malformed.len(), lines), (vec![6], 0, 4));
 }
 
 #[test]
 fn numbers_of_18_and_19_digits_up_to_the_greatest_i64() {
     let region = b"999999999999999996\n9223372036854775806\n9223372036854775808\n";
     let (seen, lines) = decode(region, 6, 4096);
-    assert_eq!(seen.matched, [999_999_999_999_999_996, 9_223_372_036_854_775_806]);
+    assert_eq!(seen.records, [999_999_999_999_999_996, 9_223_372_036_854_775_806]);
     assert_eq!(seen.malformed.len(), 1);
     assert_eq!(lines, 3);
 }
@@ -125,14 +106,14 @@ fn numbers_of_18_and_19_digits_up_to_the_greatest_i64() {
 #[test]
 fn a_number_of_the_limit_is_decoded_and_one_byte_more_is_oversized() {
     let (seen, lines) = decode(b"666\n6666\n   6\n  6\n", 6, 3);
-    assert_eq!((seen.matched, seen.oversized, lines), (vec![666, 6], 2, 4));
+    assert_eq!((seen.records, seen.oversized, lines), (vec![666, 6], 2, 4));
 }
 
 #[test]
 fn more_matches_than_a_batch_keep_their_order() {
     let numbers: Vec<i64> = (0..1000).map(|i| i * 6).collect();
     let region: String = numbers.iter().map(|n| format!("{n}\n")).collect();
-    assert_eq!(decode(region.as_bytes(), 6, 4096).0.matched, numbers);
+    assert_eq!(decode(region.as_bytes(), 6, 4096).0.records, numbers);
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn paths(lines: &[String]) -> Vec<Path> {
     PATHS.take();
     let (seen, decoded) = decode(region.as_bytes(), 1, 4096);
     assert_eq!(decoded, lines.len() as u64);
-    assert_eq!(seen.matched.len() + seen.malformed.len(), lines.len());
+    assert_eq!(seen.records.len() + seen.malformed.len(), lines.len());
     assert_eq!((seen, decoded), naive(region.as_bytes(), 1, 4096));
     let mut paths = PATHS.take();
     let safe = lines.iter().all(|line| line.len() <= SAFE_DIGITS + 1);
