@@ -26,7 +26,7 @@ use tcpcore::internals::proto::time::Millis;
 use tcpcore::internals::proto::worker::{Handshake, Io, Polled, Ready, Worker};
 use tcpcore::{Config, Counters, Divisor, NumberDecoder, Server};
 
-/// How long to sleep when no socket has anything.
+/// The sleep between two looks at all sockets.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A driver of the core: sockets of the standard library.

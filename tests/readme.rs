@@ -78,7 +78,7 @@ fn the_example_is_the_tested_one_of_the_library() {
     assert_eq!(trimmed, shown);
 }
 
-/// What GitHub and the package registry call a heading in a link.
+/// Returns the anchor of a heading, as links name it.
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
     text.chars().filter(|c| c.is_alphanumeric() || *c == '-' || *c == '_').collect()

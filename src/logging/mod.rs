@@ -34,9 +34,10 @@ const CAPACITY: u64 = 1 << 20;
 
 const _: () = assert!(CAPACITY >= 256 << 10, "the lines of a busy start fit");
 
-/// The time that a flush waits while stderr accepts nothing: 1 s. A blocked stderr delays the end by it.
+/// The time that a flush waits while stderr accepts nothing: 1 s.
 ///
-/// The end of the program flushes the last lines, as does a thread that panics.
+/// The program flushes before its totals and at its end, so a blocked stderr delays the end by twice the time. A
+/// thread that panics flushes, too.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The name of the log thread.

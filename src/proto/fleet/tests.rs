@@ -91,7 +91,7 @@ fn reset() -> ConnectionError {
     io::Error::from(io::ErrorKind::ConnectionReset).into()
 }
 
-/// What is always ready, with a line that does not end.
+/// Returns a source that is always ready, with a line that does not end.
 fn firehose() -> impl Read {
     io::repeat(b'6')
 }

@@ -4,7 +4,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// The way in which a lookup ends: after a time in milliseconds, or never.
+/// The end of a lookup: after a time in milliseconds, or never.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     After(u64),
