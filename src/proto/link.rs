@@ -101,7 +101,7 @@ pub trait Sink<T> {
 pub enum Progress {
     /// The source is drained. An event reports later bytes.
     Drained,
-    /// The budget is used up, and there may be more bytes.
+    /// As many bytes were read as the buffer holds, and there may be more.
     More,
     /// The sink has no room. Nothing was read that it could not take.
     SinkFull,
@@ -142,10 +142,8 @@ pub struct ReadContext<'a, D> {
     pub decoder: &'a D,
     /// The receiver of notices.
     pub notices: &'a mut dyn Notices,
-    /// The buffer to read to. A link copies the bytes that it keeps.
+    /// The buffer to read to. A link copies the bytes that it keeps. Its length is the most bytes to read.
     pub scratch: &'a mut [u8],
-    /// The most bytes to read.
-    pub budget: usize,
     /// Whether a short read means that nothing is left, unless the poll has reported otherwise.
     pub short_read_means_drained: bool,
 }
@@ -314,7 +312,7 @@ impl Link {
         }
     }
 
-    /// Reads for one turn: until the source is drained, the budget is used up, or the sink is full.
+    /// Reads for one turn: until the source is drained, the bytes read fill the buffer, or the sink is full.
     ///
     /// `io` must be nonblocking.
     pub fn read<D: Decoder>(
@@ -323,15 +321,14 @@ impl Link {
         sink: &mut impl Sink<D::Record>,
         cx: &mut ReadContext<'_, D>,
     ) -> Progress {
-        let mut left = cx.budget;
+        let mut left = cx.scratch.len();
         while left > 0 {
             let State::Connected(connection) = &mut self.state else {
                 return Progress::Drained;
             };
-            let len = cx.scratch.len().min(left);
             let held = self.framer.held();
-            let room = sink.room(D::max_records(held, len).max(MIN_ROOM));
-            let len = len.min(D::max_bytes(held, room));
+            let room = sink.room(D::max_records(held, left).max(MIN_ROOM));
+            let len = left.min(D::max_bytes(held, room));
             if room < MIN_ROOM || len == 0 {
                 return Progress::SinkFull;
             }
@@ -354,8 +351,8 @@ impl Link {
                     connection.read_on = false;
                     return Progress::Drained;
                 }
-                // An interruption by a signal costs a byte of the budget. So a stream of signals cannot hold
-                // the loop here.
+                // An interruption by a signal counts as one byte. So a stream of signals cannot hold the loop
+                // here.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => left -= 1,
                 Err(error) => return Progress::Failed(ConnectionError::Io(error)),
             }

@@ -11,9 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tcpcore::internals::codec::number::NumberDecoder;
-use tcpcore::internals::proto::fleet::{
-    Fleet, READ_BUDGET, READ_COST, READ_SIZE, SocketRole, TURN_BUDGET,
-};
+use tcpcore::internals::proto::fleet::{Fleet, READ_COST, READ_SIZE, SocketRole, TURN_BUDGET};
 use tcpcore::internals::proto::link::MIN_ROOM;
 use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::socket_id::SocketId;
@@ -756,8 +754,7 @@ impl Oracle {
         let Some((id, is_fresh)) = self.next_turn() else {
             return Err(Violation("it looks at the clock for nothing".into()));
         };
-        let left = if is_fresh { READ_SIZE } else { READ_BUDGET };
-        self.turn = Some(Turn { id, is_fresh, left, bytes: 0, last: LastRead::None });
+        self.turn = Some(Turn { id, is_fresh, left: READ_SIZE, bytes: 0, last: LastRead::None });
         Ok(())
     }
 

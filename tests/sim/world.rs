@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tcpcore::internals::codec::number::{Divisor, NumberDecoder};
-use tcpcore::internals::proto::fleet::{Fleet, READ_BUDGET};
+use tcpcore::internals::proto::fleet::{Fleet, READ_SIZE};
 use tcpcore::internals::proto::link::{MIN_ROOM, Sink};
 use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::policy::Policy;
@@ -341,7 +341,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         let live = self.sockets.iter().filter(|socket| socket.is_live()).count();
         if live >= 5 && max_line >= 24 && self.chance.fault(Kind::Flood, 32) {
             for socket in self.sockets.iter_mut().filter(|socket| socket.is_live()) {
-                socket.send_much(2 * READ_BUDGET, max_line);
+                socket.send_much(2 * READ_SIZE, max_line);
             }
         }
     }
@@ -696,13 +696,13 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         }
         if chance.fault(Kind::EndlessLine, 8) {
             let len =
-                chance.pick(&[1, max_line - 1, max_line, max_line + 1, 100, READ_BUDGET * 3 / 2]);
+                chance.pick(&[1, max_line - 1, max_line, max_line + 1, 100, READ_SIZE * 3 / 2]);
             socket.send_endless(len, max_line);
             return;
         }
         // Shorter lines would be more than the oracle has time for.
         if max_line >= 24 && chance.fault(Kind::Firehose, 128) {
-            socket.send_much(READ_BUDGET * 5 / 4, max_line);
+            socket.send_much(READ_SIZE * 5 / 4, max_line);
         }
         for _ in 0..1 + chance.below(6) {
             socket.send_line(max_line, chance);
