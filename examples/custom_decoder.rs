@@ -12,7 +12,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::str;
 
-use tcpcore::{ByLine, Config, Encoder, Job, LineDecoder, Report, Server};
+use tcpcore::{Config, Encoder, Job, LineDecoder, Report, Server};
 
 /// The longest name of a sensor in bytes. A record is copied as bytes, so it has no heap.
 const NAME_MAX: usize = 15;
@@ -74,18 +74,22 @@ impl LineDecoder for Readings {
     }
 }
 
+/// The longest line of a reading in bytes: a name, a comma, the longest f64 (`{:?}` has an exponent), a line feed.
+const LINE_MAX: usize = NAME_MAX + 1 + 32 + 1;
+
 /// Encodes readings as CSV: name, value.
 struct Csv;
 
 impl Encoder<Reading> for Csv {
-    /// A name, a comma, the longest f64 in decimal notation (`{:?}` has an exponent), a line feed.
-    const MAX_LEN: usize = NAME_MAX + 1 + 32 + 1;
+    fn max_len(&self, readings: &[Reading]) -> usize {
+        readings.len() * LINE_MAX
+    }
 
     fn encode(&mut self, readings: &[Reading], mut to: &mut [u8]) -> usize {
         let before = to.len();
         for Reading { name, name_len, value } in readings {
             let name = str::from_utf8(&name[..usize::from(*name_len)]).expect("names are ASCII");
-            writeln!(to, "{name},{value:?}").expect("MAX_LEN bytes are free for each reading");
+            writeln!(to, "{name},{value:?}").expect("LINE_MAX bytes are free for each reading");
         }
         before - to.len()
     }
@@ -104,8 +108,7 @@ fn collect(
     output: impl Write + Send + 'static,
 ) -> Result<Report, Box<dyn Error>> {
     let config = Config::builder().servers(servers).once(true).build()?;
-    let decoder = ByLine::new(Readings, config.max_line().get());
-    Ok(Job::start_with(config, decoder, Csv, output)?.wait()?)
+    Ok(Job::builder(config).line_decoder(Readings).encoder(Csv).start(output)?.wait()?)
 }
 
 #[cfg(test)]
@@ -131,7 +134,7 @@ mod tests {
         for value in [f64::MIN, f64::MAX, f64::MIN_POSITIVE, -1.234_567_890_123_456_7e-300] {
             let line = format!("a23456789012345={value:?}");
             let reading = Readings.decode_line(line.as_bytes()).unwrap().unwrap();
-            let mut to = [0; Csv::MAX_LEN];
+            let mut to = [0; LINE_MAX];
             let len = Csv.encode(&[reading], &mut to);
             let text = String::from_utf8_lossy(&to[..len]).into_owned();
             assert_eq!(text, format!("a23456789012345,{value:?}\n"));

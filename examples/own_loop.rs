@@ -101,6 +101,8 @@ impl<W: Write> Sink<i64> for Lines<W> {
         usize::MAX
     }
 
+    fn begin(&mut self, _server: usize) {}
+
     fn push(&mut self, numbers: &[i64]) {
         for number in numbers {
             writeln!(self.0, "{number}").expect("the output takes all lines");
@@ -121,8 +123,8 @@ fn collect(servers: Vec<Server>, output: impl Write) -> Result<(Counters, usize)
     let (worker_index, seed, now) = (0, 1, 0);
     let policy = Policy::from(&config);
     let mut fleet = Fleet::new(worker_index, policy, decoder, Box::new(()), seed, now);
-    for server in config.servers() {
-        fleet.add(server.clone(), now);
+    for (index, server) in config.servers().iter().enumerate() {
+        fleet.add(index, server.clone(), now);
     }
     let mut driver =
         OwnLoop { start: Instant::now(), sockets: HashMap::new(), answers: VecDeque::new() };

@@ -1,5 +1,7 @@
 //! Starts the threads of a job, stops them, and sums up their counts.
 
+mod builder;
+
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::panic;
@@ -12,10 +14,10 @@ use rand::rngs::SysRng;
 
 use crate::address::{self, Host, Server};
 use crate::codec::Decoder;
-use crate::codec::number::{Divisor, NumberDecoder};
+use crate::codec::number::NumberDecoder;
 use crate::config::Config;
 use crate::net::resolver::Resolver;
-use crate::net::{Net, Poller, Tcp};
+use crate::net::{Net, Poller, QueueSink, Tcp};
 use crate::notice_log::NoticeLog;
 use crate::output::encode::{Encoder, Plain};
 use crate::output::{self, Drained};
@@ -25,13 +27,15 @@ use crate::proto::fleet::Fleet;
 use crate::proto::policy::Policy;
 use crate::proto::worker::Worker;
 use crate::report::{ExitReason, OutputError, Report, Totals};
-use crate::ring::{Doorbell, ring};
+use crate::ring::{Doorbell, queue};
 use crate::stop::{StopHandle, Wake};
 use crate::text::count;
 use crate::threads::spawn;
 
-/// The most records that wait for the output, per worker. As numbers they take 512 KiB.
-const RING_CAPACITY: usize = 64 * 1024;
+pub use builder::JobBuilder;
+
+/// The bytes of records that wait for the output, per worker: 512 KiB, or 64 Ki numbers.
+const RING_BYTES: usize = 512 * 1024;
 
 /// The bytes that a worker can read into a ring that is half empty, even beside the longest unfinished line.
 const LEAST_READ: usize = 4096;
@@ -49,31 +53,23 @@ pub struct Job {
 }
 
 impl Job {
-    /// Starts a job that prints the multiples of `config`'s divisor to `output`, one number a line.
+    /// Starts a job that writes the multiples of `config`'s divisor to `output`, one number a line.
     ///
-    /// All else is as for [`start_with`](Self::start_with).
+    /// All else is as for [`JobBuilder::start`].
     ///
     /// # Errors
     ///
-    /// Fails if the system refuses a thread, a descriptor or a random seed.
+    /// As for [`JobBuilder::start`].
     pub fn start(config: Config, output: impl Write + Send + 'static) -> io::Result<Job> {
-        let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.max_line().get());
-        Job::start_with(config, decoder, Plain::default(), output)
+        Job::builder(config).start(output)
     }
 
-    /// Starts a job with a decoder and an encoder of the user's.
-    ///
-    /// The job dials the servers of `config`, decodes their lines with `decoder`, and writes the records to
-    /// `output` with `encoder`. It does not use the divisor of `config`.
-    ///
-    /// It writes whole lines, and flushes `output` as soon as no more records are queued. `output` may block:
-    /// TCP's flow control then slows the servers down, and no line is lost.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the system refuses a thread, a descriptor or a random seed. Threads that have started then
-    /// end. A server that cannot be reached is no error, because the job reconnects.
-    pub fn start_with<D: Decoder>(
+    /// Makes a builder of a job for numbers. It changes what a line becomes, and what is done with the records.
+    pub fn builder(config: Config) -> JobBuilder<NumberDecoder, Plain> {
+        JobBuilder::new(config)
+    }
+
+    fn start_with<D: Decoder>(
         config: Config,
         decoder: D,
         encoder: impl Encoder<D::Record>,
@@ -118,7 +114,9 @@ impl Job {
                 slice.start, slice.end
             );
             let waker = poller.waker();
-            let (records, consumer) = ring(ring_capacity::<D>(config), &bell, move || waker.wake());
+            let wake = move || waker.wake();
+            let (records, consumer) =
+                queue(ring_capacity::<D>(config), encoder.needs_origin(), &bell, wake);
             rings.push(consumer);
             let seed = SysRng.try_next_u64()?;
             let mut fleet = Fleet::new(
@@ -129,10 +127,10 @@ impl Job {
                 seed,
                 0,
             );
-            for server in &servers[slice] {
-                fleet.add(server.clone(), 0);
+            for number in slice {
+                fleet.add(number, servers[number].clone(), 0);
             }
-            let worker = Worker::new(fleet, records, 0);
+            let worker = Worker::new(fleet, QueueSink::new(records, index), 0);
             let (resolver, stop) = (resolver.clone(), stop.clone());
             workers.push(spawn(&format!("worker-{index}"), move || {
                 let _guard = StopOnPanic(stop.clone());
@@ -190,7 +188,8 @@ impl Job {
 /// Returns the capacity of a worker's ring. A worker that waits for room waits for half of the ring, so half of
 /// it has to hold the records of the longest line.
 fn ring_capacity<D: Decoder>(config: &Config) -> usize {
-    RING_CAPACITY.max(2 * D::max_records(config.max_line().get(), LEAST_READ))
+    (RING_BYTES / size_of::<D::Record>().max(1))
+        .max(2 * D::max_records(config.max_line().get(), LEAST_READ))
 }
 
 fn wake_of(poller: &Poller) -> Wake {

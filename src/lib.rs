@@ -39,11 +39,12 @@
 //! | `codec` | bytes to records | |
 //! | `config` | settings, their defaults and bounds | `address`, `proto`, `text` |
 //! | `descriptor` | waiting for a descriptor that may not block | |
-//! | `job` | the threads: start, stop, report | `address`, `codec`, `config`, `net`, `notice_log`, `output`, `partition`, `proto`, `report`, `ring`, `stop`, `text`, `threads` |
+//! | `job` | the threads: start, stop, report | `address`, `codec`, `config`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stop`, `text`, `threads` |
 //! | `logging` | log records to stderr, without holding up a caller | `descriptor`, `threads` |
-//! | `net` | sockets, readiness, the clock, lookups: all that uses mio | `address`, `proto`, `ring`, `stop`, `threads` |
+//! | `net` | sockets, readiness, the clock, lookups: all that uses mio | `address`, `origin`, `proto`, `ring`, `stop`, `threads` |
 //! | `notice_log` | the notices of the core as lines of the log | `address`, `proto`, `text` |
-//! | `output` | the records of all workers to one output, as text | `descriptor`, `ring`, `stop`, `threads` |
+//! | `origin` | which server sent a record, and when it was read | |
+//! | `output` | the records of all workers to one output, as text | `descriptor`, `origin`, `ring`, `stop`, `threads` |
 //! | `partition` | which worker dials which servers | |
 //! | `proto` | the core: all decisions of a worker | `address`, `codec`, `text` |
 //! | `report` | how a job ended, and what it did | `proto`, `text` |
@@ -130,6 +131,7 @@ mod job;
 mod logging;
 mod net;
 mod notice_log;
+mod origin;
 mod output;
 mod partition;
 mod proto;
@@ -143,10 +145,11 @@ mod threads;
 
 pub use address::{Host, Server, ServerError, ServerErrorKind};
 pub use codec::number::{Divisor, NumberDecoder, NumberError};
-pub use codec::{ByLine, Decoder, Handler, LineDecoder};
+pub use codec::{ByLine, Decoder, Handler, LineDecoder, Lines};
 pub use config::{Config, ConfigBuilder, ConfigError};
-pub use job::Job;
-pub use output::encode::{ENCODE_SLACK, Encoder, Plain};
+pub use job::{Job, JobBuilder};
+pub use origin::Origin;
+pub use output::encode::{ENCODE_SLACK, Encoder, Plain, PlainLines};
 pub use proto::connection_error::ConnectionError;
 pub use proto::counters::Counters;
 pub use report::{ExitReason, OutputError, Report, Totals};

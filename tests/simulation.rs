@@ -146,7 +146,7 @@ fn a_crowd_that_is_due_at_once_is_dialled_in_turns_within_the_bound() {
     let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.max_line().get());
     let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), 0, 0);
     for _ in 0..2 * TIMERS_PER_TURN + 1 {
-        fleet.add(server.clone(), 0);
+        fleet.add(0, server.clone(), 0);
     }
     for dialed in [TIMERS_PER_TURN, TIMERS_PER_TURN, 1] {
         assert_eq!(fleet.next_deadline(), Some(0), "there are more");

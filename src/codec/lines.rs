@@ -39,6 +39,10 @@ impl Decoder for Lines {
         count
     }
 
+    fn count(&self, records: &[u8]) -> u64 {
+        memchr_iter(b'\n', records).count() as u64
+    }
+
     fn max_records(held: usize, bytes: usize) -> usize {
         held.saturating_add(bytes)
     }

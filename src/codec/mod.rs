@@ -30,6 +30,11 @@ pub trait Decoder: Clone + Debug + Send + 'static {
     /// lines.
     fn decode(&self, lines: &[u8], handler: &mut impl Handler<Self>) -> u64;
 
+    /// Returns the number of lines in these records, for the counters. The default is one for each record.
+    fn count(&self, records: &[Self::Record]) -> u64 {
+        records.len() as u64
+    }
+
     /// Returns the most records that `bytes` more bytes of a connection can yield. `held` is the length of its
     /// unfinished line in bytes.
     fn max_records(held: usize, bytes: usize) -> usize;

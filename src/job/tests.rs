@@ -1,5 +1,4 @@
 use super::*;
-use crate::codec::Lines;
 use socket2::{Domain, Socket, Type};
 use std::io::ErrorKind::{BrokenPipe, StorageFull, TimedOut};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -13,23 +12,11 @@ fn refused_descriptors_are_named_with_the_remedy() {
     );
 }
 
-/// Writes bytes as they are.
-struct Bytes;
-
-impl Encoder<u8> for Bytes {
-    const MAX_LEN: usize = 1;
-
-    fn encode(&mut self, bytes: &[u8], to: &mut [u8]) -> usize {
-        to[..bytes.len()].copy_from_slice(bytes);
-        bytes.len()
-    }
-}
-
 #[test]
 fn a_line_of_more_records_than_a_usual_ring_holds_arrives() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = listener.local_addr().unwrap().to_string().parse().unwrap();
-    let line = [vec![b'x'; 4 * RING_CAPACITY], b"\n".to_vec()].concat();
+    let line = [vec![b'x'; 4 * RING_BYTES], b"\n".to_vec()].concat();
     let text = line.clone();
     let feed = thread::spawn(move || {
         let (mut peer, _) = listener.accept().unwrap();
@@ -40,9 +27,8 @@ fn a_line_of_more_records_than_a_usual_ring_holds_arrives() {
     });
     let config =
         Config::builder().servers([server]).once(true).max_line(line.len()).build().unwrap();
-    let decoder = Lines::new(config.max_line().get());
     let (reader, writer) = io::pipe().unwrap();
-    let job = Job::start_with(config, decoder, Bytes, writer).unwrap();
+    let job = Job::builder(config).lines().start(writer).unwrap();
     assert!(io::read_to_string(reader).unwrap().into_bytes() == line);
     feed.join().unwrap();
     assert!(job.wait().unwrap().is_success());

@@ -3,6 +3,7 @@
 //! Nothing outside this folder uses mio. [`Io`] states what a worker may rely on. All decisions are in the core.
 
 pub(crate) mod resolver;
+mod sink;
 mod transport;
 
 use std::io;
@@ -17,14 +18,13 @@ use mio::{Events, Interest, Poll, Token};
 use crate::address::{Host, Server};
 use crate::net::resolver::Resolver;
 use crate::proto::connection_error::ConnectionError;
-use crate::proto::link::Sink;
 use crate::proto::link_id::LinkId;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::Millis;
 use crate::proto::worker::{Handshake, Io, Polled, Ready};
-use crate::ring::{Producer, Wait};
 use crate::stop::StopHandle;
 
+pub(crate) use sink::QueueSink;
 pub(crate) use transport::Tcp;
 use transport::Transport;
 
@@ -33,9 +33,6 @@ const WAKER: Token = Token(usize::MAX);
 
 /// The most events that one poll takes from the system.
 const EVENTS_PER_POLL: usize = 1024;
-
-/// The number of staged records at which they are published before the turn ends.
-const PUBLISH_AT: usize = 4096;
 
 /// A poll and its waker: the part of a worker's I/O that can fail to start.
 #[derive(Debug)]
@@ -196,28 +193,6 @@ impl Lookups {
                 waker.wake();
             }
         });
-    }
-}
-
-impl<T: Copy + Send> Sink<T> for Producer<T> {
-    fn room(&mut self, want: usize) -> usize {
-        Producer::room(self, want)
-    }
-
-    fn push(&mut self, records: &[T]) {
-        self.stage(records);
-        if self.staged() >= PUBLISH_AT {
-            Producer::publish(self);
-        }
-    }
-
-    fn publish(&mut self) {
-        Producer::publish(self);
-    }
-
-    fn wait_for_room(&mut self) -> bool {
-        // Half of the ring, so that the two threads do not wake each other for every few records.
-        Producer::wait_for_room(self, self.capacity() / 2) == Wait::Pending
     }
 }
 

@@ -2,6 +2,7 @@ use super::*;
 use crate::codec::Lines;
 use crate::config::Config;
 use crate::proto::fleet::Fleet;
+use crate::proto::link::Sink;
 use crate::proto::policy::Policy;
 use crate::proto::worker::Worker;
 use mio::event::Source;
@@ -184,6 +185,9 @@ impl Sink<u8> for Bytes {
     fn room(&mut self, _: usize) -> usize {
         usize::MAX / 4
     }
+    fn begin(&mut self, server: usize) {
+        assert_eq!(server, 7);
+    }
     fn push(&mut self, records: &[u8]) {
         self.0.borrow_mut().extend_from_slice(records);
     }
@@ -208,7 +212,7 @@ fn a_worker_reads_all_lines_over_a_transport_whose_short_reads_do_not_mean_drain
     let config = Config::builder().servers([server.clone()]).once(true).build().unwrap();
     let decoder = Lines::new(config.max_line().get());
     let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), 1, 0);
-    fleet.add(server, 0);
+    fleet.add(7, server, 0);
     let mut net = Net::<ShortReads>::new(Poller::new().unwrap(), None, StopHandle::new(vec![]));
     let sink = Bytes::default();
     let mut worker = Worker::new(fleet, sink.clone(), 0);

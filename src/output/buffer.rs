@@ -3,23 +3,33 @@
 use std::io;
 use std::marker::PhantomData;
 
+use crate::origin::Origin;
 use crate::output::encode::{ENCODE_SLACK, Encoder};
 
 /// The bytes at which a buffer is full: 64 KiB make few system calls and fit the second-level cache.
 pub(super) const WRITE_SIZE: usize = 64 * 1024;
 
-/// The most records that are added at once. It bounds the memory beyond [`WRITE_SIZE`].
-pub(super) const ADD_MAX: usize = 2048;
+/// The most bytes of records that are added at once: 16 KiB, or 2048 numbers. It bounds the memory beyond
+/// [`WRITE_SIZE`].
+const ADD_BYTES: usize = 16 * 1024;
+
+/// Returns the most records that are added at once, at least one.
+pub(super) const fn add_max<T>() -> usize {
+    let size = if size_of::<T>() == 0 { 1 } else { size_of::<T>() };
+    if size > ADD_BYTES { 1 } else { ADD_BYTES / size }
+}
 
 /// The lines that wait for the output, and the counts of the written and the lost records.
 #[derive(Debug)]
 pub(super) struct OutputBuffer<T, E> {
     encoder: E,
     records: PhantomData<fn(T)>,
-    /// Whole lines in the first `len` bytes. [`ADD_MAX`] more lines fit while `len` is below [`WRITE_SIZE`].
-    text: Box<[u8]>,
+    /// The lines are the first `len` bytes. It grows to the longest text that the encoder asks for.
+    text: Vec<u8>,
+    /// The origin of the records that were added last.
+    origin: Option<Origin>,
     len: usize,
-    /// The number of lines in `text[..len]`.
+    /// The number of lines that end in `text[..len]`.
     lines: u64,
     /// The output has accepted `text[..taken]`. Invariant: `taken <= len`, and 0 while lines are added.
     taken: usize,
@@ -42,7 +52,8 @@ impl<T, E: Encoder<T>> OutputBuffer<T, E> {
         OutputBuffer {
             encoder,
             records: PhantomData,
-            text: vec![0; WRITE_SIZE + ADD_MAX * E::MAX_LEN + ENCODE_SLACK].into(),
+            text: Vec::new(),
+            origin: None,
             len: 0,
             lines: 0,
             taken: 0,
@@ -50,19 +61,35 @@ impl<T, E: Encoder<T>> OutputBuffer<T, E> {
         }
     }
 
-    /// Adds a line for each record. After an error, counts the records as lost.
+    /// Adds the lines of records. After an error, counts them as lost.
     ///
     /// # Panics
     ///
-    /// Panics if there are more than [`ADD_MAX`] records, or the buffer [is full](Self::is_full).
-    pub(super) fn add(&mut self, records: &[T]) {
-        debug_assert!(self.taken == 0 && !self.is_full() && records.len() <= ADD_MAX);
-        let count = records.len() as u64;
+    /// Panics if there are more than [`add_max`] records, or the buffer [is full](Self::is_full).
+    pub(super) fn add(&mut self, origin: Option<Origin>, records: &[T]) {
+        debug_assert!(self.taken == 0 && !self.is_full() && records.len() <= add_max::<T>());
+        let count = self.encoder.count(records);
         if self.result.error.is_some() {
             self.result.lost += count;
             return;
         }
-        self.len += self.encoder.encode(records, &mut self.text[self.len..]);
+        if let Some(origin) = origin
+            && self.origin != Some(origin)
+        {
+            self.origin = Some(origin);
+            self.encoder.set_origin(origin);
+        }
+        let needed = self.len + self.encoder.max_len(records) + ENCODE_SLACK;
+        if needed > self.text.len() {
+            self.text.resize(needed.max(WRITE_SIZE), 0);
+        }
+        let len = self.encoder.encode(records, &mut self.text[self.len..]);
+        if len == 0 && self.len == 0 && !self.encoder.is_within_line() {
+            // There is nothing to write.
+            self.result.written += count;
+            return;
+        }
+        self.len += len;
         self.lines += count;
     }
 
@@ -70,9 +97,14 @@ impl<T, E: Encoder<T>> OutputBuffer<T, E> {
         self.len == 0
     }
 
-    /// Returns whether the buffer must be written before records are added.
+    /// Returns whether the buffer must be written before records are added. Only whole lines are written.
     pub(super) fn is_full(&self) -> bool {
-        self.len >= WRITE_SIZE
+        self.len >= WRITE_SIZE && !self.is_within_line()
+    }
+
+    /// Returns whether the rest of a line must be added before anything else.
+    pub(super) fn is_within_line(&self) -> bool {
+        self.result.error.is_none() && self.encoder.is_within_line()
     }
 
     /// Returns the text that the output has not accepted yet. If it is empty, a flush is due.
@@ -122,7 +154,8 @@ impl<T, E: Encoder<T>> OutputBuffer<T, E> {
 
     /// Counts the lines that were not accepted as lost, including a line that was accepted in part.
     fn fail(&mut self, error: io::Error) {
-        let lost = memchr::memchr_iter(b'\n', self.unwritten()).count() as u64;
+        let terminator = self.encoder.terminator();
+        let lost = memchr::memchr_iter(terminator, self.unwritten()).count() as u64;
         self.result.error = Some(error);
         self.clear(lost);
     }

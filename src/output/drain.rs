@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::buffer::{Drained, OutputBuffer};
 use super::encode::Encoder;
 use super::pacing::Pacing;
+use crate::origin::Origin;
 
 /// The next step of the output thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,16 +75,20 @@ impl<T, E: Encoder<T>> Drain<T, E> {
         }
     }
 
-    /// Adds the records of a ring, at most [`ADD_MAX`](super::buffer::ADD_MAX).
-    pub(super) fn add(&mut self, records: &[T]) {
-        self.buffer.add(records);
+    /// Adds the records of a ring, at most [`add_max`](super::buffer::add_max).
+    pub(super) fn add(&mut self, origin: Option<Origin>, records: &[T]) {
+        self.buffer.add(origin, records);
     }
 
-    /// Continues with the next ring. After the last ring, a new round starts if this one found records.
+    /// Continues with the same ring if the records end within a line, else with the next ring. After the last
+    /// ring, a new round starts if this one found records.
     pub(super) fn on_read(&mut self, count: usize) {
         let Step::Read(ring) = self.next else { unreachable!("no read was asked for") };
         self.has_read |= count > 0;
-        self.next = if ring + 1 < self.rings {
+        self.next = if count > 0 && self.buffer.is_within_line() {
+            // Its worker publishes whole lines, so the rest is there.
+            Step::Read(ring)
+        } else if ring + 1 < self.rings {
             Step::Read(ring + 1)
         } else if self.has_read {
             self.has_read_since_wait = true;

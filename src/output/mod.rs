@@ -19,10 +19,11 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::ring::{Consumer, Doorbell};
+use crate::origin::Origin;
+use crate::ring::{Doorbell, QueueConsumer};
 
-use buffer::ADD_MAX;
 pub(crate) use buffer::Drained;
+use buffer::add_max;
 use drain::{Drain, Step};
 use encode::Encoder;
 use pacing::POLL_INTERVAL;
@@ -32,7 +33,7 @@ use pacing::POLL_INTERVAL;
 /// If the output fails, it calls `on_error` once. It then reads further records only to count them, so that no
 /// producer waits for room forever.
 pub(crate) fn drain<T: Copy + Send>(
-    rings: Vec<Consumer<T>>,
+    rings: Vec<QueueConsumer<T, Origin>>,
     bell: &mut Doorbell,
     encoder: impl Encoder<T>,
     output: impl Write,
@@ -44,8 +45,9 @@ pub(crate) fn drain<T: Copy + Send>(
 
 /// The operations of the system that the thread needs.
 trait Io<T> {
-    /// Passes the oldest records of a ring to `take`, at most `max`, and returns their number.
-    fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(&[T])) -> usize;
+    /// Passes the oldest records of a ring to `take`, at most `max`, with their origin if the ring has it. Returns
+    /// their number.
+    fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(Option<Origin>, &[T])) -> usize;
 
     /// Drops the empty rings whose producers are dropped. Returns the number of the remaining rings.
     fn drop_finished(&mut self) -> usize;
@@ -74,7 +76,8 @@ fn run<T>(encoder: impl Encoder<T>, io: &mut impl Io<T>) -> Drained {
     loop {
         match drain.next_step() {
             Step::Read(ring) => {
-                let count = io.read(ring, ADD_MAX, |records| drain.add(records));
+                let count =
+                    io.read(ring, add_max::<T>(), |origin, records| drain.add(origin, records));
                 drain.on_read(count);
             }
             Step::Write => {
@@ -100,10 +103,10 @@ fn run<T>(encoder: impl Encoder<T>, io: &mut impl Io<T>) -> Drained {
 }
 
 /// The rings that are not finished yet.
-struct Rings<T>(Vec<Consumer<T>>);
+struct Rings<T>(Vec<QueueConsumer<T, Origin>>);
 
 impl<T: Copy + Send> Rings<T> {
-    fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(&[T])) -> usize {
+    fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(Option<Origin>, &[T])) -> usize {
         self.0[ring].read(max, take)
     }
 
@@ -114,7 +117,7 @@ impl<T: Copy + Send> Rings<T> {
 
     /// Returns whether a ring has records or is finished, so that the thread must not sleep.
     fn is_ready(&self) -> bool {
-        self.0.iter().any(Consumer::is_ready)
+        self.0.iter().any(QueueConsumer::is_ready)
     }
 }
 
@@ -128,7 +131,7 @@ struct Threaded<'a, T, W, F> {
 }
 
 impl<T: Copy + Send, W: Write, F: FnMut()> Io<T> for Threaded<'_, T, W, F> {
-    fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(&[T])) -> usize {
+    fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(Option<Origin>, &[T])) -> usize {
         self.rings.read(ring, max, take)
     }
 

@@ -7,7 +7,7 @@ mod simulation;
 use super::buffer::WRITE_SIZE;
 use super::*;
 use crate::output::encode::{NUMBER_MAX_LEN, Plain};
-use crate::ring::{Producer, ring};
+use crate::ring::{QueueProducer, queue};
 use std::sync::mpsc;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -17,10 +17,10 @@ fn drain_all(
     rings: usize,
     output: impl Write,
     on_error: impl FnMut(),
-    feed: impl FnOnce(Vec<Producer<i64>>) + Send,
+    feed: impl FnOnce(Vec<QueueProducer<i64, Origin>>) + Send,
 ) -> Drained {
     let mut bell = Doorbell::new();
-    let (producers, consumers) = (0..rings).map(|_| ring(1 << 16, &bell, || ())).unzip();
+    let (producers, consumers) = (0..rings).map(|_| queue(1 << 16, false, &bell, || ())).unzip();
     thread::scope(|scope| {
         scope.spawn(move || feed(producers));
         drain(consumers, &mut bell, Plain::default(), output, on_error)
@@ -121,7 +121,7 @@ fn every_write_is_of_whole_lines_and_bounded() {
     impl Write for Whole {
         fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
             assert_eq!(buf.last(), Some(&b'\n'));
-            assert!(buf.len() < WRITE_SIZE + ADD_MAX * NUMBER_MAX_LEN);
+            assert!(buf.len() < WRITE_SIZE + add_max::<i64>() * NUMBER_MAX_LEN);
             self.lines += memchr::memchr_iter(b'\n', buf).count() as u64;
             self.writes += 1;
             Ok(buf.len())

@@ -176,9 +176,10 @@ impl<D: Decoder> Fleet<D> {
         self.notices.notice(Notice::StoodStill { worker: self.index, late });
     }
 
-    /// Adds a server and returns its id. The next [`on_time`](Fleet::on_time) begins its first attempt.
-    pub fn add(&mut self, server: Server, now: Millis) -> LinkId {
-        let member = |id| Member { link: Link::new(id, server, now), queue: Queue::None };
+    /// Adds a server and returns its id. The next [`on_time`](Fleet::on_time) begins its first attempt. The sink
+    /// gets the server's records with `number`.
+    pub fn add(&mut self, number: usize, server: Server, now: Millis) -> LinkId {
+        let member = |id| Member { link: Link::new(id, number, server, now), queue: Queue::None };
         let id = self.links.insert_with(member);
         self.unconnected += 1;
         self.alive += 1;

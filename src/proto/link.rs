@@ -87,6 +87,8 @@ fn not_resolved_in_time() -> ConnectionError {
 pub trait Sink<T> {
     /// Returns how many more records may be pushed now. It need not look further than `want`.
     fn room(&mut self, want: usize) -> usize;
+    /// Sets the server, by the number that it was added with, whose records are pushed next. They were read now.
+    fn begin(&mut self, server: usize);
     /// Takes records, never more than there is room for.
     fn push(&mut self, records: &[T]);
     /// Passes on all pushed records.
@@ -192,6 +194,7 @@ enum Lookup {
 #[derive(Debug)]
 pub struct Link {
     id: LinkId,
+    number: usize,
     server: Server,
     state: State,
     lookup: Lookup,
@@ -206,10 +209,12 @@ pub struct Link {
 }
 
 impl Link {
-    /// Makes a link to `server` that is due for a wake-up immediately. `id` goes with its actions.
-    pub fn new(id: LinkId, server: Server, now: Millis) -> Link {
+    /// Makes a link to `server` that is due for a wake-up immediately. `id` goes with its actions, and `number`
+    /// with its records.
+    pub fn new(id: LinkId, number: usize, server: Server, now: Millis) -> Link {
         Link {
             id,
+            number,
             server,
             state: State::Waiting { until: now },
             lookup: Lookup::Idle,
@@ -482,7 +487,9 @@ impl Link {
         self.counters.bytes += len as u64;
         let (decoder, max_line) = (cx.decoder, cx.policy.max_line);
         let mut framer = std::mem::take(&mut self.framer);
-        let mut reader = Reader { link: self, sink, max_line, now: cx.now, notices: cx.notices };
+        sink.begin(self.number);
+        let mut reader =
+            Reader { link: self, decoder, sink, max_line, now: cx.now, notices: cx.notices };
         framer.feed(&cx.scratch[..len], max_line, |framed| match framed {
             Framed::Lines(region) => {
                 reader.link.counters.lines += decoder.decode(region, &mut reader);
@@ -671,17 +678,18 @@ impl Link {
 }
 
 /// A link while a part of its stream is decoded.
-struct Reader<'a, S> {
+struct Reader<'a, D, S> {
     link: &'a mut Link,
+    decoder: &'a D,
     sink: &'a mut S,
     max_line: usize,
     now: Millis,
     notices: &'a mut dyn Notices,
 }
 
-impl<D: Decoder, S: Sink<D::Record>> Handler<D> for Reader<'_, S> {
+impl<D: Decoder, S: Sink<D::Record>> Handler<D> for Reader<'_, D, S> {
     fn records(&mut self, records: &[D::Record]) {
-        self.link.counters.matched += records.len() as u64;
+        self.link.counters.matched += self.decoder.count(records);
         self.sink.push(records);
     }
 
@@ -698,7 +706,7 @@ impl<D: Decoder, S: Sink<D::Record>> Handler<D> for Reader<'_, S> {
     }
 }
 
-impl<S> Reader<'_, S> {
+impl<D, S> Reader<'_, D, S> {
     /// Notes that an oversized line was skipped.
     fn skipped(&mut self) {
         self.link.counters.oversized += 1;

@@ -174,8 +174,8 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
     }
 
     /// Adds a server between two turns. The next turn does not sleep, so the first attempt begins immediately.
-    pub fn add(&mut self, server: Server) -> LinkId {
-        self.fleet.add(server, self.clock.now())
+    pub fn add(&mut self, number: usize, server: Server) -> LinkId {
+        self.fleet.add(number, server, self.clock.now())
     }
 
     /// Removes a server between two turns, and returns whether there was one with this id. The next turn begins

@@ -95,6 +95,7 @@
 mod doorbell;
 #[cfg(all(test, loom))]
 mod model;
+mod queue;
 mod slots;
 mod sync;
 #[cfg(all(test, not(loom)))]
@@ -106,6 +107,9 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 pub use doorbell::Doorbell;
+#[cfg(test)]
+pub(crate) use queue::queue_from;
+pub use queue::{QueueConsumer, QueueProducer, queue};
 
 use doorbell::BellShared;
 use slots::{Reader, Writer};
@@ -197,6 +201,11 @@ impl<T: Copy + Send> Producer<T> {
         }
         self.writer.publish();
         self.bell.ring();
+    }
+
+    /// Passes all staged records to the consumer. Its thread is not woken: another ring of it wakes it.
+    fn publish_silently(&mut self) {
+        self.writer.publish();
     }
 
     /// Requests a wake-up when `want` slots are free, unless they are already.

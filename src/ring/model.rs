@@ -5,8 +5,9 @@
 use std::ops::{Deref, DerefMut, Range};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use super::queue::queue_from;
 use super::sync::{LEFT_OUT, Step, thread};
-use super::{Consumer, Doorbell, Producer, Wait, ring};
+use super::{Consumer, Doorbell, Producer, QueueProducer, Wait, ring};
 
 /// Drops its value, or leaks it while a failed model unwinds.
 ///
@@ -161,6 +162,47 @@ fn consumer_dropped() {
     }
 }
 
+/// Stages a record with its tag, and waits when there is no room.
+fn stage_tagged(producer: &mut QueueProducer<u32, u32>, tag: u32) {
+    while producer.room(1) < 1 {
+        match producer.wait_for_room(1) {
+            Wait::Over => {}
+            Wait::Pending => thread::park(),
+            Wait::Abandoned => return,
+        }
+    }
+    producer.begin(tag);
+    producer.stage(&[10 * tag]);
+}
+
+/// Passes records with two tags through two rings. The second waits for space for its frame, and is published
+/// by the drop.
+fn tagged_records() {
+    let mut bell = Held::new(Doorbell::new());
+    let (producer, consumer) = queue_from(2, Some(2), &bell, wake_me());
+    let (mut producer, mut consumer) = (Held::new(producer), Held::new(consumer));
+    thread::spawn(move || {
+        let mut received = Vec::new();
+        while !consumer.is_finished() {
+            let count = consumer.read(2, |tag, records| {
+                received.extend(records.iter().map(|record| (tag, *record)));
+            });
+            if count == 0 && !consumer.is_finished() {
+                bell.sleep_unless(|| consumer.is_ready());
+            }
+        }
+        assert_eq!(received, [(Some(1), 10), (Some(2), 20)]);
+    });
+    stage_tagged(&mut producer, 1);
+    producer.publish();
+    stage_tagged(&mut producer, 2);
+}
+
+#[test]
+fn tagged_records_arrive_with_their_tags() {
+    check(None, tagged_records);
+}
+
 #[test]
 fn all_records_and_wake_ups_arrive() {
     check(None, both_directions);
@@ -209,5 +251,6 @@ each_step_is_necessary! {
     without_free_fence: FreeFence, both_directions, "deadlock";
     without_wait_fence: WaitFence, both_directions, "deadlock";
     without_wait_look: WaitLook, both_directions, "deadlock";
+    without_records_first: RecordsFirst, tagged_records, "published before it";
     without_sleep_look: SleepLook, both_directions, "deadlock";
 }

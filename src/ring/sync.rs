@@ -67,6 +67,8 @@ pub(super) enum Step {
     WaitLook,
     /// The last check for records.
     SleepLook,
+    /// The publishing of the records of a frame before that of the frame.
+    RecordsFirst,
 }
 
 /// Returns whether a step is taken: always, except in the model.

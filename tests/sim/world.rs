@@ -82,8 +82,8 @@ struct World<'a, 'b, const SHORT_READ_MEANS_DRAINED: bool> {
     servers: BTreeMap<LinkId, usize>,
     events_per_poll: usize,
     numbers: Rc<RefCell<Numbers>>,
-    /// The numbers that were read and must be pushed next.
-    expected: VecDeque<i64>,
+    /// The numbers that were read and must be pushed next, each with its server.
+    expected: VecDeque<(usize, i64)>,
     is_output_running: bool,
     calm_until: Option<Millis>,
     is_stopped: bool,
@@ -100,7 +100,9 @@ struct Numbers {
     /// What was pushed and not published yet.
     staged: usize,
     /// What was pushed and not compared yet.
-    pushed: Vec<i64>,
+    pushed: Vec<(usize, i64)>,
+    /// The server of what is pushed next.
+    server: usize,
     /// Whether `room` looks further than it was asked to.
     is_exact: bool,
     has_overflown: bool,
@@ -123,11 +125,16 @@ impl Sink<i64> for Ring {
         if numbers.is_exact { numbers.free() } else { numbers.free().min(want) }
     }
 
+    fn begin(&mut self, server: usize) {
+        self.0.borrow_mut().server = server;
+    }
+
     fn push(&mut self, pushed: &[i64]) {
         let mut numbers = self.0.borrow_mut();
         numbers.has_overflown |= pushed.len() > numbers.free();
         numbers.staged += pushed.len().min(numbers.free());
-        numbers.pushed.extend_from_slice(pushed);
+        let server = numbers.server;
+        numbers.pushed.extend(pushed.iter().map(|number| (server, *number)));
     }
 
     fn publish(&mut self) {
@@ -198,6 +205,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             len: 0,
             staged: 0,
             pushed: Vec::new(),
+            server: usize::MAX,
             is_exact,
             has_overflown: false,
             is_awaited: false,
@@ -233,13 +241,13 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             world.events_per_poll = 1 + world.chance.index(3);
         }
         for _ in 0..servers {
-            world.add(|server| fleet.add(server, now));
+            world.add(|number, server| fleet.add(number, server, now));
         }
         (world, fleet)
     }
 
     /// Adds a server with a number of its own, which no other has later.
-    fn add(&mut self, add: impl FnOnce(Server) -> LinkId) {
+    fn add(&mut self, add: impl FnOnce(usize, Server) -> LinkId) {
         let number = self.ids.len();
         let name = match self.chance.below(2) {
             0 => format!("s{number}.test:9000"),
@@ -247,7 +255,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         };
         let server: Server = name.parse().expect("both are well formed");
         assert_eq!(matches!(server.host(), Host::Name(_)), name.starts_with('s'));
-        let id = add(server.clone());
+        let id = add(number, server.clone());
         let had_it = self.servers.insert(id, number);
         self.check(match had_it {
             None => Ok(()),
@@ -301,7 +309,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         if !self.oracle.has_servers() {
             self.chance.saw(Kind::AddedToNone);
         }
-        self.add(|server| worker.add(server));
+        self.add(|number, server| worker.add(number, server));
         self.oracle.check_fleet(worker.fleet())
     }
 
@@ -465,7 +473,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             let mut numbers = self.numbers.borrow_mut();
             (std::mem::take(&mut numbers.pushed), numbers.has_overflown)
         };
-        let expected: Vec<i64> = self.expected.drain(..).collect();
+        let expected: Vec<_> = self.expected.drain(..).collect();
         let compared = || {
             ensure!(!has_overflown, "more is pushed than there is room for");
             ensure!(pushed == expected, "it pushed {pushed:?}, but was sent {expected:?}");
@@ -902,7 +910,8 @@ impl<const D: bool> Io for World<'_, '_, D> {
                 let lines = socket.settle(self.rules.max_line, &mut numbers, &mut self.chance);
                 numbers.retain(|number| number.unsigned_abs().is_multiple_of(self.rules.divisor));
                 self.oracle.counters.matched += numbers.len() as u64;
-                self.expected.extend(numbers);
+                let server = socket.server;
+                self.expected.extend(numbers.into_iter().map(|number| (server, number)));
                 self.trace.step(Step::Read { socket: id.0, bytes: *bytes });
                 self.oracle.on_bytes(*bytes, buf.len(), lines);
             }

@@ -42,7 +42,9 @@ impl Default for Plain {
 }
 
 impl Encoder<i64> for Plain {
-    const MAX_LEN: usize = NUMBER_MAX_LEN;
+    fn max_len(&self, numbers: &[i64]) -> usize {
+        numbers.len() * NUMBER_MAX_LEN
+    }
 
     fn encode(&mut self, numbers: &[i64], to: &mut [u8]) -> usize {
         let mut len = 0;
@@ -123,6 +125,46 @@ impl Plain {
     #[inline]
     fn four(&self, number: u64) -> &[u8; 4] {
         &self.fours[index(number)]
+    }
+}
+
+/// Encodes lines byte for byte, with their delimiters.
+#[derive(Debug)]
+pub struct PlainLines {
+    delimiter: u8,
+    is_within_line: bool,
+}
+
+impl PlainLines {
+    /// Makes an encoder for lines that end with `delimiter`.
+    pub fn new(delimiter: u8) -> PlainLines {
+        PlainLines { delimiter, is_within_line: false }
+    }
+}
+
+impl Encoder<u8> for PlainLines {
+    fn max_len(&self, bytes: &[u8]) -> usize {
+        bytes.len()
+    }
+
+    fn encode(&mut self, bytes: &[u8], to: &mut [u8]) -> usize {
+        to[..bytes.len()].copy_from_slice(bytes);
+        if let Some(last) = bytes.last() {
+            self.is_within_line = *last != self.delimiter;
+        }
+        bytes.len()
+    }
+
+    fn count(&self, bytes: &[u8]) -> u64 {
+        memchr::memchr_iter(self.delimiter, bytes).count() as u64
+    }
+
+    fn is_within_line(&self) -> bool {
+        self.is_within_line
+    }
+
+    fn terminator(&self) -> u8 {
+        self.delimiter
     }
 }
 

@@ -13,17 +13,18 @@ use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::descriptor::write_waiting;
-use crate::output::buffer::{ADD_MAX, Drained, WRITE_SIZE};
+use crate::origin::Origin;
+use crate::output::buffer::{Drained, WRITE_SIZE, add_max};
 use crate::output::encode::{NUMBER_MAX_LEN, Plain};
 use crate::output::pacing::POLL_INTERVAL;
 use crate::output::{Io, Rings, run};
-use crate::ring::{Doorbell, Producer, Wait, ring};
+use crate::ring::{Doorbell, QueueProducer, Wait, queue_from};
 
 /// The most calls in a world. A thread that makes more of them does not end.
 const CALLS_MAX: usize = 500_000;
@@ -101,16 +102,19 @@ enum Failure {
 /// A producer, and the state that the oracle expects of its ring.
 struct Source {
     /// `None` once it has ended.
-    producer: Option<Producer<i64>>,
+    producer: Option<QueueProducer<i64, Origin>>,
     /// The number of records that it has not staged yet.
     left: usize,
-    staged: Vec<i64>,
+    /// With their origins, if the queue carries them.
+    staged: Vec<Record>,
     /// The records that are published and not read yet.
-    unread: VecDeque<i64>,
+    unread: VecDeque<Record>,
     /// Whether it waits for room until `woken` is set, as a worker does in its poll.
     is_held_back: bool,
     woken: Arc<AtomicBool>,
 }
+
+type Record = (Option<Origin>, i64);
 
 struct World<'a> {
     chance: SmallRng,
@@ -168,12 +172,15 @@ impl World<'_> {
         let (most, capacity, bytes) =
             if is_large { (12_000, 16_384, 200_000) } else { (200, 64, 800) };
         let bell = Doorbell::new();
+        let is_tagged: bool = chance.random();
         let (sources, rings): (Vec<_>, _) = (0..chance.random_range(1..=4))
             .map(|_| {
                 let woken = Arc::new(AtomicBool::new(false));
                 let flag = Arc::clone(&woken);
                 let wake = move || flag.store(true, Relaxed);
-                let (producer, consumer) = ring(chance.random_range(1..=capacity), &bell, wake);
+                let frames = is_tagged.then(|| chance.random_range(2..=8));
+                let capacity = chance.random_range(1..=capacity);
+                let (producer, consumer) = queue_from(capacity, frames, &bell, wake);
                 let source = Source {
                     producer: Some(producer),
                     left: chance.random_range(0..=most),
@@ -282,9 +289,15 @@ impl World<'_> {
         let shift = if self.numbers_are_long { 0 } else { 54 };
         let numbers = (0..count).map(|_| self.chance.random::<i64>() >> shift);
         let numbers: Vec<i64> = numbers.collect();
+        let time = SystemTime::UNIX_EPOCH + self.now;
+        let origin = Origin::new(id, self.chance.random_range(0..3), time);
+        let origin = producer.is_tagged().then_some(origin);
+        if let Some(origin) = origin {
+            producer.begin(origin);
+        }
         producer.stage(&numbers);
         source.left -= count;
-        source.staged.extend(numbers);
+        source.staged.extend(numbers.into_iter().map(|number| (origin, number)));
         let has_rung = !source.staged.is_empty() && self.chance.random_bool(0.7);
         if has_rung {
             producer.publish();
@@ -305,7 +318,11 @@ impl World<'_> {
         assert!(!self.has_failed, "a write after an error");
         assert!(!text.is_empty(), "a write of nothing");
         assert!(text == &self.expected[self.accepted..], "not what was read last");
-        assert!(text.len() < WRITE_SIZE + ADD_MAX * NUMBER_MAX_LEN, "{} bytes", text.len());
+        assert!(
+            text.len() < WRITE_SIZE + add_max::<i64>() * NUMBER_MAX_LEN,
+            "{} bytes",
+            text.len()
+        );
         // The first write of a buffer.
         if self.flushed == self.accepted {
             if text.len() >= WRITE_SIZE {
@@ -372,18 +389,23 @@ impl World<'_> {
 }
 
 impl Io<i64> for World<'_> {
-    fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(&[i64])) -> usize {
+    fn read(
+        &mut self,
+        ring: usize,
+        max: usize,
+        take: impl FnOnce(Option<Origin>, &[i64]),
+    ) -> usize {
         self.between_calls();
         let unread = &mut self.sources[self.ids[ring]].unread;
         let (expected, has_failed) = (&mut self.expected, self.has_failed);
-        let count = self.rings.read(ring, max, |numbers| {
+        let count = self.rings.read(ring, max, |origin, numbers| {
             for number in numbers {
-                assert_eq!(unread.pop_front(), Some(*number));
+                assert_eq!(unread.pop_front(), Some((origin, *number)));
                 if !has_failed {
                     writeln!(expected, "{number}").unwrap();
                 }
             }
-            take(numbers);
+            take(origin, numbers);
         });
         self.empty_reads = if count > 0 { 0 } else { self.empty_reads + 1 };
         self.has_read_since_wait |= count > 0;

@@ -20,7 +20,7 @@ fn fleet(
     let policy = Policy::from(&adjust(builder).build().unwrap());
     let mut fleet = Fleet::new(0, policy, decoder(), Box::new(()), 1, 0);
     for index in 0..servers {
-        assert_eq!(fleet.add(server.clone(), 0).at(), index);
+        assert_eq!(fleet.add(index, server.clone(), 0).at(), index);
     }
     fleet
 }
@@ -58,6 +58,7 @@ impl Sink<i64> for Numbers {
     fn push(&mut self, numbers: &[i64]) {
         self.numbers.extend_from_slice(numbers);
     }
+    fn begin(&mut self, _: usize) {}
     fn publish(&mut self) {}
     fn wait_for_room(&mut self) -> bool {
         self.room < MIN_ROOM
@@ -339,7 +340,7 @@ fn actions(fleet: &mut Fleet<NumberDecoder>) -> Vec<(LinkId, Action)> {
 
 /// Adds a server with a name.
 fn add_name(fleet: &mut Fleet<NumberDecoder>, now: Millis) -> LinkId {
-    fleet.add("name.test:8001".parse().unwrap(), now)
+    fleet.add(0, "name.test:8001".parse().unwrap(), now)
 }
 
 fn resolved() -> Event {
@@ -354,7 +355,7 @@ fn the_id_of_a_removed_server_is_no_id_at_any_entrance_though_its_index_is_used_
     assert!(read(&mut fleet, 0, &mut &b"12"[..], &mut numbers(), 0));
     assert!(fleet.remove(id(0), 5));
     assert!(!fleet.remove(id(0), 5), "once");
-    let new = fleet.add("127.0.0.1:8001".parse().unwrap(), 5);
+    let new = fleet.add(0, "127.0.0.1:8001".parse().unwrap(), 5);
     assert_eq!(new, LinkId { index: 0, generation: 1 });
     assert_eq!(actions(&mut fleet), [(id(0), Action::Close(SocketId(0)))]);
     fleet.on_time(5);
@@ -453,7 +454,7 @@ fn a_socket_that_a_removed_server_has_yet_to_close_is_none_of_the_server_with_it
     let old = SocketId(0);
     fleet.remove(id(0), 0);
     assert_eq!((fleet.role(old), fleet.sockets_len()), (SocketRole::None, 1));
-    let new = fleet.add("127.0.0.1:8001".parse().unwrap(), 0);
+    let new = fleet.add(0, "127.0.0.1:8001".parse().unwrap(), 0);
     fleet.on_time(0);
     assert_eq!(fleet.role(old), SocketRole::None);
     assert_eq!(fleet.role(SocketId(1)), SocketRole::Connecting { id: new }, "another number");
@@ -467,7 +468,7 @@ fn a_removed_server_has_no_timer_left_for_the_server_with_its_index() {
     fleet.remove(id(0), 10);
     assert_eq!(fleet.next_deadline(), None);
     fleet.on_time(5000);
-    let new = fleet.add("127.0.0.1:8001".parse().unwrap(), 6000);
+    let new = fleet.add(0, "127.0.0.1:8001".parse().unwrap(), 6000);
     assert_eq!((fleet.deadline(new), fleet.deadline(id(0))), (Some(6000), None));
 }
 
@@ -549,7 +550,7 @@ fn the_totals_keep_what_removed_servers_have_done_and_how_they_ended() {
         assert!(fleet.remove(id(index), 0));
     }
     assert_eq!(fleet.totals(), (Counters { truncated: 1, ..before }, 1), "one ended badly before");
-    fleet.add("127.0.0.1:8001".parse().unwrap(), 0);
+    fleet.add(0, "127.0.0.1:8001".parse().unwrap(), 0);
     connect_all(&mut fleet, 0);
     assert_eq!(fleet.totals(), (Counters { truncated: 1, connects: 4, ..before }, 1));
     fleet.shut_down();
@@ -566,7 +567,7 @@ fn a_fleet_is_finished_when_the_last_link_that_has_not_ended_is_removed() {
     assert!(!fleet.is_finished());
     fleet.remove(id(2), 0);
     assert!(fleet.is_finished());
-    fleet.add("127.0.0.1:8001".parse().unwrap(), 0);
+    fleet.add(0, "127.0.0.1:8001".parse().unwrap(), 0);
     assert!(!fleet.is_finished(), "there is one again");
 }
 

@@ -77,7 +77,7 @@ impl Bench {
         let server: Server = server.parse().unwrap();
         let config = Config::builder().servers([server.clone()]).jitter_factor(0.0);
         Bench {
-            link: Link::new(ID, server, 0),
+            link: Link::new(ID, 7, server, 0),
             policy: Policy::from(&adjust(config).build().unwrap()),
             rng: SmallRng::seed_from_u64(1),
             actions: VecDeque::new(),
@@ -187,6 +187,9 @@ impl Bench {
         impl Sink<i64> for Room<'_> {
             fn room(&mut self, _: usize) -> usize {
                 self.1 - self.0.len()
+            }
+            fn begin(&mut self, server: usize) {
+                assert_eq!(server, 7, "the number of the link");
             }
             fn push(&mut self, numbers: &[i64]) {
                 self.0.extend_from_slice(numbers);

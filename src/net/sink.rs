@@ -1,0 +1,49 @@
+//! Passes a worker's records to its ring, with their origin if the encoder needs it.
+
+use std::time::SystemTime;
+
+use crate::origin::Origin;
+use crate::proto::link::Sink;
+use crate::ring::{QueueProducer, Wait};
+
+/// The bytes of staged records at which they are published before the turn ends: 32 KiB, or 4096 numbers.
+const PUBLISH_AT: usize = 32 * 1024;
+
+/// The producing end of a worker's queue.
+#[derive(Debug)]
+pub(crate) struct QueueSink<T: Copy + Send> {
+    queue: QueueProducer<T, Origin>,
+    worker: usize,
+}
+
+impl<T: Copy + Send> QueueSink<T> {
+    pub(crate) fn new(queue: QueueProducer<T, Origin>, worker: usize) -> QueueSink<T> {
+        QueueSink { queue, worker }
+    }
+}
+
+impl<T: Copy + Send> Sink<T> for QueueSink<T> {
+    fn room(&mut self, want: usize) -> usize {
+        self.queue.room(want)
+    }
+
+    fn begin(&mut self, server: usize) {
+        if self.queue.is_tagged() {
+            self.queue.begin(Origin::new(self.worker, server, SystemTime::now()));
+        }
+    }
+
+    fn push(&mut self, records: &[T]) {
+        self.queue.stage(records);
+        self.queue.publish_from(PUBLISH_AT / size_of::<T>().max(1));
+    }
+
+    fn publish(&mut self) {
+        self.queue.publish();
+    }
+
+    fn wait_for_room(&mut self) -> bool {
+        // Half of the ring, so that the two threads do not wake each other for every few records.
+        self.queue.wait_for_room(self.queue.capacity() / 2) == Wait::Pending
+    }
+}
