@@ -63,7 +63,8 @@ Options:
   --rounds N      rounds, in which the programs alternate [5]
   --bytes N       bytes per program and round [1000000000]
   --program PATH  the program to measure, instead of building tcpcore
-  --output DIR    write the tables to DIR/speed.md and a picture of the goals to DIR/speed.svg
+  --output DIR    write the tables to DIR/speed-V.md and a picture of the goals to DIR/speed-V.svg, where V
+                  names the vectors of the processor: avx512, avx2 or the architecture
                   [default of a full run without --quick: benches]
   --quick         one small round of everything, to test the harness and not the speed
 ";
@@ -150,8 +151,9 @@ fn run() -> Result<()> {
     let is_whole = options.parts.is_empty() && !options.quick && failed.is_empty();
     let usual = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     if let Some(output) = options.output.or(is_whole.then_some(usual)) {
-        fs::write(output.join("speed.md"), text)?;
-        fs::write(output.join("speed.svg"), svg::draw(&report, &machine))?;
+        let name = format!("speed-{}", machine::vectors());
+        fs::write(output.join(format!("{name}.md")), text)?;
+        fs::write(output.join(format!("{name}.svg")), svg::draw(&report, &machine))?;
     }
     if failed.is_empty() { Ok(()) } else { Err(format!("failed: {}", failed.join(", ")).into()) }
 }
