@@ -119,7 +119,7 @@ impl<W: Write> Sink<i64> for Lines<W> {
 /// Reads each server once, to its end. Returns what was done, and how many servers ended badly.
 fn collect(servers: Vec<Server>, output: impl Write) -> Result<(Counters, usize), Box<dyn Error>> {
     let config = Config::builder().servers(servers).once(true).build()?;
-    let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.max_line().get());
+    let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.framing());
     let (worker_index, seed, now) = (0, 1, 0);
     let policy = Policy::from(&config);
     let mut fleet = Fleet::new(worker_index, policy, decoder, Box::new(()), seed, now);

@@ -37,7 +37,7 @@
 //! | `address` | servers as a user writes them | `text` |
 //! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `text` |
 //! | `codec` | bytes to records | |
-//! | `config` | settings, their defaults and bounds | `address`, `proto`, `text` |
+//! | `config` | settings, their defaults and bounds | `address`, `codec`, `proto`, `text` |
 //! | `descriptor` | waiting for a descriptor that may not block | |
 //! | `job` | the threads: start, stop, report | `address`, `codec`, `config`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stop`, `text`, `threads` |
 //! | `logging` | log records to stderr, without holding up a caller | `descriptor`, `threads` |
@@ -103,7 +103,8 @@
 //! | outage | the period in which a server is down |
 //! | backlog | what a connection still has to read when its share of a turn is used up |
 //! | turn | one round of a worker's loop |
-//! | region | one or more whole lines, the last byte a line feed |
+//! | delimiter | the byte that ends a line |
+//! | region | one or more whole lines, the last byte a delimiter |
 //! | record | what a line becomes: a number, or what a decoder of the user's makes of it |
 //! | decoder, encoder | bytes to records, records to text |
 //! | fallback | the path of a decoder for any processor |
@@ -145,7 +146,7 @@ mod threads;
 
 pub use address::{Host, Server, ServerError, ServerErrorKind};
 pub use codec::number::{Divisor, NumberDecoder, NumberError};
-pub use codec::{ByLine, Decoder, Handler, LineDecoder, Lines};
+pub use codec::{ByLine, Decoder, Framing, Handler, LineDecoder, Lines};
 pub use config::{Config, ConfigBuilder, ConfigError};
 pub use job::{Job, JobBuilder};
 pub use origin::Origin;

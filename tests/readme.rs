@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use tcpcore::Framing;
 use tcpcore::internals::cli::{self, Command};
 use tcpcore::internals::codec::number::parse;
 
@@ -52,9 +53,10 @@ fn the_flags_their_bounds_and_defaults_are_those_of_the_help() {
 fn the_example_lines_are_what_they_are_said_to_be() {
     let rows = table("| line | is |");
     assert!(rows.len() >= 14, "{rows:?}");
+    let framing = Framing::new(4096);
     for row in rows {
         let line = code(row[0]).unwrap_or("").replace("\\r", "\r").replace("\\t", "\t");
-        let said = match parse(line.as_bytes()) {
+        let said = match parse(framing.trim(line.as_bytes())) {
             Ok(Some(number)) => format!("`{number}`"),
             Ok(None) => "heartbeat".to_owned(),
             Err(error) => {

@@ -5,36 +5,42 @@ use std::num::NonZeroU64;
 
 use tcpcore::internals::codec::framer::{Framed, Framer};
 use tcpcore::internals::codec::number::{Divisor, NumberDecoder, NumberError, parse};
-use tcpcore::internals::codec::{Decoder, Handler};
+use tcpcore::internals::codec::{Decoder, Framing, Handler};
 
 /// Limits of a line, in bytes: the default, small ones, and those around special sizes. 18 digits always
 /// fit in an i64, and vectors may be used from there on. The longest i64 has 20 bytes, and a vector has 64.
 const MAX_LINES: [usize; 12] = [4096, 1, 2, 3, 7, 17, 18, 19, 20, 63, 64, 65];
+
+/// Delimiters: the default, the usual ones of other feeds, the blanks that may surround a number, and the first and
+/// the last byte.
+const DELIMITERS: [u8; 7] = *b"\n\r;\0 \t\xff";
 
 /// Divisors: the default, odd ones, even ones, powers of two, and the ends of the range. Divisors up to
 /// four digits or 16 bits may have faster code.
 const DIVISORS: [u64; 12] =
     [6, 1, 2, 3, 7, 9999, 10_000, 65_535, 65_536, 1 << 63, i64::MAX.cast_unsigned(), u64::MAX];
 
-/// Panics unless `read` and `naive` agree on `input`. It is the choice of a limit, the choice of a
+/// Panics unless `read` and `naive` agree on `input`. It is the choice of a limit and a delimiter, the choice of a
 /// divisor, the sizes of the reads, and the bytes of a server.
 pub fn check(input: &[u8]) {
     let [limit_choice, divisor_choice, size_count, rest @ ..] = input else {
         return;
     };
-    let max_line = MAX_LINES[usize::from(*limit_choice) % MAX_LINES.len()];
+    let limit_choice = usize::from(*limit_choice);
+    let max_line = MAX_LINES[limit_choice % MAX_LINES.len()];
+    let delimiter = DELIMITERS[limit_choice / MAX_LINES.len() % DELIMITERS.len()];
+    let framing = Framing::new(max_line).with_delimiter(delimiter);
     let divisor = DIVISORS[usize::from(*divisor_choice) % DIVISORS.len()];
     let divisor = NonZeroU64::new(divisor).expect("the table holds no zero");
     let (sizes, bytes) = rest.split_at(rest.len().min(usize::from(*size_count)));
 
-    let expected = naive(bytes, max_line, divisor);
+    let expected = naive(bytes, framing, divisor);
     let mut framer = Framer::default();
     // Two runs are two connections of one server. The second must not see the unfinished line of the first.
     let divisor = Divisor::new(divisor);
-    for decoder in
-        [NumberDecoder::new(divisor, max_line), NumberDecoder::fallback(divisor, max_line)]
+    for decoder in [NumberDecoder::new(divisor, framing), NumberDecoder::fallback(divisor, framing)]
     {
-        assert_eq!(read(&mut framer, bytes, sizes, max_line, decoder), expected, "{decoder:?}");
+        assert_eq!(read(&mut framer, bytes, sizes, framing, decoder), expected, "{decoder:?}");
     }
 }
 
@@ -67,14 +73,19 @@ fn read(
     framer: &mut Framer,
     bytes: &[u8],
     sizes: &[u8],
-    max_line: usize,
+    framing: Framing,
     decoder: NumberDecoder,
 ) -> Seen {
+    let max_line = framing.max_line();
     let mut seen = Seen::default();
     for chunk in chunks(bytes, sizes) {
-        framer.feed(chunk, max_line, |framed| match framed {
+        framer.feed(chunk, framing, |framed| match framed {
             Framed::Lines(region) => {
-                assert_eq!(region.last(), Some(&b'\n'), "a region ends in a newline");
+                assert_eq!(
+                    region.last(),
+                    Some(&framing.delimiter()),
+                    "a region ends with a delimiter"
+                );
                 seen.lines += decoder.decode(region, &mut seen);
             }
             Framed::Oversized => {
@@ -110,10 +121,11 @@ fn chunks<'a>(mut bytes: &'a [u8], sizes: &[u8]) -> Vec<&'a [u8]> {
     chunks
 }
 
-/// Decodes all bytes at once in the shortest code: a split at newlines, `str::parse` and `%`.
-fn naive(bytes: &[u8], max_line: usize, divisor: NonZeroU64) -> Seen {
+/// Decodes all bytes at once in the shortest code: a split at delimiters, `str::parse` and `%`.
+fn naive(bytes: &[u8], framing: Framing, divisor: NonZeroU64) -> Seen {
+    let (delimiter, max_line) = (framing.delimiter(), framing.max_line());
     let mut seen = Seen::default();
-    let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
+    let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == delimiter).collect();
     let tail = lines.pop().expect("split yields at least one piece");
     if tail.len() > max_line {
         lines.push(tail); // It counts as soon as it is oversized, whether it ends or not.
@@ -126,8 +138,12 @@ fn naive(bytes: &[u8], max_line: usize, divisor: NonZeroU64) -> Seen {
             seen.oversized += 1;
             continue;
         }
-        let kind = naive_parse(line);
-        assert_eq!(parse(line), kind, "{}", line.escape_ascii());
+        let trimmed = match delimiter {
+            b'\n' => line.strip_suffix(b"\r").unwrap_or(line),
+            _ => line,
+        };
+        let kind = naive_parse(trimmed);
+        assert_eq!(parse(trimmed), kind, "{}", line.escape_ascii());
         match kind {
             Ok(Some(number)) if number.unsigned_abs() % divisor == 0 => seen.matched.push(number),
             Ok(_) => {}
@@ -140,7 +156,6 @@ fn naive(bytes: &[u8], max_line: usize, divisor: NonZeroU64) -> Seen {
 /// Applies the rules for one line by other means than [`parse`]: a char for each byte, and `str::parse`.
 fn naive_parse(line: &[u8]) -> Result<Option<i64>, NumberError> {
     let text: String = line.iter().copied().map(char::from).collect();
-    let text = text.strip_suffix('\r').unwrap_or(&text);
     if text.is_empty() {
         return Ok(None);
     }

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use memchr::memchr_iter;
 
-use super::{Decoder, Handler};
+use super::{Decoder, Framing, Handler};
 
 /// Decodes one line at a time. [`ByLine`] makes a [`Decoder`] of it.
 pub trait LineDecoder: Clone + Debug + Send + 'static {
@@ -15,8 +15,9 @@ pub trait LineDecoder: Clone + Debug + Send + 'static {
     /// The reason why a line is malformed. The log shows it.
     type Error: Error + 'static;
 
-    /// Decodes a line, given without its line feed and without one carriage return in front of that. `Ok(None)`
-    /// skips the line.
+    /// Decodes a line, given without its delimiter. `Ok(None)` skips the line.
+    ///
+    /// If the delimiter is a line feed, one carriage return in front of it is also removed.
     ///
     /// # Errors
     ///
@@ -28,14 +29,13 @@ pub trait LineDecoder: Clone + Debug + Send + 'static {
 #[derive(Clone, Copy, Debug)]
 pub struct ByLine<L> {
     decoder: L,
-    max_line: usize,
+    framing: Framing,
 }
 
 impl<L: LineDecoder> ByLine<L> {
-    /// Makes a decoder for lines of at most `max_line` bytes, without their line feed. Longer lines are
-    /// oversized.
-    pub fn new(decoder: L, max_line: usize) -> ByLine<L> {
-        ByLine { decoder, max_line }
+    /// Makes a decoder for the lines of `framing`. Longer lines are oversized.
+    pub fn new(decoder: L, framing: Framing) -> ByLine<L> {
+        ByLine { decoder, framing }
     }
 }
 
@@ -45,14 +45,14 @@ impl<L: LineDecoder> Decoder for ByLine<L> {
 
     fn decode(&self, lines: &[u8], handler: &mut impl Handler<Self>) -> u64 {
         let (mut count, mut start) = (0, 0);
-        for end in memchr_iter(b'\n', lines) {
+        for end in memchr_iter(self.framing.delimiter(), lines) {
             let line = &lines[start..end];
             (count, start) = (count + 1, end + 1);
-            if line.len() > self.max_line {
+            if line.len() > self.framing.max_line() {
                 handler.oversized();
                 continue;
             }
-            match self.decoder.decode_line(line.strip_suffix(b"\r").unwrap_or(line)) {
+            match self.decoder.decode_line(self.framing.trim(line)) {
                 Ok(Some(record)) => handler.records(&[record]),
                 Ok(None) => {}
                 Err(error) => handler.malformed(line, error),
@@ -61,7 +61,7 @@ impl<L: LineDecoder> Decoder for ByLine<L> {
         count
     }
 
-    // Each line feed may end a line with a record, as even an empty line may have one.
+    // Each delimiter may end a line with a record, as even an empty line may have one.
     fn max_records(_held: usize, bytes: usize) -> usize {
         bytes
     }
@@ -93,11 +93,21 @@ mod tests {
 
     #[test]
     fn each_line_is_a_record_or_skipped_or_malformed_or_oversized() {
-        let (found, count) = decode_all(&ByLine::new(Hex, 3), b"ff\r\n-\nzz\r\n0ab\n0abc\n\n");
+        let (found, count) =
+            decode_all(&ByLine::new(Hex, Framing::new(3)), b"ff\r\n-\nzz\r\n0ab\n0abc\n\n");
         assert_eq!(count, 6);
         assert_eq!(found.records, [0xff, 0xab]);
         let malformed: Vec<_> = found.malformed.into_iter().map(|(line, _)| line).collect();
         assert_eq!(malformed, [b"zz\r".to_vec(), vec![]], "with their carriage return");
         assert_eq!(found.oversized, 1);
+    }
+
+    #[test]
+    fn another_delimiter_ends_lines_in_which_a_carriage_return_stays() {
+        let framing = Framing::new(3).with_delimiter(b';');
+        let (found, count) = decode_all(&ByLine::new(Hex, framing), b"ff;-;a\r;\n;0abc;");
+        assert_eq!((found.records, count), (vec![0xff], 5));
+        let malformed: Vec<_> = found.malformed.into_iter().map(|(line, _)| line).collect();
+        assert_eq!((malformed, found.oversized), (vec![b"a\r".to_vec(), b"\n".to_vec()], 1));
     }
 }

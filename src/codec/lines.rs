@@ -4,20 +4,20 @@ use std::convert::Infallible;
 
 use memchr::memchr_iter;
 
-use super::{Decoder, Handler};
+use super::{Decoder, Framing, Handler};
 
-/// A [`Decoder`] whose records are the bytes of all lines, with their line feeds and including empty lines.
+/// A [`Decoder`] whose records are the bytes of all lines, with their delimiters and including empty lines.
 ///
 /// A line over the limit is dropped and counted as oversized.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines {
-    max_line: usize,
+    framing: Framing,
 }
 
 impl Lines {
-    /// Makes a decoder for lines of at most `max_line` bytes, without their line feed.
-    pub fn new(max_line: usize) -> Lines {
-        Lines { max_line }
+    /// Makes a decoder for the lines of `framing`.
+    pub fn new(framing: Framing) -> Lines {
+        Lines { framing }
     }
 }
 
@@ -27,8 +27,8 @@ impl Decoder for Lines {
 
     fn decode(&self, lines: &[u8], handler: &mut impl Handler<Self>) -> u64 {
         let (mut count, mut start, mut kept) = (0, 0, 0);
-        for end in memchr_iter(b'\n', lines) {
-            if end - start > self.max_line {
+        for end in memchr_iter(self.framing.delimiter(), lines) {
+            if end - start > self.framing.max_line() {
                 handler.records(&lines[kept..start]);
                 handler.oversized();
                 kept = end + 1;
@@ -40,7 +40,7 @@ impl Decoder for Lines {
     }
 
     fn count(&self, records: &[u8]) -> u64 {
-        memchr_iter(b'\n', records).count() as u64
+        memchr_iter(self.framing.delimiter(), records).count() as u64
     }
 
     fn max_records(held: usize, bytes: usize) -> usize {
@@ -60,7 +60,7 @@ mod tests {
     #[test]
     fn all_lines_are_passed_on_byte_for_byte_including_empty_ones() {
         let text = b"temp=23.5\r\n\n\xff\0\n";
-        let (found, count) = decode_all(&Lines::new(9 + 1), text);
+        let (found, count) = decode_all(&Lines::new(Framing::new(9 + 1)), text);
         assert_eq!((found.records.as_slice(), count), (&text[..], 3));
     }
 
@@ -69,10 +69,19 @@ mod tests {
         for (text, kept) in
             [("1234\n12345\n\n12345\n", "1234\n\n"), ("12345\n1234\n", "1234\n"), ("12345\n", "")]
         {
-            let (found, count) = decode_all(&Lines::new(4), text.as_bytes());
+            let (found, count) = decode_all(&Lines::new(Framing::new(4)), text.as_bytes());
             let oversized = text.matches("12345\n").count();
             assert_eq!(found, Found { records: kept.into(), malformed: vec![], oversized });
             assert_eq!(count, text.matches('\n').count() as u64);
         }
+    }
+
+    #[test]
+    fn another_delimiter_ends_lines_and_is_passed_on() {
+        let lines = Lines::new(Framing::new(3).with_delimiter(0));
+        let (found, count) = decode_all(&lines, b"a\r\n\0four\0\0");
+        assert_eq!(lines.count(&found.records), 2);
+        assert_eq!(found, Found { records: b"a\r\n\0\0".into(), malformed: vec![], oversized: 1 });
+        assert_eq!(count, 3);
     }
 }

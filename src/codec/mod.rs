@@ -5,6 +5,7 @@
 
 mod by_line;
 pub mod framer;
+mod framing;
 mod lines;
 pub mod number;
 
@@ -12,6 +13,7 @@ use std::error::Error;
 use std::fmt::Debug;
 
 pub use by_line::{ByLine, LineDecoder};
+pub use framing::Framing;
 pub use lines::Lines;
 
 /// Decodes regions of whole lines into records.
@@ -26,7 +28,7 @@ pub trait Decoder: Clone + Debug + Send + 'static {
 
     /// Decodes all lines of a region and returns their number.
     ///
-    /// `lines` is empty or ends with a line feed. The decoder passes records to `handler` in the order of their
+    /// `lines` is empty or ends with a delimiter. The decoder passes records to `handler` in the order of their
     /// lines.
     fn decode(&self, lines: &[u8], handler: &mut impl Handler<Self>) -> u64;
 
@@ -53,7 +55,7 @@ pub trait Handler<D: Decoder> {
     /// Takes records.
     fn records(&mut self, records: &[D::Record]);
 
-    /// Takes a malformed line, without its line feed.
+    /// Takes a malformed line, without its delimiter.
     fn malformed(&mut self, line: &[u8], error: D::Error);
 
     /// Counts a line that is over the limit.
@@ -66,7 +68,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     /// The finds of a decoder in a region.
-    #[derive(Debug, PartialEq)]
+    #[derive(Clone, Debug, PartialEq)]
     pub(crate) struct Found<T, E> {
         pub(crate) records: Vec<T>,
         pub(crate) malformed: Vec<(Vec<u8>, E)>,

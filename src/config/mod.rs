@@ -8,6 +8,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
 use crate::address::Server;
+use crate::codec::Framing;
 use crate::proto::backoff::{Backoff, BackoffError};
 use crate::text::duration::show;
 
@@ -138,9 +139,14 @@ impl Config {
         self.idle_timeout
     }
 
-    /// Returns the longest line that is decoded, in bytes, without its line feed.
+    /// Returns the longest line that is decoded, in bytes, without its delimiter.
     pub fn max_line(&self) -> NonZeroUsize {
         self.max_line
+    }
+
+    /// Returns the rule by which streams become lines, for a decoder.
+    pub fn framing(&self) -> Framing {
+        Framing::new(self.max_line.get())
     }
 
     /// Returns whether each server gets one attempt and is read to its end once.
@@ -290,7 +296,7 @@ impl ConfigBuilder {
         self
     }
 
-    /// Sets the longest line that is decoded, in bytes, without its line feed.
+    /// Sets the longest line that is decoded, in bytes, without its delimiter.
     ///
     /// It goes from 1 to [`Config::MAX_MAX_LINE`]. The default is 4096. A longer line is skipped and counted
     /// as oversized. The limit bounds the memory of a connection that has sent a part of a line.

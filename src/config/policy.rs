@@ -12,7 +12,7 @@ impl From<&Config> for Policy {
             give_up_after: config.give_up_after().map(millis),
             connect_timeout: millis(config.connect_timeout()),
             idle_timeout: config.idle_timeout().map(millis),
-            max_line: config.max_line().get(),
+            framing: config.framing(),
             once: config.once(),
         }
     }

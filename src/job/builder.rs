@@ -64,18 +64,19 @@ pub struct JobBuilder<D, E> {
 impl JobBuilder<NumberDecoder, Plain> {
     pub(super) fn new(config: Config) -> JobBuilder<NumberDecoder, Plain> {
         let divisor = Divisor::new(config.divisor());
-        let decoder = NumberDecoder::new(divisor, config.max_line().get());
+        let decoder = NumberDecoder::new(divisor, config.framing());
         JobBuilder { config, decoder, encoder: Plain::default() }
     }
 }
 
 impl<D, E> JobBuilder<D, E> {
-    /// Makes a record of each whole line, byte for byte with its line feed. The divisor is not used.
+    /// Makes a record of each whole line, byte for byte with its delimiter. The divisor is not used.
     ///
     /// The records of [`Lines`] are bytes, and [`PlainLines`] writes them as they are.
     pub fn lines(self) -> JobBuilder<Lines, PlainLines> {
-        let decoder = Lines::new(self.config.max_line().get());
-        JobBuilder { config: self.config, decoder, encoder: PlainLines::new(b'\n') }
+        let framing = self.config.framing();
+        let (decoder, encoder) = (Lines::new(framing), PlainLines::new(framing.delimiter()));
+        JobBuilder { config: self.config, decoder, encoder }
     }
 
     /// Sets the decoder, which decodes regions of many lines. The divisor is not used.
@@ -86,7 +87,7 @@ impl<D, E> JobBuilder<D, E> {
     /// Sets a decoder that decodes one line at a time. The divisor is not used. Lines longer than
     /// [`Config::max_line`] are oversized.
     pub fn line_decoder<L: LineDecoder>(self, decoder: L) -> JobBuilder<ByLine<L>, E> {
-        let decoder = ByLine::new(decoder, self.config.max_line().get());
+        let decoder = ByLine::new(decoder, self.config.framing());
         self.decoder(decoder)
     }
 
@@ -132,12 +133,13 @@ impl<D: Decoder, E> JobBuilder<D, E> {
 
 impl<E> JobBuilder<Lines, E> {
     /// Starts a job that passes each line to `f`, with its origin, as [`for_each`](Self::for_each) does. The line
-    /// is given without its line feed.
+    /// is given without its delimiter.
     ///
     /// # Errors
     ///
     /// As for [`start`](Self::start).
     pub fn for_each_line(self, f: impl FnMut(Origin, &[u8]) + Send + 'static) -> io::Result<Job> {
-        self.encoder(EachLine::new(b'\n', f)).start(io::sink())
+        let delimiter = self.config.framing().delimiter();
+        self.encoder(EachLine::new(delimiter, f)).start(io::sink())
     }
 }

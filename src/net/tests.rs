@@ -210,7 +210,7 @@ fn a_worker_reads_all_lines_over_a_transport_whose_short_reads_do_not_mean_drain
         wait.recv_timeout(Duration::from_secs(60)).is_ok()
     });
     let config = Config::builder().servers([server.clone()]).once(true).build().unwrap();
-    let decoder = Lines::new(config.max_line().get());
+    let decoder = Lines::new(config.framing());
     let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), 1, 0);
     fleet.add(7, server, 0);
     let mut net = Net::<ShortReads>::new(Poller::new().unwrap(), None, StopHandle::new(vec![]));

@@ -18,7 +18,7 @@ pub struct Counters {
     pub malformed: u64,
     /// Lines that are longer than the limit.
     pub oversized: u64,
-    /// Lines whose connection ended before their newline.
+    /// Lines whose connection ended before their delimiter.
     pub truncated: u64,
 }
 

@@ -27,7 +27,7 @@ use slab::Slab;
 
 use crate::address::{Host, Server};
 use crate::codec::framer::{Framed, Framer};
-use crate::codec::{Decoder, Handler};
+use crate::codec::{Decoder, Framing, Handler};
 use crate::proto::attempt::Attempt;
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::counters::Counters;
@@ -485,12 +485,12 @@ impl Link {
         cx: &mut ReadContext<'_, D>,
     ) {
         self.counters.bytes += len as u64;
-        let (decoder, max_line) = (cx.decoder, cx.policy.max_line);
+        let (decoder, framing) = (cx.decoder, cx.policy.framing);
         let mut framer = std::mem::take(&mut self.framer);
         sink.begin(self.number);
         let mut reader =
-            Reader { link: self, decoder, sink, max_line, now: cx.now, notices: cx.notices };
-        framer.feed(&cx.scratch[..len], max_line, |framed| match framed {
+            Reader { link: self, decoder, sink, framing, now: cx.now, notices: cx.notices };
+        framer.feed(&cx.scratch[..len], framing, |framed| match framed {
             Framed::Lines(region) => {
                 reader.link.counters.lines += decoder.decode(region, &mut reader);
             }
@@ -682,7 +682,7 @@ struct Reader<'a, D, S> {
     link: &'a mut Link,
     decoder: &'a D,
     sink: &'a mut S,
-    max_line: usize,
+    framing: Framing,
     now: Millis,
     notices: &'a mut dyn Notices,
 }
@@ -711,7 +711,7 @@ impl<D, S> Reader<'_, D, S> {
     fn skipped(&mut self) {
         self.link.counters.oversized += 1;
         if let Some(skipped) = self.link.malformed_log.admit(self.now) {
-            let max_line = self.max_line;
+            let max_line = self.framing.max_line();
             self.link.tell(ServerNotice::Oversized { max_line, skipped }, self.notices);
         }
     }

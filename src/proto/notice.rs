@@ -105,7 +105,7 @@ pub enum ServerNotice<'a> {
     },
     /// A line is malformed.
     Malformed {
-        /// The line without its line feed.
+        /// The line without its delimiter.
         line: &'a [u8],
         /// The error of the decoder.
         error: &'a dyn Error,

@@ -1,5 +1,6 @@
 //! Holds the settings of links.
 
+use crate::codec::Framing;
 use crate::proto::backoff::Backoff;
 use crate::proto::time::Millis;
 
@@ -16,8 +17,8 @@ pub struct Policy {
     pub connect_timeout: Millis,
     /// The time without a received byte after which a connection counts as lost; `None` for never.
     pub idle_timeout: Option<Millis>,
-    /// The longest line in bytes, without its line feed.
-    pub max_line: usize,
+    /// The delimiter and the longest line.
+    pub framing: Framing,
     /// Whether each server has one attempt only and is read to the end of its stream.
     pub once: bool,
 }

@@ -190,7 +190,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         let config = config(&mut chance);
         let now = chance.pick(&[0, 1, 63, 4095, 1 << 40]);
         let rules = Rules::from(&config);
-        let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.max_line().get());
+        let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.framing());
         let seed = u64::from(chance.below(256));
         let noted = Noted::default();
         let mut fleet =

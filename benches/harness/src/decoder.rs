@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use memchr::memchr_iter;
 use tcpcore::internals::codec::number::{Divisor, NumberDecoder, NumberError};
-use tcpcore::internals::codec::{Decoder, Handler};
+use tcpcore::internals::codec::{Decoder, Framing, Handler};
 
 use crate::payload::{Payload, Sum};
 use crate::programs::Programs;
@@ -18,8 +18,9 @@ const REGION_SIZE: usize = 1024 * 1024;
 
 pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
     let divisor = Divisor::new(NonZeroU64::new(6).expect("it is 6"));
+    let framing = Framing::new(4096);
     let (decoder, fallback) =
-        (NumberDecoder::new(divisor, 4096), NumberDecoder::fallback(divisor, 4096));
+        (NumberDecoder::new(divisor, framing), NumberDecoder::fallback(divisor, framing));
     let repeats = if options.quick { 1 } else { 32 };
     let mut figures = Vec::new();
     for payload in Payload::ALL {

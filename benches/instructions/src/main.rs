@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use tcpcore::internals::codec::number::{Divisor, NumberDecoder, NumberError};
-use tcpcore::internals::codec::{Decoder, Handler};
+use tcpcore::internals::codec::{Decoder, Framing, Handler};
 use tcpcore::internals::output::encode::{ENCODE_SLACK, Encoder, NUMBER_MAX_LEN, Plain};
 use tcpcore::internals::proto::wheel::Wheel;
 use tcpcore::internals::ring::{Doorbell, ring};
@@ -34,6 +34,9 @@ const REPEATS: u64 = 4;
 
 /// The bytes of a region of whole lines: enough for the ends of a region not to show.
 const REGION_SIZE: usize = 64 * 1024;
+
+/// The default delimiter and limit of a line.
+const FRAMING: Framing = Framing::new(4096);
 
 /// Records that pass the ring or the encoder in a repetition.
 const RECORDS: usize = 4096;
@@ -218,11 +221,11 @@ fn divisor() -> Divisor {
 }
 
 fn fastest() -> NumberDecoder {
-    NumberDecoder::new(divisor(), 4096)
+    NumberDecoder::new(divisor(), FRAMING)
 }
 
 fn fallback() -> NumberDecoder {
-    NumberDecoder::fallback(divisor(), 4096)
+    NumberDecoder::fallback(divisor(), FRAMING)
 }
 
 /// The processor and the decoder's path, by its debug text: `x86_64/fallback`.

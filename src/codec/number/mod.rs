@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 
 use memchr::memchr;
 
-use super::{Decoder, Handler};
+use super::{Decoder, Framing, Handler};
 
 #[cfg(target_arch = "x86_64")]
 mod vector;
@@ -41,10 +41,9 @@ impl fmt::Display for NumberError {
 
 impl std::error::Error for NumberError {}
 
-/// Parses one line, given without its line feed. `Ok(None)` is an empty line: a heartbeat.
+/// Parses one line, [trimmed](Framing::trim) and without its delimiter. `Ok(None)` is an empty line: a heartbeat.
 ///
-/// One carriage return at the end is removed. Blanks and tabs around the number are allowed, and so is one
-/// leading `+` or `-`.
+/// Blanks and tabs around the number are allowed, and so is one leading `+` or `-`.
 ///
 /// # Errors
 ///
@@ -52,12 +51,11 @@ impl std::error::Error for NumberError {}
 ///
 /// ```
 /// use tcpcore::internals::codec::number::{NumberError, parse};
-/// assert_eq!(parse(b" +12\t\r"), Ok(Some(12)));
+/// assert_eq!(parse(b" +12\t"), Ok(Some(12)));
 /// assert_eq!(parse(b""), Ok(None));
 /// assert_eq!(parse(b"12a"), Err(NumberError::NotADigit(b'a')));
 /// ```
 pub fn parse(line: &[u8]) -> Result<Option<i64>, NumberError> {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.is_empty() {
         return Ok(None);
     }
@@ -147,7 +145,7 @@ impl Divisor {
 #[derive(Clone, Copy, Debug)]
 pub struct NumberDecoder {
     divisor: Divisor,
-    max_line: usize,
+    framing: Framing,
     path: Path,
 }
 
@@ -155,17 +153,39 @@ pub struct NumberDecoder {
 const SAFE_DIGITS: usize = 18;
 
 impl NumberDecoder {
-    /// Makes a decoder for the multiples of `divisor`, on lines of at most `max_line` bytes without their line
-    /// feed.
+    /// Makes a decoder for the multiples of `divisor` in the lines of `framing`. Longer lines are oversized.
     ///
-    /// It uses the fastest path that the processor has. Longer lines are oversized.
-    pub fn new(divisor: Divisor, max_line: usize) -> NumberDecoder {
-        NumberDecoder { divisor, max_line, path: Path::detect(max_line) }
+    /// It uses the fastest path that the processor has.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a number may contain the delimiter: see [`is_delimiter`](Self::is_delimiter).
+    pub fn new(divisor: Divisor, framing: Framing) -> NumberDecoder {
+        NumberDecoder::on_path(divisor, framing, Path::detect(framing.max_line()))
     }
 
     /// Makes a decoder that uses only the fallback, the path for any processor, as a reference for tests.
-    pub fn fallback(divisor: Divisor, max_line: usize) -> NumberDecoder {
-        NumberDecoder { divisor, max_line, path: Path::Fallback }
+    ///
+    /// # Panics
+    ///
+    /// Panics where [`new`](Self::new) does.
+    pub fn fallback(divisor: Divisor, framing: Framing) -> NumberDecoder {
+        NumberDecoder::on_path(divisor, framing, Path::Fallback)
+    }
+
+    /// Returns whether this byte can end numbers: any byte except for a digit, `+` and `-`.
+    pub const fn is_delimiter(byte: u8) -> bool {
+        !matches!(byte, b'0'..=b'9' | b'+' | b'-')
+    }
+
+    fn on_path(divisor: Divisor, framing: Framing, path: Path) -> NumberDecoder {
+        let delimiter = framing.delimiter();
+        assert!(
+            NumberDecoder::is_delimiter(delimiter),
+            "numbers may contain the delimiter '{}'",
+            delimiter.escape_ascii()
+        );
+        NumberDecoder { divisor, framing, path }
     }
 
     /// Decodes byte by byte: the path for any processor and any input.
@@ -174,7 +194,8 @@ impl NumberDecoder {
         region: &[u8],
         batch: &mut Batch<'_, V>,
     ) -> u64 {
-        let safe_digits = SAFE_DIGITS.min(self.max_line);
+        let delimiter = self.framing.delimiter();
+        let safe_digits = SAFE_DIGITS.min(self.framing.max_line());
         let (mut lines, mut start, mut at, mut value) = (0, 0, 0, 0_i64);
         while let Some(&byte) = region.get(at) {
             let digit = byte.wrapping_sub(b'0');
@@ -183,7 +204,7 @@ impl NumberDecoder {
                 at += 1;
                 continue;
             }
-            if byte == b'\n' && (1..=safe_digits).contains(&(at - start)) {
+            if byte == delimiter && (1..=safe_digits).contains(&(at - start)) {
                 batch.take(value);
             } else {
                 at = self.decode_line(region, start, batch);
@@ -195,7 +216,7 @@ impl NumberDecoder {
         lines
     }
 
-    /// Decodes the line that begins at `start`, and returns the index of its line feed.
+    /// Decodes the line that begins at `start`, and returns the index of its delimiter.
     ///
     /// Numbers that are negative or end with a carriage return are common, so they have a path without
     /// [`parse`].
@@ -213,13 +234,14 @@ impl NumberDecoder {
             value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
             at += 1;
         }
-        let end = at + usize::from(is_at(at, b'\r'));
-        let is_plain = is_at(end, b'\n') && (1..=SAFE_DIGITS).contains(&(at - first));
-        if is_plain && end - start <= self.max_line {
+        let delimiter = self.framing.delimiter();
+        let end = at + usize::from(is_at(at, b'\r') && self.framing.trims_return());
+        let is_plain = is_at(end, delimiter) && (1..=SAFE_DIGITS).contains(&(at - first));
+        if is_plain && end - start <= self.framing.max_line() {
             batch.take(if is_negative { -value } else { value });
             return end;
         }
-        let end = memchr(b'\n', &region[at..]).map_or(region.len(), |line_feed| at + line_feed);
+        let end = memchr(delimiter, &region[at..]).map_or(region.len(), |len| at + len);
         self.decode_any(&region[start..end], batch);
         end
     }
@@ -233,24 +255,25 @@ impl NumberDecoder {
         batch: &mut Batch<'_, V>,
     ) -> u64 {
         let from = vector::LOOK_BACK - 1;
-        let line_feed = region.get(from..).and_then(|rest| memchr(b'\n', rest));
-        let Some(line_feed) = line_feed.filter(|_| region.len() <= vector::MAX_REGION) else {
+        let delimiter = self.framing.delimiter();
+        let first_end = region.get(from..).and_then(|rest| memchr(delimiter, rest));
+        let Some(first_end) = first_end.filter(|_| region.len() <= vector::MAX_REGION) else {
             return self.decode_fallback(region, batch);
         };
-        let start = from + line_feed + 1;
+        let start = from + first_end + 1;
         let before = self.decode_fallback(&region[..start], batch);
         let (lines, end) = vector.decode(self, region, start, batch);
         before + lines + self.decode_fallback(&region[end..], batch)
     }
 
-    /// Decodes any line, given without its line feed.
+    /// Decodes any line, given without its delimiter.
     #[cold]
     fn decode_any<V: Handler<NumberDecoder>>(&self, line: &[u8], batch: &mut Batch<'_, V>) {
-        if line.len() > self.max_line {
+        if line.len() > self.framing.max_line() {
             batch.handler.oversized();
             return;
         }
-        match parse(line) {
+        match parse(self.framing.trim(line)) {
             Ok(Some(value)) => batch.take(value),
             Ok(None) => {}
             Err(error) => batch.handler.malformed(line, error),
@@ -263,7 +286,7 @@ impl Decoder for NumberDecoder {
     type Error = NumberError;
 
     fn decode(&self, region: &[u8], handler: &mut impl Handler<Self>) -> u64 {
-        debug_assert!(region.last().is_none_or(|&byte| byte == b'\n'));
+        debug_assert!(region.last().is_none_or(|&byte| byte == self.framing.delimiter()));
         let mut batch = Batch::new(self.divisor, handler);
         let lines = match self.path {
             Path::Fallback => self.decode_fallback(region, &mut batch),
@@ -274,8 +297,8 @@ impl Decoder for NumberDecoder {
         lines
     }
 
-    // The shortest line with a number is a digit and a line feed. The first line feed may also end the line
-    // that is held.
+    // The shortest line with a number is a digit and a delimiter. The first delimiter may also end the line that
+    // is held.
     fn max_records(_held: usize, bytes: usize) -> usize {
         bytes.div_ceil(2)
     }

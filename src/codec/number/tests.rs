@@ -1,36 +1,42 @@
 use super::*;
+use crate::codec::framer::{Framed, Framer};
 use crate::codec::tests::{Found, decode_all};
 use proptest::prelude::*;
 
 type Seen = Found<i64, NumberError>;
 
-pub(super) fn decode(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
+/// Lines that end with a line feed, up to the default limit.
+pub(super) const LF: Framing = Framing::new(4096);
+
+pub(super) fn decode(region: &[u8], divisor: u64, framing: Framing) -> (Seen, u64) {
     let divisor = Divisor::new(NonZeroU64::new(divisor).expect("tests divide by something"));
     let [fastest, fallback] = [NumberDecoder::new, NumberDecoder::fallback]
-        .map(|new| decode_all(&new(divisor, max_line), region));
+        .map(|new| decode_all(&new(divisor, framing), region));
     assert_eq!(fastest, fallback, "the paths differ");
     fallback
 }
 
 /// Decodes a region by other means: text, `str::parse` and `%`.
-pub(super) fn naive(region: &[u8], divisor: u64, max_line: usize) -> (Seen, u64) {
+pub(super) fn naive(region: &[u8], divisor: u64, framing: Framing) -> (Seen, u64) {
     let mut seen = Seen::default();
     let mut lines = 0;
-    for line in region.split_inclusive(|&byte| byte == b'\n') {
+    for line in region.split_inclusive(|&byte| byte == framing.delimiter()) {
         let line = &line[..line.len() - 1];
         lines += 1;
-        if line.len() > max_line {
+        if line.len() > framing.max_line() {
             seen.oversized += 1;
             continue;
         }
-        let text: String = line.iter().copied().map(char::from).collect();
-        let text = text.strip_suffix('\r').unwrap_or(&text);
+        let line_end: &[u8] = if framing.delimiter() == b'\n' { b"\r" } else { b"" };
+        let trimmed = line.strip_suffix(line_end).unwrap_or(line);
+        let text: String = trimmed.iter().copied().map(char::from).collect();
         match text.trim_matches([' ', '\t']).parse::<i64>() {
             Ok(n) if n.unsigned_abs() % divisor == 0 => seen.records.push(n),
             Ok(_) => {}
             Err(_) if text.is_empty() => {}
             Err(_) => {
-                let error = parse(line).expect_err("parse refuses the lines that str::parse does");
+                let error =
+                    parse(trimmed).expect_err("parse refuses the lines that str::parse does");
                 seen.malformed.push((line.to_vec(), error));
             }
         }
@@ -59,7 +65,7 @@ fn signs_blanks_and_one_carriage_return_are_allowed() {
         (b" -30 \r", -30),
         (b"0000000000000000000000000000000006", 6),
     ] {
-        assert_eq!(parse(line), Ok(Some(value)), "{}", line.escape_ascii());
+        assert_eq!(parse(LF.trim(line)), Ok(Some(value)), "{}", line.escape_ascii());
     }
 }
 
@@ -82,22 +88,22 @@ fn any_other_line_is_malformed() {
         (b"\x006", NotADigit(0)),
         (b"\xd9\xa6", NotADigit(0xd9)),
     ] {
-        assert_eq!(parse(line), Err(error), "{}", line.escape_ascii());
+        assert_eq!(parse(LF.trim(line)), Err(error), "{}", line.escape_ascii());
     }
 }
 
 #[test]
 fn an_empty_line_is_a_heartbeat() {
     assert_eq!(parse(b""), Ok(None));
-    assert_eq!(parse(b"\r"), Ok(None));
-    let (seen, lines) = decode(b"\n\r\n6\n\n", 6, 4096);
+    assert_eq!(parse(LF.trim(b"\r")), Ok(None));
+    let (seen, lines) = decode(b"\n\r\n6\n\n", 6, LF);
     assert_eq!((seen.records, seen.malformed.len(), lines), (vec![6], 0, 4));
 }
 
 #[test]
 fn numbers_of_18_and_19_digits_up_to_the_greatest_i64() {
     let region = b"999999999999999996\n9223372036854775806\n9223372036854775808\n";
-    let (seen, lines) = decode(region, 6, 4096);
+    let (seen, lines) = decode(region, 6, LF);
     assert_eq!(seen.records, [999_999_999_999_999_996, 9_223_372_036_854_775_806]);
     assert_eq!(seen.malformed.len(), 1);
     assert_eq!(lines, 3);
@@ -105,15 +111,40 @@ fn numbers_of_18_and_19_digits_up_to_the_greatest_i64() {
 
 #[test]
 fn a_number_of_the_limit_is_decoded_and_one_byte_more_is_oversized() {
-    let (seen, lines) = decode(b"666\n6666\n   6\n  6\n", 6, 3);
+    let (seen, lines) = decode(b"666\n6666\n   6\n  6\n", 6, Framing::new(3));
     assert_eq!((seen.records, seen.oversized, lines), (vec![666, 6], 2, 4));
+}
+
+#[test]
+fn with_another_delimiter_a_carriage_return_and_a_line_feed_make_a_line_malformed() {
+    let (seen, lines) = decode(b"6;-12;+18;12\r;\r;;24\n;30;", 6, LF.with_delimiter(b';'));
+    assert_eq!((seen.records, lines), (vec![6, -12, 18, 30], 8));
+    let malformed: Vec<_> = seen.malformed.into_iter().map(|(line, _)| line).collect();
+    assert_eq!(malformed, [b"12\r".to_vec(), b"\r".to_vec(), b"24\n".to_vec()]);
+    let (seen, lines) = decode(b"6\r\r-12\r+18\r", 6, LF.with_delimiter(b'\r'));
+    assert_eq!((seen.records, seen.malformed.len(), lines), (vec![6, -12, 18], 0, 4));
+    let (seen, lines) = decode(b"6  -12 +18 ", 6, LF.with_delimiter(b' '));
+    assert_eq!((seen.records, seen.malformed.len(), lines), (vec![6, -12, 18], 0, 4));
+}
+
+#[test]
+fn any_byte_but_a_digit_and_a_sign_is_a_delimiter_of_numbers() {
+    let divisor = Divisor::new(NonZeroU64::MIN);
+    for byte in 0..=u8::MAX {
+        let is_part_of_numbers = byte.is_ascii_digit() || byte == b'+' || byte == b'-';
+        assert_eq!(NumberDecoder::is_delimiter(byte), !is_part_of_numbers);
+        for new in [NumberDecoder::new, NumberDecoder::fallback] {
+            let made = std::panic::catch_unwind(|| new(divisor, LF.with_delimiter(byte)));
+            assert_eq!(made.is_err(), is_part_of_numbers);
+        }
+    }
 }
 
 #[test]
 fn more_matches_than_a_batch_keep_their_order() {
     let numbers: Vec<i64> = (0..1000).map(|i| i * 6).collect();
     let region: String = numbers.iter().map(|n| format!("{n}\n")).collect();
-    assert_eq!(decode(region.as_bytes(), 6, 4096).0.records, numbers);
+    assert_eq!(decode(region.as_bytes(), 6, LF).0.records, numbers);
 }
 
 #[test]
@@ -136,7 +167,7 @@ fn a_long_line_among_any_number_of_empty_ones() {
         let lines = format!("{}123456\n", "\n".repeat(empty));
         let region = lines.repeat(20);
         let region = region.as_bytes();
-        assert_eq!(decode(region, 6, 4096), naive(region, 6, 4096), "{empty} empty lines");
+        assert_eq!(decode(region, 6, LF), naive(region, 6, LF), "{empty} empty lines");
     }
 }
 
@@ -160,7 +191,7 @@ proptest! {
         max_line in prop_oneof![1_usize..30, Just(4096)],
     ) {
         region.push(b'\n');
-        prop_assert_eq!(decode(&region, divisor, max_line), naive(&region, divisor, max_line));
+        prop_assert_eq!(decode(&region, divisor, Framing::new(max_line)), naive(&region, divisor, Framing::new(max_line)));
     }
 
     #[test]
@@ -180,8 +211,8 @@ proptest! {
             }
         }
         region.extend(b"7\n");
-        let expected = naive(&region, divisor, 4096);
-        prop_assert_eq!(decode(&region, divisor, 4096), expected);
+        let expected = naive(&region, divisor, LF);
+        prop_assert_eq!(decode(&region, divisor, LF), expected);
     }
 
     #[test]
@@ -194,8 +225,8 @@ proptest! {
     ) {
         let region: String =
             lines.iter().map(|(sign, digits, end)| format!("{sign}{digits}{end}\n")).collect();
-        let expected = naive(region.as_bytes(), divisor, max_line);
-        prop_assert_eq!(decode(region.as_bytes(), divisor, max_line), expected);
+        let expected = naive(region.as_bytes(), divisor, Framing::new(max_line));
+        prop_assert_eq!(decode(region.as_bytes(), divisor, Framing::new(max_line)), expected);
     }
 
     #[test]
@@ -212,8 +243,63 @@ proptest! {
         }
         let region = lines.concat();
         prop_assert_eq!(
-            decode(region.as_bytes(), divisor, max_line),
-            naive(region.as_bytes(), divisor, max_line)
+            decode(region.as_bytes(), divisor, Framing::new(max_line)),
+            naive(region.as_bytes(), divisor, Framing::new(max_line))
         );
     }
+
+    #[test]
+    fn any_delimiter_and_any_chunks_equal_split_and_parse(
+        mut bytes in prop::collection::vec(prop_oneof![
+            8 => b'0'..=b'9', 4 => Just(DELIMITER), 1 => prop::sample::select(b" \t\r\n+-x;\0\xff".to_vec()),
+            1 => any::<u8>()], 0..600),
+        delimiter in prop::sample::select(b"\n\r\0; \xff".to_vec()),
+        sizes in prop::collection::vec(1_usize..100, 1..10),
+        divisor in 1_u64..20,
+        max_line in prop_oneof![1_usize..30, Just(4096)],
+    ) {
+        for byte in &mut bytes {
+            if *byte == DELIMITER {
+                *byte = delimiter;
+            }
+        }
+        let framing = Framing::new(max_line).with_delimiter(delimiter);
+        // The tail would need the rule of the end of a connection.
+        bytes.push(delimiter);
+        let expected = naive(&bytes, divisor, framing);
+        prop_assert_eq!(decode(&bytes, divisor, framing), expected.clone(), "in one region");
+        let divisor = Divisor::new(NonZeroU64::new(divisor).expect("not zero"));
+        for decoder in [NumberDecoder::new, NumberDecoder::fallback].map(|new| new(divisor, framing)) {
+            prop_assert_eq!(decode_chunks(&decoder, &bytes, &sizes, framing), expected.clone());
+        }
+    }
+}
+
+/// Stands for the delimiter in the bytes of a property.
+const DELIMITER: u8 = 0x80;
+
+/// Frames and decodes bytes that come in chunks of these sizes, in turns.
+fn decode_chunks(
+    decoder: &NumberDecoder,
+    mut bytes: &[u8],
+    sizes: &[usize],
+    framing: Framing,
+) -> (Seen, u64) {
+    let (mut framer, mut seen, mut lines) = (Framer::default(), Seen::default(), 0);
+    for size in sizes.iter().cycle() {
+        let (chunk, rest) = bytes.split_at((*size).min(bytes.len()));
+        framer.feed(chunk, framing, |framed| match framed {
+            Framed::Lines(region) => lines += decoder.decode(region, &mut seen),
+            Framed::Oversized => {
+                seen.oversized += 1;
+                lines += 1;
+            }
+        });
+        bytes = rest;
+        if bytes.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(framer.held(), 0);
+    (seen, lines)
 }

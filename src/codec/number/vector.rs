@@ -2,7 +2,7 @@
 //!
 //! It needs AVX-512 with VBMI2: Intel since Ice Lake, AMD since Zen 4.
 //!
-//! A region is decoded in blocks of 64 bytes. A few comparisons find the line feeds of a block, and whether
+//! A region is decoded in blocks of 64 bytes. A few comparisons find the delimiters of a block, and whether
 //! all other bytes are digits. The lines that end in the block are then decoded
 //!
 //! - all at once, if none has more than four digits,
@@ -29,7 +29,7 @@ pub(super) const LOOK_BACK: usize = 32;
 /// The longest region in bytes: 4 GiB - 1, as positions have 32 bits.
 pub(super) const MAX_REGION: usize = u32::MAX as usize;
 
-/// The most lines with a digit that end in a block: 32, as each has a digit and a line feed.
+/// The most lines with a digit that end in a block: 32, as each has a digit and a delimiter.
 const LINES: usize = BLOCK / 2;
 
 /// The proof that the processor has the features that this module needs.
@@ -81,46 +81,47 @@ fn decode_blocks<V: Handler<NumberDecoder>>(
     start: usize,
     batch: &mut Batch<'_, V>,
 ) -> (u64, usize) {
+    let delimiter = _mm512_set1_epi8(decoder.framing.delimiter().cast_signed());
     let short_divisor = ShortDivisor::new(decoder.divisor);
     let mut long_lines = LongLines::new(decoder, region, start);
     let mut lines = 0;
     // Whether all bytes of the unfinished line so far are digits.
     let mut is_plain = true;
-    // The line feeds of the previous block. The byte in front of the first block is a line feed.
+    // The delimiters of the previous block. The byte in front of the first block is a delimiter.
     let mut previous = 1 << (BLOCK - 1);
     let mut at = start;
     while at + BLOCK <= region.len() {
         let bytes = load(region, at);
-        let line_feeds = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(0x0a));
+        let delimiters = _mm512_cmpeq_epi8_mask(bytes, delimiter);
         let digits = _mm512_sub_epi8(bytes, _mm512_set1_epi8(0x30));
-        let others = _mm512_cmpgt_epu8_mask(digits, _mm512_set1_epi8(9)) & !line_feeds;
-        let count = line_feeds.count_ones();
+        let others = _mm512_cmpgt_epu8_mask(digits, _mm512_set1_epi8(9)) & !delimiters;
+        let count = delimiters.count_ones();
         lines += u64::from(count);
         if is_plain && others == 0 {
-            let runs = Runs::new(line_feeds, previous);
-            if count >= FEWEST_SHORT && line_feeds & runs.five == 0 {
+            let runs = Runs::new(delimiters, previous);
+            if count >= FEWEST_SHORT && delimiters & runs.five == 0 {
                 note(Path::AtOnce);
                 long_lines.decode_queued(batch);
-                decode_short(region, at, line_feeds, &runs, &short_divisor, batch);
-                long_lines.skip_to(last(line_feeds, at));
+                decode_short(region, at, delimiters, &runs, &short_divisor, batch);
+                long_lines.skip_to(last(delimiters, at));
             } else {
                 note(Path::InEights);
-                long_lines.push(line_feeds, at, batch);
+                long_lines.push(delimiters, at, batch);
             }
         } else {
             note(Path::ByteByByte);
             long_lines.decode_queued(batch);
-            if line_feeds != 0 {
-                let end = last(line_feeds, at);
+            if delimiters != 0 {
+                let end = last(delimiters, at);
                 decoder.decode_fallback(&region[long_lines.start()..=end], batch);
                 long_lines.skip_to(end);
             }
-            // The bytes at higher indices than the last line feed belong to the next line.
-            let tail = line_feeds.leading_zeros();
-            is_plain |= line_feeds != 0;
+            // The bytes at higher indices than the last delimiter belong to the next line.
+            let tail = delimiters.leading_zeros();
+            is_plain |= delimiters != 0;
             is_plain &= tail == 0 || others >> (u64::BITS - tail) == 0;
         }
-        previous = line_feeds;
+        previous = delimiters;
         at += BLOCK;
     }
     long_lines.decode_queued(batch);
@@ -145,13 +146,13 @@ fn note(path: Path) {
     _ = path;
 }
 
-/// Returns the position of the last line feed of the block at `at`, which has one.
+/// Returns the position of the last delimiter of the block at `at`, which has one.
 #[inline]
-fn last(line_feeds: u64, at: usize) -> usize {
-    at + BLOCK - 1 - line_feeds.leading_zeros() as usize
+fn last(delimiters: u64, at: usize) -> usize {
+    at + BLOCK - 1 - delimiters.leading_zeros() as usize
 }
 
-/// The fewest line feeds of a block whose lines have at most four digits: 12, one in each five bytes.
+/// The fewest delimiters of a block whose lines have at most four digits: 12, one in each five bytes.
 const FEWEST_SHORT: u32 = 12;
 
 /// Masks of the bytes whose line has at least one to five bytes at lower indices.
@@ -165,13 +166,13 @@ struct Runs {
 
 impl Runs {
     #[inline]
-    fn new(line_feeds: u64, previous: u64) -> Runs {
-        let no_line_feed = |back: u32| !(line_feeds << back | previous >> (u64::BITS - back));
-        let one = no_line_feed(1);
-        let two = one & no_line_feed(2);
-        let three = two & no_line_feed(3);
-        let four = three & no_line_feed(4);
-        let five = four & no_line_feed(5);
+    fn new(delimiters: u64, previous: u64) -> Runs {
+        let no_delimiter = |back: u32| !(delimiters << back | previous >> (u64::BITS - back));
+        let one = no_delimiter(1);
+        let two = one & no_delimiter(2);
+        let three = two & no_delimiter(3);
+        let four = three & no_delimiter(4);
+        let five = four & no_delimiter(5);
         Runs { one, two, three, four, five }
     }
 }
@@ -182,13 +183,13 @@ impl Runs {
 fn decode_short<V: Handler<NumberDecoder>>(
     region: &[u8],
     at: usize,
-    line_feeds: u64,
+    delimiters: u64,
     runs: &Runs,
     divisor: &ShortDivisor,
     batch: &mut Batch<'_, V>,
 ) {
     // An empty line is a heartbeat.
-    let ends = line_feeds & runs.one;
+    let ends = delimiters & runs.one;
     let zero = _mm512_set1_epi8(0x30);
     let tens = _mm512_broadcast_i32x4(_mm_setr_epi8(
         0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 0, 0, 0, 0, 0, 0,
@@ -226,7 +227,7 @@ struct LongLines<'a> {
     decoder: &'a NumberDecoder,
     divisor: LongDivisor,
     region: &'a [u8],
-    /// The positions of line feeds: `1..=count` end the queued lines, and 0 ends the line in front of them.
+    /// The positions of delimiters: `1..=count` end the queued lines, and 0 ends the line in front of them.
     /// Later entries are stale.
     ///
     /// Invariant: each is at least `LOOK_BACK - 1` and less than the length of the region. From index 1 on,
@@ -263,27 +264,27 @@ impl<'a> LongLines<'a> {
         self.ends[0] as usize + 1
     }
 
-    /// Continues with the line after the line feed at `end`. No line may be queued.
+    /// Continues with the line after the delimiter at `end`. No line may be queued.
     #[inline]
     fn skip_to(&mut self, end: usize) {
         debug_assert!(self.count == 0 && (LOOK_BACK - 1..self.region.len()).contains(&end));
         self.ends[0] = u32::try_from(end).expect("the region is shorter");
     }
 
-    /// Queues the lines that end at the line feeds of the block at `at`.
+    /// Queues the lines that end at the delimiters of the block at `at`.
     #[inline]
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,popcnt")]
     fn push<V: Handler<NumberDecoder>>(
         &mut self,
-        line_feeds: u64,
+        delimiters: u64,
         at: usize,
         batch: &mut Batch<'_, V>,
     ) {
-        let places = _mm512_maskz_compress_epi8(line_feeds, load(&INDICES, 0));
+        let places = _mm512_maskz_compress_epi8(delimiters, load(&INDICES, 0));
         let block =
             _mm512_set1_epi32(u32::try_from(at).expect("the region is shorter").cast_signed());
         let to = &mut self.ends[1 + self.count..][..BLOCK];
-        let count = line_feeds.count_ones() as usize;
+        let count = delimiters.count_ones() as usize;
         for (number, to) in to.chunks_exact_mut(16).enumerate().take(count.div_ceil(16)) {
             let places = match number {
                 0 => _mm512_castsi512_si128(places),
@@ -291,7 +292,7 @@ impl<'a> LongLines<'a> {
                 2 => _mm512_extracti32x4_epi32::<2>(places),
                 _ => _mm512_extracti32x4_epi32::<3>(places),
             };
-            // The entries after the last line feed get the start of the block.
+            // The entries after the last delimiter get the start of the block.
             let ends = _mm512_add_epi32(_mm512_cvtepu8_epi32(places), block);
             // SAFETY: the store writes the 16 numbers of four bytes of `to` and needs no alignment.
             unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), ends) };

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::*;
+use crate::codec::Framing;
 use crate::codec::number::{Divisor, NumberDecoder};
 use crate::config::{Config, ConfigBuilder};
 use crate::proto::connection_error::ConnectionError;
@@ -32,7 +33,7 @@ fn id(index: u32) -> LinkId {
 
 /// The default one.
 fn decoder() -> NumberDecoder {
-    NumberDecoder::new(Divisor::new(6.try_into().unwrap()), 4096)
+    NumberDecoder::new(Divisor::new(6.try_into().unwrap()), Framing::new(4096))
 }
 
 fn connect_all(fleet: &mut Fleet<NumberDecoder>, now: Millis) {

@@ -202,7 +202,7 @@ impl Bench {
         }
         let mut sink = Room(&mut self.pushed, self.room);
         let divisor = Divisor::new(6.try_into().unwrap());
-        let decoder = NumberDecoder::new(divisor, self.policy.max_line);
+        let decoder = NumberDecoder::new(divisor, self.policy.framing);
         let mut cx = ReadContext {
             now: self.now,
             policy: &self.policy,

@@ -1,4 +1,4 @@
-use super::super::tests::{decode, naive};
+use super::super::tests::{LF, decode, naive};
 use super::*;
 use std::cell::RefCell;
 
@@ -6,21 +6,29 @@ thread_local! {
     pub(super) static PATHS: RefCell<Vec<Path>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Decodes a region without empty lines, compares the result with the naive one, and returns the paths of the
-/// blocks.
+/// Decodes a region without empty lines with some delimiters, compares the result with the naive one, and returns
+/// the paths of the blocks, which are the same with each of them.
 fn paths(lines: &[String]) -> Vec<Path> {
-    let region = lines.concat();
+    let with_line_feeds = paths_with(lines, b'\n');
+    assert_eq!(with_line_feeds, paths_with(lines, b';'));
+    assert_eq!(with_line_feeds, paths_with(lines, b'\0'));
+    with_line_feeds
+}
+
+fn paths_with(lines: &[String], delimiter: u8) -> Vec<Path> {
+    let framing = LF.with_delimiter(delimiter);
+    let region = lines.concat().replace('\n', &char::from(delimiter).to_string());
     PATHS.take();
-    let (seen, decoded) = decode(region.as_bytes(), 1, 4096);
+    let (seen, decoded) = decode(region.as_bytes(), 1, framing);
     assert_eq!(decoded, lines.len() as u64);
     assert_eq!(seen.records.len() + seen.malformed.len(), lines.len());
-    assert_eq!((seen, decoded), naive(region.as_bytes(), 1, 4096));
+    assert_eq!((seen, decoded), naive(region.as_bytes(), 1, framing));
     let mut paths = PATHS.take();
     let safe = lines.iter().all(|line| line.len() <= SAFE_DIGITS + 1);
     assert!(!safe || !paths.contains(&Path::NotInEights));
     paths.retain(|&path| path != Path::NotInEights);
     // The whole blocks from the first line that begins after `LOOK_BACK` bytes.
-    let start = LOOK_BACK + region[LOOK_BACK - 1..].find('\n').unwrap();
+    let start = LOOK_BACK + region[LOOK_BACK - 1..].find(char::from(delimiter)).unwrap();
     let whole = (region.len() - start) / BLOCK;
     assert_eq!(paths.len(), if Vector::detect().is_some() { whole } else { 0 });
     paths
