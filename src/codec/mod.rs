@@ -102,6 +102,17 @@ pub(crate) mod tests {
         (found, count)
     }
 
+    /// Cuts bytes into chunks of these sizes, in turns.
+    pub(crate) fn cut<'a>(bytes: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
+        let mut rest = bytes;
+        let mut next = |size: &usize| {
+            let (chunk, others) = rest.split_at((*size).min(rest.len()));
+            rest = others;
+            (!chunk.is_empty()).then_some(chunk)
+        };
+        sizes.iter().cycle().map_while(&mut next).collect()
+    }
+
     fn assert_inverse<D: Decoder>(held: usize, room: usize, bytes: usize) {
         let most = D::max_bytes(held, room);
         assert!(most == 0 || D::max_records(held, most) <= room, "{most} bytes yield too many");

@@ -1,6 +1,6 @@
 use super::*;
 use crate::codec::framer::{Framed, Framer};
-use crate::codec::tests::{Found, decode_all};
+use crate::codec::tests::{Found, cut, decode_all};
 use proptest::prelude::*;
 
 type Seen = Found<i64, NumberError>;
@@ -281,13 +281,12 @@ const DELIMITER: u8 = 0x80;
 /// Frames and decodes bytes that come in chunks of these sizes, in turns.
 fn decode_chunks(
     decoder: &NumberDecoder,
-    mut bytes: &[u8],
+    bytes: &[u8],
     sizes: &[usize],
     framing: Framing,
 ) -> (Seen, u64) {
     let (mut framer, mut seen, mut lines) = (Framer::default(), Seen::default(), 0);
-    for size in sizes.iter().cycle() {
-        let (chunk, rest) = bytes.split_at((*size).min(bytes.len()));
+    for chunk in cut(bytes, sizes) {
         framer.feed(chunk, framing, |framed| match framed {
             Framed::Lines(region) => lines += decoder.decode(region, &mut seen),
             Framed::Oversized => {
@@ -295,10 +294,6 @@ fn decode_chunks(
                 lines += 1;
             }
         });
-        bytes = rest;
-        if bytes.is_empty() {
-            break;
-        }
     }
     assert_eq!(framer.held(), 0);
     (seen, lines)
