@@ -45,6 +45,7 @@ pub struct Config {
     idle_timeout: Option<Duration>,
     /// Invariant: at most [`Config::MAX_MAX_LINE`].
     max_line: NonZeroUsize,
+    keep_truncated: bool,
     once: bool,
 }
 
@@ -149,6 +150,11 @@ impl Config {
         Framing::new(self.max_line.get())
     }
 
+    /// Returns whether the bytes after the last delimiter are a line when the server has closed in good order.
+    pub fn keep_truncated(&self) -> bool {
+        self.keep_truncated
+    }
+
     /// Returns whether each server gets one attempt and is read to its end once.
     pub fn once(&self) -> bool {
         self.once
@@ -174,6 +180,7 @@ pub struct ConfigBuilder {
     connect_timeout: Duration,
     idle_timeout: Option<Duration>,
     max_line: usize,
+    keep_truncated: bool,
     once: bool,
 }
 
@@ -192,6 +199,7 @@ impl Default for ConfigBuilder {
             connect_timeout: Config::DEFAULT_CONNECT_TIMEOUT,
             idle_timeout: None,
             max_line: Config::DEFAULT_MAX_LINE,
+            keep_truncated: false,
             once: false,
         }
     }
@@ -305,6 +313,16 @@ impl ConfigBuilder {
         self
     }
 
+    /// Sets whether the bytes after the last delimiter are a line when the server has closed in good order.
+    ///
+    /// The default is `false`: they are dropped and counted as truncated, as a server may have been killed in the
+    /// middle of a line. With `true` a server that closes its connection is trusted to have sent whole lines. After
+    /// an error, a timeout or a stop they are dropped nevertheless.
+    pub fn keep_truncated(mut self, keep: bool) -> Self {
+        self.keep_truncated = keep;
+        self
+    }
+
     /// Sets whether each server gets one attempt, at all its addresses, and is read to its end once.
     ///
     /// The job then ends with the last of them. The default is `false`.
@@ -337,6 +355,7 @@ impl ConfigBuilder {
             connect_timeout: duration(Setting::ConnectTimeout, self.connect_timeout)?,
             idle_timeout: optional_duration(Setting::IdleTimeout, self.idle_timeout)?,
             max_line: max_line(self.max_line)?,
+            keep_truncated: self.keep_truncated,
             once: self.once,
         })
     }

@@ -13,6 +13,7 @@ impl From<&Config> for Policy {
             connect_timeout: millis(config.connect_timeout()),
             idle_timeout: config.idle_timeout().map(millis),
             framing: config.framing(),
+            keep_truncated: config.keep_truncated(),
             once: config.once(),
         }
     }

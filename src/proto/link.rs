@@ -339,8 +339,13 @@ impl Link {
             }
             match io.read(&mut cx.scratch[..len]) {
                 Ok(0) => {
-                    let error = connection.error.take();
-                    return Progress::Failed(error.map_or(ConnectionError::Closed, |error| *error));
+                    if let Some(error) = connection.error.take() {
+                        return Progress::Failed(*error);
+                    }
+                    if cx.policy.keep_truncated {
+                        self.take_tail(sink, cx);
+                    }
+                    return Progress::Failed(ConnectionError::Closed);
                 }
                 Ok(n) => {
                     connection.heard = cx.now;
@@ -500,6 +505,25 @@ impl Link {
             }
         });
         self.framer = framer;
+    }
+
+    /// Decodes the unfinished line as a whole one, if there is one. The sink needs the room of one more byte, which
+    /// its delimiter would have been.
+    fn take_tail<D: Decoder>(
+        &mut self,
+        sink: &mut impl Sink<D::Record>,
+        cx: &mut ReadContext<'_, D>,
+    ) {
+        let mut line = self.framer.finish();
+        if line.is_empty() {
+            return;
+        }
+        let (decoder, framing) = (cx.decoder, cx.policy.framing);
+        line.push(framing.delimiter());
+        sink.begin(self.number);
+        let mut reader =
+            Reader { link: self, decoder, sink, framing, now: cx.now, notices: cx.notices };
+        reader.link.counters.lines += decoder.decode(&line, &mut reader);
     }
 
     fn give_up_at(&self, policy: &Policy) -> Option<Millis> {

@@ -19,6 +19,8 @@ pub struct Policy {
     pub idle_timeout: Option<Millis>,
     /// The delimiter and the longest line.
     pub framing: Framing,
+    /// Whether the bytes after the last delimiter are a line when the server has closed in good order.
+    pub keep_truncated: bool,
     /// Whether each server has one attempt only and is read to the end of its stream.
     pub once: bool,
 }

@@ -664,6 +664,80 @@ fn a_tail_without_its_newline_is_counted_and_joins_nothing() {
 }
 
 #[test]
+fn a_tail_is_kept_as_a_line_only_if_asked_for_and_the_server_has_closed_in_good_order() {
+    // The tail, and whether it is a number, malformed, or of no line.
+    for (tail, numbers, malformed) in
+        [(&b"12"[..], &[6, 12][..], 0), (b"12\r", &[6, 12], 0), (b"x", &[6], 1), (b"", &[6], 0)]
+    {
+        let (line, truncated) = (u64::from(!tail.is_empty()), u64::from(!tail.is_empty()));
+        let mut kept = Bench::with("127.0.0.1:8001", |config| config.keep_truncated(true));
+        let text: &[u8] = &[b"6\n", tail].concat();
+        let end = |bench: &mut Bench, end: io::Result<Vec<u8>>| {
+            bench.connect();
+            bench.link.read_on();
+            let mut io = Script([Ok(text.to_vec()), end].into());
+            let Progress::Failed(error) = bench.read(&mut io) else { panic!("it has ended") };
+            bench.failed(0, error);
+            let Counters { lines, malformed, truncated, .. } = bench.link.counters();
+            (std::mem::take(&mut bench.pushed), lines, malformed, truncated)
+        };
+        assert_eq!(end(&mut kept, Ok(vec![])), (numbers.to_vec(), 1 + line, malformed, 0));
+        kept.actions();
+        let reset = || Err(io::ErrorKind::ConnectionReset.into());
+        assert_eq!(end(&mut kept, reset()), (vec![6], 2 + line, malformed, truncated));
+        let mut dropped = Bench::new("127.0.0.1:8001");
+        assert_eq!(end(&mut dropped, Ok(vec![])), (vec![6], 1, 0, truncated));
+    }
+}
+
+#[test]
+fn a_tail_is_never_kept_after_an_error_of_the_handshake_an_idle_timeout_or_a_stop() {
+    let idle = Duration::from_secs(5);
+    let bench = || {
+        let set = |config: crate::ConfigBuilder| config.keep_truncated(true).idle_timeout(idle);
+        let mut bench = Bench::with("127.0.0.1:8001", set);
+        bench.wake();
+        bench.actions();
+        bench
+    };
+    let mut lost = bench();
+    lost.handle(Event::Connected { socket: SocketId(0), error: Some(reset()) });
+    let progress = lost.read(&mut Script::new([Ok(&b"6\n12"[..]), Ok(b"")]));
+    assert!(matches!(progress, Progress::Failed(ConnectionError::Io(_))), "{progress:?}");
+    lost.failed(0, reset());
+    let mut idle = bench();
+    idle.connected(0);
+    idle.read(&mut Script::new([Ok(&b"6\n12"[..])]));
+    idle.wake();
+    let mut stopped = bench();
+    stopped.connected(0);
+    stopped.read(&mut Script::new([Ok(&b"6\n12"[..])]));
+    stopped.link.shut_down(&mut ());
+    for bench in [lost, idle, stopped] {
+        assert!(!bench.link.is_connected());
+        assert_eq!((bench.pushed.clone(), bench.link.counters().truncated), (vec![6], 1));
+    }
+}
+
+#[test]
+fn an_oversized_tail_stays_oversized_and_a_kept_one_needs_no_more_room_than_a_byte() {
+    let mut bench =
+        Bench::with("127.0.0.1:8001", |config| config.keep_truncated(true).max_line(4).once(true));
+    bench.connect();
+    bench.link.read_on();
+    bench.read(&mut Script::new([Ok(&b"6\n12345"[..]), Ok(b"")]));
+    let Counters { lines, oversized, truncated, .. } = bench.link.counters();
+    assert_eq!((bench.pushed.clone(), lines, oversized, truncated), (vec![6], 2, 1, 0));
+
+    let mut bench = Bench::with("127.0.0.1:8001", |config| config.keep_truncated(true));
+    bench.connect();
+    bench.link.read_on();
+    bench.room = MIN_ROOM;
+    bench.read(&mut Script::new([Ok(&b"6"[..]), Ok(b"")]));
+    assert_eq!((bench.pushed.clone(), bench.link.counters().lines), (vec![6], 1));
+}
+
+#[test]
 fn a_short_read_ends_the_turn_unless_the_poll_or_the_transport_says_otherwise() {
     for (read_on, trusts_short_reads, ends) in
         [(false, true, false), (true, true, true), (false, false, true)]
