@@ -24,7 +24,7 @@ use tcpcore::internals::proto::policy::Policy;
 use tcpcore::internals::proto::socket_id::SocketId;
 use tcpcore::internals::proto::time::Millis;
 use tcpcore::internals::proto::worker::{Handshake, Io, Polled, Ready, Worker};
-use tcpcore::{Config, Counters, Divisor, NumberDecoder, Server};
+use tcpcore::{Config, Counters, Server};
 
 /// The sleep between two looks at all sockets.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -119,7 +119,7 @@ impl<W: Write> Sink<i64> for Lines<W> {
 /// Reads each server once, to its end. Returns what was done, and how many servers ended badly.
 fn collect(servers: Vec<Server>, output: impl Write) -> Result<(Counters, usize), Box<dyn Error>> {
     let config = Config::builder().servers(servers).once(true).build()?;
-    let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.framing());
+    let decoder = config.number_decoder()?;
     let (worker_index, seed, now) = (0, 1, 0);
     let policy = Policy::from(&config);
     let mut fleet = Fleet::new(worker_index, policy, decoder, Box::new(()), seed, now);

@@ -97,7 +97,7 @@ fn log_server(server: &Server, what: ServerNotice<'_>) {
         ),
         ServerNotice::Truncated { line, skipped } => warn!(
             target: LINK, server:%, skipped;
-            "Dropped a line from {server} that ended without its newline: \"{}\"{}",
+            "Dropped a line from {server} that ended without its delimiter: \"{}\"{}",
             Shown(line), Skipped(skipped)
         ),
         ServerNotice::Unfinished { line } => debug!(

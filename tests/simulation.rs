@@ -15,7 +15,6 @@ use std::time::Instant;
 
 use proptest::prelude::*;
 use sim::{Coverage, Kind, Outcome};
-use tcpcore::internals::codec::number::{Divisor, NumberDecoder};
 use tcpcore::internals::proto::fleet::{Fleet, TIMERS_PER_TURN};
 use tcpcore::internals::proto::policy::Policy;
 use tcpcore::{Config, Server};
@@ -143,7 +142,7 @@ fn a_world_without_entropy_has_no_faults_and_recovers() {
 fn a_crowd_that_is_due_at_once_is_dialled_in_turns_within_the_bound() {
     let server: Server = "192.0.2.1:9000".parse().unwrap();
     let config = Config::builder().servers([server.clone()]).build().unwrap();
-    let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.framing());
+    let decoder = config.number_decoder().expect("numbers do not contain the delimiter");
     let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), 0, 0);
     for _ in 0..2 * TIMERS_PER_TURN + 1 {
         fleet.add(0, server.clone(), 0);

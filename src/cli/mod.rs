@@ -98,7 +98,11 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             }
         }
     }
-    let config = config.servers(servers).build().map_err(|error| bad_setting(&error, &typed))?;
+    let config = config
+        .servers(servers)
+        .build()
+        .and_then(|config| config.number_decoder().map(|_| config))
+        .map_err(|error| bad_setting(&error, &typed))?;
     Ok(Command::Run { config, log_level: verbosity.map(log_level) })
 }
 
@@ -289,6 +293,44 @@ fn number(text: &str) -> Result<f64, Refusal> {
 fn duration(text: &str) -> Result<Duration, Refusal> {
     parse_duration(text)
         .map_err(|error| Refusal { problem: error.problem(), remedy: error.remedy() })
+}
+
+/// Parses a byte: a word, or `0x` and two hexadecimal digits.
+fn byte(text: &str) -> Result<u8, Refusal> {
+    let hex = text.strip_prefix("0x").filter(|hex| hex.len() == 2);
+    match text {
+        "lf" => Ok(b'\n'),
+        "cr" => Ok(b'\r'),
+        "nul" => Ok(0),
+        _ => hex
+            .filter(|hex| hex.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            .ok_or_else(|| Refusal { problem: "is not allowed", remedy: reword_byte(text) }),
+    }
+}
+
+/// Rewrites a byte from another usual form: `\n`, `CRLF`, `tab`, `\x1e`, `0XA`, or the character itself.
+fn reword_byte(text: &str) -> Option<String> {
+    let text = if text.len() > 1 { text.trim() } else { text };
+    let word = match text.to_ascii_lowercase().as_str() {
+        "lf" | "\\n" | "\n" | "crlf" | "\\r\\n" | "newline" => "lf",
+        "cr" | "\\r" | "\r" => "cr",
+        "nul" | "null" | "\\0" | "0" => "nul",
+        "tab" | "\\t" => "0x09",
+        "space" => "0x20",
+        _ => "",
+    };
+    if !word.is_empty() {
+        return Some(word.into());
+    }
+    let hex = ["0x", "0X", "\\x"].into_iter().find_map(|prefix| text.strip_prefix(prefix));
+    let byte = match (hex, text.as_bytes()) {
+        (Some(hex), _) => u8::from_str_radix(hex, 16).ok()?,
+        // A digit is more likely a number than a character.
+        (None, [byte]) if byte.is_ascii() && !byte.is_ascii_digit() => *byte,
+        _ => return None,
+    };
+    Some(format!("{byte:#04x}"))
 }
 
 /// Parses the word for the default of a setting as `None`, and any other text as a value.
@@ -508,7 +550,7 @@ costs a timer per connection.",
         short: None,
         brief: "Longest line that is read",
         doc: "\
-The longest line that is read, in bytes, without its line feed. A longer
+The longest line that is read, in bytes, without its delimiter. A longer
 line is skipped and counted once as oversized. Its connection stays
 open. The limit also bounds the memory of a connection that has sent a
 part of a line.",
@@ -518,6 +560,33 @@ part of a line.",
             default: || Config::DEFAULT_MAX_LINE.to_string(),
             apply: |config, text| Ok(config.max_line(whole(text)?)),
         },
+    },
+    Flag {
+        long: "delimiter",
+        short: None,
+        brief: "Byte that ends a line",
+        doc: "\
+The byte that ends a line: a line feed (lf), a carriage return (cr), a
+zero (nul) or another one, such as 0x3b for a semicolon. With lf, one
+carriage return in front of it is dropped. A digit, + or - is refused,
+as numbers may contain it. A number on stdout always ends with lf.",
+        action: Action::Value {
+            setting: Setting::Delimiter,
+            placeholder: "BYTE",
+            default: || "lf".into(),
+            apply: |config, text| Ok(config.delimiter(byte(text)?)),
+        },
+    },
+    Flag {
+        long: "keep-truncated",
+        short: None,
+        brief: "Read the end of a stream as a line",
+        doc: "\
+Read the bytes after the last delimiter as a line if the server closes
+its connection in good order. Off unless given: they are dropped, as a
+server that is killed in the middle of 1266 must not print 126. After an
+error, a timeout or a stop they are always dropped.",
+        action: Action::Switch(|config| config.keep_truncated(true)),
     },
     Flag {
         long: "once",

@@ -240,10 +240,61 @@ fn max_line_is_bytes_from_1_to_16_mib() {
 }
 
 #[test]
+fn a_delimiter_is_a_word_or_a_byte_that_is_no_part_of_a_number() {
+    for (text, delimiter) in
+        [("lf", b'\n'), ("cr", b'\r'), ("nul", 0), ("0x3b", b';'), ("0x0A", b'\n'), ("0xff", 0xff)]
+    {
+        assert_eq!(config(&["--delimiter", text]), built(|c| c.delimiter(delimiter)));
+    }
+    let expected = "expected lf, cr, nul or a byte as 0xNN";
+    for (bad, remedy) in [
+        ("LF", "lf"),
+        ("\\n", "lf"),
+        ("\n", "lf"),
+        ("crlf", "lf"),
+        (" cr", "cr"),
+        ("\\0", "nul"),
+        ("0", "nul"),
+        ("tab", "0x09"),
+        ("\t", "0x09"),
+        (";", "0x3b"),
+        (" ", "0x20"),
+        ("\\x1e", "0x1e"),
+        ("0xA", "0x0a"),
+        ("0X1E", "0x1e"),
+        ("0x100", ""),
+        ("0x+a", "0x0a"),
+        ("0x", ""),
+        ("10", ""),
+        ("5", ""),
+        (";;", ""),
+        ("\u{fc}", ""),
+    ] {
+        let remedy = if remedy.is_empty() { "".into() } else { format!("; write {remedy}") };
+        assert_eq!(
+            message(&["--delimiter", bad]),
+            format!("tcpcore: --delimiter: {} is not allowed, {expected}{remedy}", quoted(bad))
+        );
+    }
+    for byte in [b'0', b'9', b'+', b'-'] {
+        let text = format!("{byte:#04x}");
+        assert_eq!(
+            message(&["--delimiter", &text]),
+            format!(
+                "tcpcore: --delimiter: {text} may be a part of a number, \
+                 expected a byte that is no digit, + or -"
+            )
+        );
+    }
+}
+
+#[test]
 fn switches_take_no_value() {
     assert_eq!(config(&["--once"]), built(|c| c.once(true)));
+    assert_eq!(config(&["--keep-truncated"]), built(|c| c.keep_truncated(true)));
     for (arg, flag) in [
         ("--once=yes", "--once"),
+        ("--keep-truncated=yes", "--keep-truncated"),
         ("--quiet=yes", "--quiet"),
         ("-q=yes", "-q"),
         ("--help=yes", "--help"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::address::Server;
 use crate::codec::Framing;
+use crate::codec::number::{Divisor, NumberDecoder};
 use crate::proto::backoff::{Backoff, BackoffError};
 use crate::text::duration::show;
 
@@ -45,6 +46,7 @@ pub struct Config {
     idle_timeout: Option<Duration>,
     /// Invariant: at most [`Config::MAX_MAX_LINE`].
     max_line: NonZeroUsize,
+    delimiter: u8,
     keep_truncated: bool,
     once: bool,
 }
@@ -70,6 +72,8 @@ impl Config {
     pub const DEFAULT_MAX_LINE: usize = 4096;
     /// The greatest [`ConfigBuilder::max_line`]: 16 MiB. It bounds the memory of each connection.
     pub const MAX_MAX_LINE: usize = 16 << 20;
+    /// The default of [`ConfigBuilder::delimiter`]: a line feed.
+    pub const DEFAULT_DELIMITER: u8 = Framing::DEFAULT_DELIMITER;
     /// The shortest duration of a setting: 1 ms, the precision of the timers.
     pub const MIN_DURATION: Duration = Duration::from_millis(1);
     /// The longest duration of a setting: 365 days. A longer delay would amount to giving a server up.
@@ -145,9 +149,27 @@ impl Config {
         self.max_line
     }
 
+    /// Returns the byte that ends a line.
+    pub fn delimiter(&self) -> u8 {
+        self.delimiter
+    }
+
     /// Returns the rule by which streams become lines, for a decoder.
     pub fn framing(&self) -> Framing {
-        Framing::new(self.max_line.get())
+        Framing::new(self.max_line.get()).with_delimiter(self.delimiter)
+    }
+
+    /// Makes the decoder for the multiples of the divisor.
+    ///
+    /// # Errors
+    ///
+    /// Fails if numbers may contain the delimiter: see [`NumberDecoder::is_delimiter`].
+    pub fn number_decoder(&self) -> Result<NumberDecoder, ConfigError> {
+        if !NumberDecoder::is_delimiter(self.delimiter) {
+            let problem = Problem::InNumbers(self.delimiter);
+            return Err(ConfigError { setting: Setting::Delimiter, problem });
+        }
+        Ok(NumberDecoder::new(Divisor::new(self.divisor), self.framing()))
     }
 
     /// Returns whether the bytes after the last delimiter are a line when the server has closed in good order.
@@ -180,6 +202,7 @@ pub struct ConfigBuilder {
     connect_timeout: Duration,
     idle_timeout: Option<Duration>,
     max_line: usize,
+    delimiter: u8,
     keep_truncated: bool,
     once: bool,
 }
@@ -199,6 +222,7 @@ impl Default for ConfigBuilder {
             connect_timeout: Config::DEFAULT_CONNECT_TIMEOUT,
             idle_timeout: None,
             max_line: Config::DEFAULT_MAX_LINE,
+            delimiter: Config::DEFAULT_DELIMITER,
             keep_truncated: false,
             once: false,
         }
@@ -313,6 +337,16 @@ impl ConfigBuilder {
         self
     }
 
+    /// Sets the byte that ends a line.
+    ///
+    /// The default is a line feed, and one carriage return in front of it is then dropped. With any other byte, a
+    /// carriage return is a byte like any other. It costs nothing. Every byte is allowed here, but numbers need one
+    /// that they cannot contain: see [`Config::number_decoder`].
+    pub fn delimiter(mut self, delimiter: u8) -> Self {
+        self.delimiter = delimiter;
+        self
+    }
+
     /// Sets whether the bytes after the last delimiter are a line when the server has closed in good order.
     ///
     /// The default is `false`: they are dropped and counted as truncated, as a server may have been killed in the
@@ -355,6 +389,7 @@ impl ConfigBuilder {
             connect_timeout: duration(Setting::ConnectTimeout, self.connect_timeout)?,
             idle_timeout: optional_duration(Setting::IdleTimeout, self.idle_timeout)?,
             max_line: max_line(self.max_line)?,
+            delimiter: self.delimiter,
             keep_truncated: self.keep_truncated,
             once: self.once,
         })
@@ -451,6 +486,8 @@ enum Problem {
         /// If false, only the setting of the error was set, and the other one has its default.
         are_both_set: bool,
     },
+    /// Numbers may contain this delimiter.
+    InNumbers(u8),
 }
 
 impl ConfigError {
@@ -486,6 +523,13 @@ impl ConfigError {
             Problem::OutOfBounds(value) => {
                 let value = written(self.setting).unwrap_or_else(|| value.clone());
                 format!("{setting}: {value} is not allowed, expected {expected}")
+            }
+            Problem::InNumbers(delimiter) => {
+                let value = written(self.setting).unwrap_or_else(|| format!("{delimiter:#04x}"));
+                format!(
+                    "{setting}: {value} may be a part of a number, \
+                     expected a byte that is no digit, + or -"
+                )
             }
             Problem::Contradiction { initial, max, are_both_set } => {
                 let initial = written(InitialBackoff).unwrap_or_else(|| show(*initial));
@@ -534,6 +578,7 @@ pub(crate) enum Setting {
     ConnectTimeout,
     IdleTimeout,
     MaxLine,
+    Delimiter,
 }
 
 impl Setting {
@@ -551,6 +596,7 @@ impl Setting {
             Self::ConnectTimeout => "connect-timeout",
             Self::IdleTimeout => "idle-timeout",
             Self::MaxLine => "max-line",
+            Self::Delimiter => "delimiter",
         }
     }
 
@@ -582,6 +628,7 @@ impl Setting {
                 duration(&show(Config::MIN_DURATION))
             }
             Self::MaxLine => format!("a whole number of bytes from 1 to {}", Config::MAX_MAX_LINE),
+            Self::Delimiter => "lf, cr, nul or a byte as 0xNN".into(),
         };
         self.word().map_or(value.clone(), |word| format!("{value}, or {word}"))
     }

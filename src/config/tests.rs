@@ -22,6 +22,8 @@ fn each_setting_has_its_documented_default() {
     assert_eq!(config.connect_timeout(), Duration::from_secs(10));
     assert_eq!(config.idle_timeout(), None);
     assert_eq!(config.max_line().get(), 4096);
+    assert_eq!((config.delimiter(), config.framing()), (b'\n', Framing::new(4096)));
+    assert!(!config.keep_truncated());
     assert!(!config.once());
 }
 
@@ -42,6 +44,8 @@ fn each_setting_reaches_its_getter() {
         .connect_timeout(secs(6))
         .idle_timeout(secs(7))
         .max_line(8)
+        .delimiter(b';')
+        .keep_truncated(true)
         .once(true)
         .build()
         .unwrap();
@@ -56,6 +60,9 @@ fn each_setting_reaches_its_getter() {
     assert_eq!(config.connect_timeout(), secs(6));
     assert_eq!(config.idle_timeout(), Some(secs(7)));
     assert_eq!(config.max_line().get(), 8);
+    assert_eq!(config.delimiter(), b';');
+    assert_eq!(config.framing(), Framing::new(8).with_delimiter(b';'));
+    assert!(config.keep_truncated());
     assert!(config.once());
 }
 
@@ -98,6 +105,21 @@ fn a_line_goes_from_1_byte_to_16_mib() {
         "max-line: 0 is not allowed, expected a whole number of bytes from 1 to 16777216"
     );
     assert!(message(builder().max_line(16_777_217)).starts_with("max-line: 16777217 is not"));
+}
+
+#[test]
+fn every_byte_is_a_delimiter_but_not_of_numbers() {
+    for byte in 0..=u8::MAX {
+        let config = builder().delimiter(byte).build().unwrap();
+        let is_part_of_numbers = byte.is_ascii_digit() || byte == b'+' || byte == b'-';
+        assert_eq!(config.number_decoder().is_err(), is_part_of_numbers);
+    }
+    let error = builder().delimiter(b'5').build().unwrap().number_decoder().unwrap_err();
+    assert_eq!(error.setting(), "delimiter");
+    assert_eq!(
+        error.to_string(),
+        "delimiter: 0x35 may be a part of a number, expected a byte that is no digit, + or -"
+    );
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use crate::codec::number::{Divisor, NumberDecoder};
+use crate::codec::number::NumberDecoder;
 use crate::codec::{ByLine, Decoder, LineDecoder, Lines};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::job::Job;
 use crate::origin::Origin;
 use crate::output::encode::{EachLine, EachRecord, Encoder, Plain, PlainLines};
@@ -57,14 +57,14 @@ use crate::output::encode::{EachLine, EachRecord, Encoder, Plain, PlainLines};
 #[must_use]
 pub struct JobBuilder<D, E> {
     config: Config,
-    decoder: D,
+    /// The error is that of numbers that may contain the delimiter. Another decoder may take their place.
+    decoder: Result<D, ConfigError>,
     encoder: E,
 }
 
 impl JobBuilder<NumberDecoder, Plain> {
     pub(super) fn new(config: Config) -> JobBuilder<NumberDecoder, Plain> {
-        let divisor = Divisor::new(config.divisor());
-        let decoder = NumberDecoder::new(divisor, config.framing());
+        let decoder = config.number_decoder();
         JobBuilder { config, decoder, encoder: Plain::default() }
     }
 }
@@ -75,13 +75,12 @@ impl<D, E> JobBuilder<D, E> {
     /// The records of [`Lines`] are bytes, and [`PlainLines`] writes them as they are.
     pub fn lines(self) -> JobBuilder<Lines, PlainLines> {
         let framing = self.config.framing();
-        let (decoder, encoder) = (Lines::new(framing), PlainLines::new(framing.delimiter()));
-        JobBuilder { config: self.config, decoder, encoder }
+        self.decoder(Lines::new(framing)).encoder(PlainLines::new(framing.delimiter()))
     }
 
     /// Sets the decoder, which decodes regions of many lines. The divisor is not used.
     pub fn decoder<N: Decoder>(self, decoder: N) -> JobBuilder<N, E> {
-        JobBuilder { config: self.config, decoder, encoder: self.encoder }
+        JobBuilder { config: self.config, decoder: Ok(decoder), encoder: self.encoder }
     }
 
     /// Sets a decoder that decodes one line at a time. The divisor is not used. Lines longer than
@@ -106,12 +105,15 @@ impl<D: Decoder, E> JobBuilder<D, E> {
     /// # Errors
     ///
     /// Fails if the system refuses a thread, a descriptor or a random seed. Threads that have started then end.
-    /// A server that cannot be reached is no error, because the job reconnects.
+    /// A server that cannot be reached is no error, because the job reconnects. Without another decoder, it also fails
+    /// if numbers may contain the delimiter: see [`Config::number_decoder`].
     pub fn start(self, output: impl Write + Send + 'static) -> io::Result<Job>
     where
         E: Encoder<D::Record>,
     {
-        Job::start_with(self.config, self.decoder, self.encoder, output)
+        let decoder =
+            self.decoder.map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        Job::start_with(self.config, decoder, self.encoder, output)
     }
 
     /// Starts a job that passes each record to `f`, with its origin. The encoder is not used.
@@ -139,7 +141,7 @@ impl<E> JobBuilder<Lines, E> {
     ///
     /// As for [`start`](Self::start).
     pub fn for_each_line(self, f: impl FnMut(Origin, &[u8]) + Send + 'static) -> io::Result<Job> {
-        let delimiter = self.config.framing().delimiter();
+        let delimiter = self.config.delimiter();
         self.encoder(EachLine::new(delimiter, f)).start(io::sink())
     }
 }

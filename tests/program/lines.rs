@@ -61,6 +61,40 @@ fn a_carriage_return_that_arrives_before_its_newline_is_dropped() {
 }
 
 #[test]
+fn a_flag_sets_the_delimiter_and_a_carriage_return_is_dropped_before_a_line_feed_only() {
+    assert_printed("--delimiter nul", b"6\n\x00 12\0-18\r\x0024\0", &["12", "24"]);
+    assert_printed("--delimiter cr", "6\r12\r\n18\r\r24\r", &["6", "12", "24"]);
+    let outcome = feed("--delimiter 0x3b", |peer| peer.send("6;;+12;18\r;\n24;1;30"));
+    assert_eq!(outcome.printed, ["6", "12"]);
+    let totals = ["lines", "malformed", "truncated"].map(|name| outcome.totals.get(name));
+    assert_eq!(totals, [6, 2, 1]);
+}
+
+#[test]
+fn a_byte_order_mark_at_the_start_of_a_connection_is_dropped() {
+    assert_printed("", b"\xef\xbb\xbf6\n\xef\xbb\xbf12\n18\n", &["6", "18"]);
+    assert_printed("", b"\xef\xbb6\n12\n", &["12"]);
+}
+
+#[test]
+fn a_flag_keeps_what_follows_the_last_delimiter_if_the_server_closes_in_good_order() {
+    assert_printed("--keep-truncated", "6\n12", &["6", "12"]);
+    let outcome = feed("--keep-truncated", |peer| peer.send("6\n12\r"));
+    assert_eq!(outcome.printed, ["6", "12"]);
+    assert_eq!((outcome.totals.get("lines"), outcome.totals.get("truncated")), (2, 0));
+
+    let server = Server::bind();
+    let mut program = start("--once --keep-truncated", [server.address()]);
+    let mut peer = server.accept();
+    peer.send("6\n12");
+    assert_eq!(program.next_line().as_deref(), Some("6"));
+    peer.reset();
+    assert_eq!(program.wait_exit().code(), Some(1));
+    assert_eq!(program.remaining_lines(), Vec::<String>::new());
+    assert_eq!(Totals::of(&program).get("truncated"), 1);
+}
+
+#[test]
 fn blanks_and_tabs_around_a_number_are_allowed_and_within_it_are_not() {
     assert_printed("", " 6\n12 \n\t18\t\n \t 24 \t \r\n6 6\n- 6\n", &["6", "12", "18", "24"]);
 }

@@ -298,7 +298,7 @@ fn a_truncated_line_is_logged_in_a_warning() {
     let mut peer = server.accept();
     peer.send("6\n12\x1b[");
     peer.close();
-    let line = program.wait_for_log("ended without its newline");
+    let line = program.wait_for_log("ended without its delimiter");
     assert!(line.contains(" WARN") && line.ends_with(": \"12\\x1b[\""), "{line}");
     assert!(line.contains(&server.address().to_string()), "{line}");
     assert_eq!(program.wait_exit().code(), Some(0));

@@ -101,6 +101,7 @@ fn a_bad_value_is_named_with_its_flag_and_the_allowed_values() {
         ("--connect-timeout", DURATION, ["0s", "10", "x"]),
         ("--idle-timeout", DURATION, ["0s", "10", "1y"]),
         ("--max-line", COUNT, ["0", "4k", "99999999999"]),
+        ("--delimiter", "expected", [";", "0x30", "0x0"]),
     ] {
         for value in values {
             assert_refused(&[flag, value], &[flag, expected]);
@@ -142,6 +143,8 @@ const FLAGS: &[&str] = &[
     "--connect-timeout",
     "--idle-timeout",
     "--max-line",
+    "--delimiter",
+    "--keep-truncated",
     "--once",
     "-q",
     "-v",
@@ -169,7 +172,8 @@ fn the_short_help_has_every_flag_and_fits_a_screen() {
 fn the_long_help_explains_every_flag_with_its_default() {
     let help = printed_by("--help").join("\n");
     assert!(FLAGS.iter().all(|flag| help.contains(flag)), "{help}");
-    for default in ["auto", "6", "1s", "1m", "2", "0.1", "3m", "never", "10s", "off", "4096"] {
+    for default in ["auto", "6", "1s", "1m", "2", "0.1", "3m", "never", "10s", "off", "4096", "lf"]
+    {
         assert!(help.contains(&format!("Default: {default}.")), "{default}");
     }
     assert!(help.len() > 2 * printed_by("-h").join("\n").len());

@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tcpcore::internals::codec::number::{Divisor, NumberDecoder};
+use tcpcore::internals::codec::number::NumberDecoder;
 use tcpcore::internals::proto::fleet::{Fleet, READ_SIZE};
 use tcpcore::internals::proto::link::{MIN_ROOM, Sink};
 use tcpcore::internals::proto::link_id::LinkId;
@@ -190,7 +190,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         let config = config(&mut chance);
         let now = chance.pick(&[0, 1, 63, 4095, 1 << 40]);
         let rules = Rules::from(&config);
-        let decoder = NumberDecoder::new(Divisor::new(config.divisor()), config.framing());
+        let decoder = config.number_decoder().expect("numbers do not contain the delimiter");
         let seed = u64::from(chance.below(256));
         let noted = Noted::default();
         let mut fleet =
