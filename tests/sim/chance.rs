@@ -31,6 +31,10 @@ kinds! {
     Flood,
     Junk,
     Urgent,
+    /// The stream begins with a byte order mark, whole or with a pause in it, or with a part of one.
+    Mark,
+    SplitMark,
+    PartOfMark,
     ShortRead,
     Interrupted,
     SpuriousEvent,
@@ -84,6 +88,12 @@ kinds! {
     LineOneOverTheLimit,
     EndlessLineSkipped,
     Cut,
+    /// A mark was dropped, or cut by the end of the connection.
+    MarkDropped,
+    MarkCut,
+    /// The end of a stream was kept as a line, which was a number or malformed.
+    TailKept,
+    TailKeptMalformed,
     /// A wake-up by the clock that found nothing to do: that of a timer that was moved.
     SpareWake,
     GivenUp,

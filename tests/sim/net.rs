@@ -5,6 +5,10 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::chance::{Chance, Kind};
+use super::oracle::Rules;
+
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The kind of a line that is read whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,8 @@ pub(super) struct Socket {
     urgent_at: Option<usize>,
     /// Whole lines in order, with the offset behind each one's newline.
     lines: VecDeque<(usize, LineKind)>,
+    /// What the server has still to send of a byte order mark.
+    rest_of_mark: &'static [u8],
     /// The line that the server has begun and not ended.
     open_line: Option<OpenLine>,
     /// Where the line that is being read began.
@@ -105,6 +111,7 @@ impl Socket {
             read_at: 0,
             urgent_at: None,
             lines: VecDeque::new(),
+            rest_of_mark: b"",
             open_line: None,
             line_start: 0,
             is_skipping: false,
@@ -155,49 +162,52 @@ impl Socket {
     }
 
     /// The server ends a line, an empty one if it has begun none, with a newline that is urgent data.
-    pub(super) fn send_urgent(&mut self, max_line: usize) {
+    pub(super) fn send_urgent(&mut self, rules: &Rules) {
+        self.finish_mark();
         let empty = OpenLine { sent: 0, rest: Vec::new(), kind: LineKind::Heartbeat };
         let at = self.inbox.len() + self.open_line.get_or_insert(empty).rest.len();
-        self.end_line(max_line);
+        self.end_line(rules);
         self.urgent_at = Some(at);
     }
 
     /// The server sends a line, or first the rest of the one it has begun.
-    pub(super) fn send_line(&mut self, max_line: usize, chance: &mut Chance<'_>) {
+    pub(super) fn send_line(&mut self, rules: &Rules, chance: &mut Chance<'_>) {
         if self.open_line.is_some() {
-            return self.end_line(max_line);
+            return self.end_line(rules);
         }
-        self.begin_line(usize::MAX, max_line, chance);
-        self.end_line(max_line);
+        self.begin_line(usize::MAX, rules, chance);
+        self.end_line(rules);
     }
 
     /// The server sends more than may be read in a turn, in lines of one length.
-    pub(super) fn send_much(&mut self, len: usize, max_line: usize) {
-        self.end_line(max_line);
-        let digits = max_line.min(64);
+    pub(super) fn send_much(&mut self, len: usize, rules: &Rules) {
+        self.end_line(rules);
+        self.finish_mark();
+        let digits = rules.max_line.min(64);
         for _ in 0..len.div_ceil(digits + 1) {
-            let number = self.next_number(max_line);
-            writeln!(self.inbox, "{number:0digits$}").expect("a vector takes all");
+            let number = self.next_number(rules.max_line);
+            write!(self.inbox, "{number:0digits$}").expect("a vector takes all");
+            self.inbox.push(rules.delimiter);
             self.lines.push_back((self.inbox.len(), LineKind::Number(number)));
         }
         self.wake();
     }
 
     /// The server sends up to `limit` bytes of a line.
-    pub(super) fn begin_line(&mut self, limit: usize, max_line: usize, chance: &mut Chance<'_>) {
+    pub(super) fn begin_line(&mut self, limit: usize, rules: &Rules, chance: &mut Chance<'_>) {
         if self.open_line.is_some() {
             return;
         }
-        let (mut text, kind) = line(self.next_number(max_line), max_line, chance);
+        let (mut text, kind) = line(self.next_number(rules.max_line), rules, chance);
         let rest = text.split_off(limit.min(text.len()));
         self.open_line = Some(OpenLine { sent: text.len(), rest, kind });
         self.arrive(&text);
     }
 
     /// The server goes on with a line that has no end in sight.
-    pub(super) fn send_endless(&mut self, len: usize, max_line: usize) {
+    pub(super) fn send_endless(&mut self, len: usize, rules: &Rules) {
         if self.open_line.as_ref().is_some_and(|line| line.kind != LineKind::Malformed) {
-            self.end_line(max_line);
+            self.end_line(rules);
         }
         let line = self.open_line.get_or_insert(OpenLine {
             sent: 0,
@@ -209,10 +219,10 @@ impl Socket {
     }
 
     /// The server ends the line that it has begun, if any.
-    pub(super) fn end_line(&mut self, max_line: usize) {
+    pub(super) fn end_line(&mut self, rules: &Rules) {
         let Some(mut line) = self.open_line.take() else { return };
-        let is_too_long = line.sent + line.rest.len() > max_line;
-        line.rest.push(b'\n');
+        let is_too_long = line.sent + line.rest.len() > rules.max_line;
+        line.rest.push(rules.delimiter);
         self.arrive(&line.rest);
         let kind = if is_too_long { LineKind::Oversized } else { line.kind };
         self.lines.push_back((self.inbox.len(), kind));
@@ -234,7 +244,28 @@ impl Socket {
         i64::try_from(number).expect("at most 13 digits")
     }
 
+    /// The server begins its stream with a byte order mark, whole or with a pause in it, or with a part of one, which
+    /// belongs to its first line.
+    pub(super) fn begin_mark(&mut self, rules: &Rules, chance: &mut Chance<'_>) {
+        let len = 1 + chance.index(2);
+        if chance.fault(Kind::Mark, 3) {
+            self.arrive(MARK);
+        } else if chance.fault(Kind::SplitMark, 3) {
+            self.arrive(&MARK[..len]);
+            self.rest_of_mark = &MARK[len..];
+        } else if chance.fault(Kind::PartOfMark, 3) {
+            self.arrive(&MARK[..len]);
+            let rest = self.next_number(rules.max_line).to_string().into_bytes();
+            self.open_line = Some(OpenLine { sent: len, rest, kind: LineKind::Malformed });
+        }
+    }
+
+    fn finish_mark(&mut self) {
+        self.inbox.extend_from_slice(std::mem::take(&mut self.rest_of_mark));
+    }
+
     fn arrive(&mut self, bytes: &[u8]) {
+        self.finish_mark();
         self.inbox.extend_from_slice(bytes);
         self.wake();
     }
@@ -247,6 +278,13 @@ impl Socket {
         chance: &mut Chance<'_>,
     ) -> Lines {
         let mut found = Lines::default();
+        if self.is_within_mark() {
+            return found;
+        }
+        if self.line_start == 0 && self.inbox.starts_with(MARK) {
+            self.line_start = MARK.len();
+            chance.saw(Kind::MarkDropped);
+        }
         while let Some(&(end, kind)) = self.lines.front().filter(|line| line.0 <= self.read_at) {
             self.lines.pop_front();
             let len = end - 1 - self.line_start;
@@ -279,14 +317,54 @@ impl Socket {
         found
     }
 
+    /// Whether no more was read than a part of a byte order mark.
+    fn is_within_mark(&self) -> bool {
+        self.read_at < MARK.len() && MARK.starts_with(&self.inbox[..self.read_at])
+    }
+
     /// Whether a line would be cut if the connection ended now.
     pub(super) fn holds_a_tail(&self) -> bool {
         !self.is_skipping && self.read_at > self.line_start
     }
+
+    /// What the line is that would be cut if the connection ended now.
+    pub(super) fn tail(&self, rules: &Rules, chance: &mut Chance<'_>) -> Option<LineKind> {
+        if !self.holds_a_tail() {
+            return None;
+        }
+        if self.is_within_mark() {
+            chance.saw(Kind::MarkCut);
+        }
+        let line = &self.inbox[self.line_start..self.read_at];
+        let line = match rules.delimiter {
+            b'\n' => line.strip_suffix(b"\r").unwrap_or(line),
+            _ => line,
+        };
+        Some(match std::str::from_utf8(line).map(|text| text.trim_matches([' ', '\t']).parse()) {
+            _ if self.read_at - self.line_start > rules.max_line => LineKind::Oversized,
+            _ if line.is_empty() => LineKind::Heartbeat,
+            Ok(Ok(number)) => LineKind::Number(number),
+            _ => LineKind::Malformed,
+        })
+    }
 }
 
 /// A line without its newline, and what it is if it is not too long.
-fn line(number: i64, max_line: usize, chance: &mut Chance<'_>) -> (Vec<u8>, LineKind) {
+fn line(number: i64, rules: &Rules, chance: &mut Chance<'_>) -> (Vec<u8>, LineKind) {
+    let (text, kind) = line_with_line_feed(number, rules.max_line, chance);
+    if text.contains(&rules.delimiter) {
+        return (number.to_string().into_bytes(), LineKind::Number(number));
+    }
+    let is_malformed = rules.delimiter != b'\n' && text.contains(&b'\r');
+    (text, if is_malformed { LineKind::Malformed } else { kind })
+}
+
+/// The same if the delimiter is a line feed.
+fn line_with_line_feed(
+    number: i64,
+    max_line: usize,
+    chance: &mut Chance<'_>,
+) -> (Vec<u8>, LineKind) {
     let valid = |text: String, number| (text.into_bytes(), LineKind::Number(number));
     match chance.below(24) {
         1 => valid(format!("-{number}"), -number),

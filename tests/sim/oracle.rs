@@ -44,6 +44,8 @@ pub(super) struct Rules {
     pub(super) connect_timeout: Millis,
     pub(super) idle_timeout: Option<Millis>,
     pub(super) max_line: usize,
+    pub(super) delimiter: u8,
+    pub(super) keep_truncated: bool,
     pub(super) once: bool,
     pub(super) divisor: u64,
 }
@@ -60,6 +62,8 @@ impl From<&Config> for Rules {
             connect_timeout: ms(config.connect_timeout()),
             idle_timeout: config.idle_timeout().map(ms),
             max_line: config.max_line().get(),
+            delimiter: config.delimiter(),
+            keep_truncated: config.keep_truncated(),
             once: config.once(),
             divisor: config.divisor().get(),
         }
@@ -684,6 +688,18 @@ impl Oracle {
         turn.last = if bytes < asked { LastRead::Short } else { LastRead::Whole };
         self.moves += 1;
         self.counters.bytes += bytes as u64;
+        let id = turn.id;
+        self.on_lines(lines);
+        let peer = &mut self.peers[id];
+        (peer.down, peer.has_failed) = (None, false);
+        if let State::Connected { last_received, .. } = &mut peer.state {
+            *last_received = self.time.now;
+        }
+    }
+
+    /// The connection that is being read has sent these lines.
+    pub(super) fn on_lines(&mut self, lines: Lines) {
+        let Some(turn) = &self.turn else { return };
         self.counters.lines += lines.lines;
         self.counters.malformed += lines.malformed;
         self.counters.oversized += lines.oversized;
@@ -691,10 +707,6 @@ impl Oracle {
         peer.lines.lines += lines.lines;
         peer.lines.malformed += lines.malformed;
         peer.lines.oversized += lines.oversized;
-        (peer.down, peer.has_failed) = (None, false);
-        if let State::Connected { last_received, .. } = &mut peer.state {
-            *last_received = self.time.now;
-        }
     }
 
     pub(super) fn on_interrupted(&mut self) {
@@ -1153,7 +1165,9 @@ impl Oracle {
             let is_connected = fleet.is_connected(link);
             ensure!(is_connected == self.is_connected(id), "{id} is connected: {is_connected}");
             let held = fleet.held(link);
-            ensure!(held <= self.rules.max_line, "{id} holds {held} bytes of a line");
+            // Two bytes of a byte order mark may be longer than the limit.
+            let limit = self.rules.max_line.max(2);
+            ensure!(held <= limit, "{id} holds {held} bytes of a line");
         }
         self.next_deadline = fleet.next_deadline();
         let next = self.next_deadline;

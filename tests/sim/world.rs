@@ -24,7 +24,7 @@ use tcpcore::internals::proto::worker::{Handshake, Io, Polled, Ready, Worker};
 use tcpcore::{Config, ConnectionError, Host, Server};
 
 use super::chance::{Chance, Kind};
-use super::net::{self, Edge, End, Phase, Socket};
+use super::net::{self, Edge, End, LineKind, Lines, Phase, Socket};
 use super::noted::Noted;
 use super::oracle::{Oracle, Rules, Shaken};
 use super::{Outcome, Step, Trace, Violation, ensure};
@@ -349,7 +349,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         let live = self.sockets.iter().filter(|socket| socket.is_live()).count();
         if live >= 5 && max_line >= 24 && self.chance.fault(Kind::Flood, 32) {
             for socket in self.sockets.iter_mut().filter(|socket| socket.is_live()) {
-                socket.send_much(2 * READ_SIZE, max_line);
+                socket.send_much(2 * READ_SIZE, &self.rules);
             }
         }
     }
@@ -365,7 +365,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         self.print();
         for socket in 0..self.sockets.len() {
             if self.sockets[socket].is_live() {
-                self.sockets[socket].end_line(self.rules.max_line);
+                self.sockets[socket].end_line(&self.rules);
                 self.serve(socket);
             }
         }
@@ -640,6 +640,31 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         tails
     }
 
+    /// These numbers of a server were read, of which the multiples of the divisor must be pushed.
+    fn expect(&mut self, server: usize, mut numbers: Vec<i64>) {
+        numbers.retain(|number| number.unsigned_abs().is_multiple_of(self.rules.divisor));
+        self.oracle.counters.matched += numbers.len() as u64;
+        self.expected.extend(numbers.into_iter().map(|number| (server, number)));
+    }
+
+    /// The end of the stream that is being read counts as a line.
+    fn keep_tail(&mut self, server: usize, kind: LineKind) {
+        let mut lines = Lines { lines: 1, ..Lines::default() };
+        match kind {
+            LineKind::Number(number) => {
+                self.chance.saw(Kind::TailKept);
+                self.expect(server, vec![number]);
+            }
+            LineKind::Heartbeat => {}
+            LineKind::Malformed => {
+                self.chance.saw(Kind::TailKeptMalformed);
+                lines.malformed = 1;
+            }
+            LineKind::Oversized => lines.oversized = 1,
+        }
+        self.oracle.on_lines(lines);
+    }
+
     // The servers and the output.
 
     fn print(&mut self) {
@@ -667,9 +692,10 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             socket.phase = Phase::Itself;
         } else {
             socket.phase = Phase::Established;
+            socket.begin_mark(&self.rules, &mut self.chance);
             if self.chance.fault(Kind::AcceptsAndCloses, 4) {
                 if self.chance.one_in(2) {
-                    socket.send_line(self.rules.max_line, &mut self.chance);
+                    socket.send_line(&self.rules, &mut self.chance);
                 }
                 let end = self.chance.pick(&[End::Closed, End::Reset]);
                 socket.end_with(end, &mut self.chance);
@@ -696,30 +722,30 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
 
     fn misbehave(&mut self, at: usize) {
         let (socket, chance) = (&mut self.sockets[at], &mut self.chance);
-        let max_line = self.rules.max_line;
+        let (rules, max_line) = (&self.rules, self.rules.max_line);
         if chance.fault(Kind::StallsOnHalfALine, 6) {
             let len = chance.index(12);
-            socket.begin_line(len, max_line, chance);
+            socket.begin_line(len, rules, chance);
             return;
         }
         if chance.fault(Kind::EndlessLine, 8) {
             let len =
                 chance.pick(&[1, max_line - 1, max_line, max_line + 1, 100, READ_SIZE * 3 / 2]);
-            socket.send_endless(len, max_line);
+            socket.send_endless(len, rules);
             return;
         }
         // Shorter lines would be more than the oracle has time for.
         if max_line >= 24 && chance.fault(Kind::Firehose, 128) {
-            socket.send_much(READ_SIZE * 5 / 4, max_line);
+            socket.send_much(READ_SIZE * 5 / 4, rules);
         }
         for _ in 0..1 + chance.below(6) {
-            socket.send_line(max_line, chance);
+            socket.send_line(rules, chance);
             if chance.fault(Kind::Urgent, 4) {
-                socket.send_urgent(max_line);
+                socket.send_urgent(rules);
             }
         }
         if chance.fault(Kind::CutInMidLine, 8) {
-            socket.begin_line(3, max_line, chance);
+            socket.begin_line(3, rules, chance);
             socket.end_with(End::Closed, chance);
         } else if chance.fault(Kind::Closes, 8) {
             socket.end_with(End::Closed, chance);
@@ -900,18 +926,22 @@ impl<const D: bool> Io for World<'_, '_, D> {
         let result = socket.read(buf, D, &mut self.chance);
         match &result {
             Ok(0) => {
-                let (was_reset, has_tail) = (socket.end == Some(End::Reset), socket.holds_a_tail());
+                let was_reset = socket.end == Some(End::Reset);
+                let tail = socket.tail(&self.rules, &mut self.chance);
                 self.trace.step(Step::Read { socket: id.0, bytes: 0 });
+                if let Some(kind) = tail.filter(|_| !was_reset && self.rules.keep_truncated) {
+                    let server = socket.server;
+                    self.keep_tail(server, kind);
+                }
+                let has_tail = tail.is_some() && (was_reset || !self.rules.keep_truncated);
                 let checked = self.oracle.on_end(!was_reset, has_tail, &mut self.chance);
                 self.check(checked);
             }
             Ok(bytes) => {
                 let mut numbers = Vec::new();
                 let lines = socket.settle(self.rules.max_line, &mut numbers, &mut self.chance);
-                numbers.retain(|number| number.unsigned_abs().is_multiple_of(self.rules.divisor));
-                self.oracle.counters.matched += numbers.len() as u64;
                 let server = socket.server;
-                self.expected.extend(numbers.into_iter().map(|number| (server, number)));
+                self.expect(server, numbers);
                 self.trace.step(Step::Read { socket: id.0, bytes: *bytes });
                 self.oracle.on_bytes(*bytes, buf.len(), lines);
             }
@@ -998,7 +1028,9 @@ fn config(chance: &mut Chance<'_>) -> Config {
         .reset_backoff_threshold(ms(chance.pick(&[180_000, 0, 1, 5000, 60_000])))
         .connect_timeout(ms(connect_timeout_ms))
         .divisor(chance.pick(&[6, 1, 1, 2, 7]))
-        .once(chance.one_in(8));
+        .once(chance.one_in(8))
+        .delimiter(chance.pick(b"\n\n\n\r\0; \xff"))
+        .keep_truncated(chance.one_in(2));
     let max_line = match chance.below(4) {
         0 => 4096,
         1 => 1 + chance.index(8),
