@@ -38,8 +38,8 @@ pub struct Framer {
     tail: Vec<u8>,
     /// Whether the connection has sent more than a part of a byte order mark.
     has_begun: bool,
-    /// Whether the current line is over the limit and is skipped up to its delimiter.
-    skipping: bool,
+    /// The bytes so far of a line over the limit, which is skipped up to its delimiter; 0 if it is not skipped.
+    skipped: usize,
 }
 
 impl Framer {
@@ -62,7 +62,7 @@ impl Framer {
         }
         self.keep(tail, framing, &mut found);
         debug_assert!(self.tail.len() <= framing.max_line());
-        debug_assert!(!self.skipping || self.tail.is_empty());
+        debug_assert!(self.skipped == 0 || self.tail.is_empty());
     }
 
     /// Ends the connection: removes the unfinished line and returns it. It is empty if there is none.
@@ -75,6 +75,12 @@ impl Framer {
     /// Returns the number of bytes held for the unfinished line.
     pub fn held(&self) -> usize {
         self.tail.len()
+    }
+
+    /// Returns the number of bytes since the last delimiter, or since the start of the connection.
+    pub fn undelimited(&self) -> usize {
+        // One of them is 0.
+        self.skipped + self.tail.len()
     }
 
     /// Drops a byte order mark at the start of the connection, and returns the bytes that follow it.
@@ -107,18 +113,20 @@ impl Framer {
         framing: Framing,
         found: &mut impl FnMut(Framed<'_>),
     ) -> Option<&'a [u8]> {
-        if self.tail.is_empty() && !self.skipping {
+        if self.undelimited() == 0 {
             return Some(chunk);
         }
         let Some(len) = memchr(framing.delimiter(), chunk) else {
-            if !self.skipping {
+            if self.skipped > 0 {
+                self.skipped = self.skipped.saturating_add(chunk.len());
+            } else {
                 self.keep(chunk, framing, found);
             }
             return None;
         };
         let (end, rest) = chunk.split_at(len + 1);
-        if self.skipping {
-            self.skipping = false;
+        if self.skipped > 0 {
+            self.skipped = 0;
         } else {
             let mut line = std::mem::take(&mut self.tail);
             if line.len() + len > framing.max_line() {
@@ -134,8 +142,8 @@ impl Framer {
     /// Adds bytes without a delimiter to the unfinished line.
     fn keep(&mut self, bytes: &[u8], framing: Framing, found: &mut impl FnMut(Framed<'_>)) {
         if self.tail.len() + bytes.len() > framing.max_line() {
+            self.skipped = self.tail.len() + bytes.len();
             self.tail = Vec::new();
-            self.skipping = true;
             found(Framed::Oversized);
         } else {
             // The capacity doubles as that of any vector, but never beyond the limit.

@@ -33,7 +33,7 @@ use crate::proto::connection_error::ConnectionError;
 use crate::proto::counters::Counters;
 use crate::proto::link_id::LinkId;
 use crate::proto::log_limit::LogLimit;
-use crate::proto::notice::{Notice, Notices, Retry, ServerNotice};
+use crate::proto::notice::{Hint, Notice, Notices, Retry, ServerNotice};
 use crate::proto::outage::{Outage, Streak};
 use crate::proto::policy::Policy;
 use crate::proto::socket_id::SocketId;
@@ -115,6 +115,15 @@ pub enum Progress {
 /// few bytes.
 pub const MIN_ROOM: usize = 1024;
 
+/// The bytes in a row without a delimiter that are worth a hint: 64 KiB, many times a usual line.
+///
+/// A longer limit of a line takes its place, because lines up to the limit are expected.
+pub const HINT_BYTES: usize = 64 * 1024;
+
+/// The lines of a connection, all of them malformed, that are worth a hint before it ends. The first lines may be a
+/// greeting.
+pub const HINT_LINES: u32 = 100;
+
 /// The time and the resources of one call.
 #[derive(Debug)]
 pub struct Context<'a, R> {
@@ -174,6 +183,10 @@ struct Connection {
     /// Whether to read on after a short read, until a read would block. The poll has reported that the other side
     /// has shut down or reset, or that a read may stop early.
     read_on: bool,
+    /// Whether a line was not malformed.
+    has_other_line: bool,
+    /// The number of malformed lines.
+    malformed: u32,
     /// The error that takes the place of the end of the stream. The system reports an error once, and has done so
     /// to the check of the handshake.
     error: Option<Box<ConnectionError>>,
@@ -206,6 +219,14 @@ pub struct Link {
     /// The reason of the last failure, kept while the next attempt is due.
     last_error: Option<Box<ConnectionError>>,
     malformed_log: LogLimit,
+    hinted: Hinted,
+}
+
+/// The hints that a server has had.
+#[derive(Clone, Copy, Debug, Default)]
+struct Hinted {
+    no_delimiter: bool,
+    only_malformed: bool,
 }
 
 impl Link {
@@ -224,6 +245,7 @@ impl Link {
             outage: None,
             last_error: None,
             malformed_log: LogLimit::default(),
+            hinted: Hinted::default(),
         }
     }
 
@@ -449,6 +471,8 @@ impl Link {
             since: cx.now,
             heard: cx.now,
             read_on: error.is_some(),
+            has_other_line: false,
+            malformed: 0,
             error: error.map(Box::new),
         });
     }
@@ -490,6 +514,7 @@ impl Link {
         cx: &mut ReadContext<'_, D>,
     ) {
         self.counters.bytes += len as u64;
+        let before = self.counters;
         let (decoder, framing) = (cx.decoder, cx.policy.framing);
         let mut framer = std::mem::take(&mut self.framer);
         sink.begin(self.number);
@@ -505,6 +530,8 @@ impl Link {
             }
         });
         self.framer = framer;
+        self.note_lines(before);
+        self.hint(framing, cx.notices);
     }
 
     /// Decodes the unfinished line as a whole one, if there is one. The sink needs the room of one more byte, which
@@ -520,10 +547,42 @@ impl Link {
         }
         let (decoder, framing) = (cx.decoder, cx.policy.framing);
         line.push(framing.delimiter());
+        let before = self.counters;
         sink.begin(self.number);
         let mut reader =
             Reader { link: self, decoder, sink, framing, now: cx.now, notices: cx.notices };
         reader.link.counters.lines += decoder.decode(&line, &mut reader);
+        self.note_lines(before);
+    }
+
+    /// Notes what the lines of the connection are that were counted since `before`.
+    fn note_lines(&mut self, before: Counters) {
+        let State::Connected(connection) = &mut self.state else { return };
+        let malformed = self.counters.malformed - before.malformed;
+        connection.has_other_line |= malformed < self.counters.lines - before.lines;
+        let malformed = u32::try_from(malformed).unwrap_or(u32::MAX);
+        connection.malformed = connection.malformed.saturating_add(malformed);
+    }
+
+    /// Gives the hints that are due during a connection.
+    fn hint(&mut self, framing: Framing, notices: &mut dyn Notices) {
+        let bytes = self.framer.undelimited();
+        if bytes >= HINT_BYTES.max(framing.max_line()) && !self.hinted.no_delimiter {
+            self.hinted.no_delimiter = true;
+            let hint = Hint::NoDelimiter { bytes, delimiter: framing.delimiter() };
+            self.tell(ServerNotice::Hint { hint }, notices);
+        }
+        self.hint_if_malformed(HINT_LINES, notices);
+    }
+
+    /// Gives the hint of a connection that has at least so many lines, all of them malformed.
+    fn hint_if_malformed(&mut self, least: u32, notices: &mut dyn Notices) {
+        let State::Connected(connection) = &self.state else { return };
+        let lines = connection.malformed;
+        if !connection.has_other_line && lines >= least && !self.hinted.only_malformed {
+            self.hinted.only_malformed = true;
+            self.tell(ServerNotice::Hint { hint: Hint::OnlyMalformed { lines } }, notices);
+        }
     }
 
     fn give_up_at(&self, policy: &Policy) -> Option<Millis> {
@@ -636,6 +695,7 @@ impl Link {
         if cx.now.saturating_sub(since) >= cx.policy.reset_backoff_threshold {
             (self.streak, self.outage) = (Streak::default(), None);
         }
+        self.hint_if_malformed(1, cx.notices);
         self.drop_tail(cx);
         self.act(Action::Close(socket), cx);
         self.fail(error, cx);

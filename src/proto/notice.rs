@@ -126,10 +126,33 @@ pub enum ServerNotice<'a> {
         /// The number of such lines without a notice since the last notice.
         skipped: u64,
     },
+    /// The feed may be of another kind than the settings say. Each server has at most one notice of each hint.
+    Hint {
+        /// The hint.
+        hint: Hint,
+    },
     /// The job ended within a line.
     Unfinished {
         /// The received part of the line.
         line: &'a [u8],
+    },
+}
+
+/// The likely reason why a server yields no records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Hint {
+    /// A connection has sent many bytes in a row without a delimiter: its lines may end with another byte.
+    NoDelimiter {
+        /// The number of bytes.
+        bytes: usize,
+        /// The delimiter that is missing.
+        delimiter: u8,
+    },
+    /// All lines of a connection so far are malformed: they may be records of another kind.
+    OnlyMalformed {
+        /// The number of lines.
+        lines: u32,
     },
 }
 

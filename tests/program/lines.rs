@@ -161,6 +161,26 @@ fn malformed_lines_are_logged_within_a_limit() {
 }
 
 #[test]
+fn a_server_of_another_kind_is_worth_one_hint_that_names_the_flag() {
+    let hints = |outcome: &Outcome| {
+        let is_hint = |line: &&String| line.contains("another");
+        outcome.log.iter().filter(is_hint).cloned().collect::<Vec<_>>()
+    };
+    let outcome = feed("", |peer| peer.send("6\0".repeat(64 * 1024)));
+    let [hint] = &hints(&outcome)[..] else { panic!("{:?}", outcome.log) };
+    assert!(hint.contains(" WARN") && hint.contains("No delimiter (lf) in "), "{hint}");
+    assert!(hint.ends_with("do its lines end with another byte? (--delimiter sets it)"), "{hint}");
+
+    let outcome = feed("", |peer| peer.send("temp=23.5\n".repeat(3)));
+    let [hint] = &hints(&outcome)[..] else { panic!("{:?}", outcome.log) };
+    assert!(hint.contains(" WARN") && hint.contains("on this connection (3 lines): "), "{hint}");
+    assert!(hint.ends_with("is it another kind of feed? (--lines passes on any line)"), "{hint}");
+
+    let outcome = feed("", |peer| peer.send("temp=23.5\n6\n"));
+    assert_eq!(hints(&outcome), Vec::<String>::new());
+}
+
+#[test]
 fn oversized_lines_are_logged_within_a_limit() {
     let outcome = feed("--max-line 4", |peer| peer.send("99999\n".repeat(1000)));
     assert_eq!(outcome.totals.get("oversized"), 1000);

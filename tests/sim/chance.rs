@@ -30,6 +30,8 @@ kinds! {
     Firehose,
     Flood,
     Junk,
+    /// A connection begins with many malformed lines.
+    JunkOnly,
     Urgent,
     /// The stream begins with a byte order mark, whole or with a pause in it, or with a part of one.
     Mark,
@@ -91,6 +93,10 @@ kinds! {
     /// A mark was dropped, or cut by the end of the connection.
     MarkDropped,
     MarkCut,
+    /// A hint was due: at many bytes without a delimiter, or for malformed lines alone, many or all of a connection.
+    HintAtManyBytes,
+    HintAtManyLines,
+    HintAtTheEnd,
     /// The end of a stream was kept as a line, which was a number or malformed.
     TailKept,
     TailKeptMalformed,

@@ -193,6 +193,15 @@ impl Socket {
         self.wake();
     }
 
+    /// The server sends malformed lines.
+    pub(super) fn send_junk(&mut self, lines: usize, rules: &Rules) {
+        self.end_line(rules);
+        for _ in 0..lines {
+            self.arrive(&[b'x', rules.delimiter]);
+            self.lines.push_back((self.inbox.len(), LineKind::Malformed));
+        }
+    }
+
     /// The server sends up to `limit` bytes of a line.
     pub(super) fn begin_line(&mut self, limit: usize, rules: &Rules, chance: &mut Chance<'_>) {
         if self.open_line.is_some() {
@@ -320,6 +329,11 @@ impl Socket {
     /// Whether no more was read than a part of a byte order mark.
     fn is_within_mark(&self) -> bool {
         self.read_at < MARK.len() && MARK.starts_with(&self.inbox[..self.read_at])
+    }
+
+    /// How many bytes were read since the last delimiter, or since the start.
+    pub(super) fn undelimited(&self) -> usize {
+        self.read_at - self.line_start
     }
 
     /// Whether a line would be cut if the connection ended now.

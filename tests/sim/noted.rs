@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use tcpcore::Counters;
-use tcpcore::internals::proto::notice::{Notice, Notices, ServerNotice};
+use tcpcore::internals::proto::notice::{Hint, Notice, Notices, ServerNotice};
 
 use super::{Violation, ensure};
 
@@ -17,6 +17,8 @@ struct Counts {
     connected: AtomicU64,
     failed: AtomicU64,
     gave_up: AtomicU64,
+    /// Of missing delimiters, and of malformed lines alone.
+    hints: [AtomicU64; 2],
 }
 
 impl Notices for Noted {
@@ -26,6 +28,8 @@ impl Notices for Noted {
             ServerNotice::Connected { .. } => &self.0.connected,
             ServerNotice::Failed { .. } => &self.0.failed,
             ServerNotice::GaveUp { .. } => &self.0.gave_up,
+            ServerNotice::Hint { hint: Hint::NoDelimiter { .. } } => &self.0.hints[0],
+            ServerNotice::Hint { hint: Hint::OnlyMalformed { .. } } => &self.0.hints[1],
             _ => return,
         };
         count.fetch_add(1, Relaxed);
@@ -33,10 +37,17 @@ impl Notices for Noted {
 }
 
 impl Noted {
+    /// Checks that each hint that was due was given, and no other.
+    pub(super) fn check_hints(&self, due: [u64; 2]) -> Result<(), Violation> {
+        let given = self.0.hints.each_ref().map(|n| n.load(Relaxed));
+        ensure!(given == due, "{given:?} hints, but {due:?} were due");
+        Ok(())
+    }
+
     /// Checks that each connection and each failure had its notice. An attempt under way that is given up has
     /// one notice for both.
     pub(super) fn check(&self, counters: &Counters) -> Result<(), Violation> {
-        let Counts { connected, failed, gave_up } = &*self.0;
+        let Counts { connected, failed, gave_up, .. } = &*self.0;
         let [connected, failed, gave_up] = [connected, failed, gave_up].map(|n| n.load(Relaxed));
         let Counters { connects, failures, .. } = *counters;
         ensure!(connected == connects, "{connected} notices of {connects} connections");

@@ -32,6 +32,10 @@ const STANDSTILL: Millis = 100;
 /// How much more time a deadline has that was missed in a standstill.
 const GRACE: Millis = 1000;
 
+/// The bytes without a delimiter, and the malformed lines alone, that are worth a hint.
+const HINT_BYTES: usize = 65_536;
+const HINT_LINES: u64 = 100;
+
 /// The policy in milliseconds, but for the back-off's own reckoning, which is in seconds.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
@@ -200,6 +204,10 @@ struct Peer {
     has_changed: bool,
     /// The lines of the only connection, and those that were no good, with `once`.
     lines: Lines,
+    /// The lines of the present connection.
+    connection_lines: Lines,
+    /// Whether a hint was given: that the delimiter is missing, and that all lines are malformed.
+    is_hinted: [bool; 2],
     /// What the worker must ask for before the next poll.
     owed_connects: VecDeque<SocketAddr>,
     owed_lookup: bool,
@@ -247,6 +255,8 @@ pub(super) struct Oracle {
     peers: Vec<Peer>,
     time: Time,
     pub(super) counters: Counters,
+    /// How many hints of each kind were due.
+    pub(super) hints: [u64; 2],
     failed: usize,
     owed_closes: BTreeSet<SocketId>,
     /// The open sockets, each with its server.
@@ -295,6 +305,7 @@ impl Oracle {
             peers: Vec::new(),
             time: Time { raw, reading: 0, now: raw, back_at: None, granted: None },
             counters: Counters::default(),
+            hints: [0; 2],
             failed: 0,
             owed_closes: BTreeSet::new(),
             sockets: BTreeMap::new(),
@@ -336,6 +347,8 @@ impl Oracle {
             timer: Some(now),
             has_changed: false,
             lines: Lines::default(),
+            connection_lines: Lines::default(),
+            is_hinted: [false; 2],
             owed_connects: VecDeque::new(),
             owed_lookup: false,
             futile: Vec::new(),
@@ -680,8 +693,16 @@ impl Oracle {
         Ok(())
     }
 
-    /// So many bytes were read, of as many as were asked for, with these lines in them.
-    pub(super) fn on_bytes(&mut self, bytes: usize, asked: usize, lines: Lines) {
+    /// So many bytes were read, of as many as were asked for, with these lines in them. As many in a row were read
+    /// since the last delimiter.
+    pub(super) fn on_bytes(
+        &mut self,
+        bytes: usize,
+        asked: usize,
+        lines: Lines,
+        undelimited: usize,
+        chance: &mut Chance<'_>,
+    ) {
         let Some(turn) = &mut self.turn else { return };
         turn.left -= bytes;
         turn.bytes += bytes;
@@ -690,6 +711,10 @@ impl Oracle {
         self.counters.bytes += bytes as u64;
         let id = turn.id;
         self.on_lines(lines);
+        if undelimited >= HINT_BYTES.max(self.rules.max_line) {
+            self.hint(id, 0, Kind::HintAtManyBytes, chance);
+        }
+        self.hint_if_malformed(id, HINT_LINES, Kind::HintAtManyLines, chance);
         let peer = &mut self.peers[id];
         (peer.down, peer.has_failed) = (None, false);
         if let State::Connected { last_received, .. } = &mut peer.state {
@@ -704,9 +729,27 @@ impl Oracle {
         self.counters.malformed += lines.malformed;
         self.counters.oversized += lines.oversized;
         let peer = &mut self.peers[turn.id];
-        peer.lines.lines += lines.lines;
-        peer.lines.malformed += lines.malformed;
-        peer.lines.oversized += lines.oversized;
+        for sum in [&mut peer.lines, &mut peer.connection_lines] {
+            sum.lines += lines.lines;
+            sum.malformed += lines.malformed;
+            sum.oversized += lines.oversized;
+        }
+    }
+
+    /// A hint is due, if the server has not had it.
+    fn hint(&mut self, id: usize, which: usize, kind: Kind, chance: &mut Chance<'_>) {
+        if !std::mem::replace(&mut self.peers[id].is_hinted[which], true) {
+            self.hints[which] += 1;
+            chance.saw(kind);
+        }
+    }
+
+    /// A hint is due if the connection has had so many lines, all of them malformed.
+    fn hint_if_malformed(&mut self, id: usize, least: u64, kind: Kind, chance: &mut Chance<'_>) {
+        let Lines { lines, malformed, .. } = self.peers[id].connection_lines;
+        if lines >= least && malformed == lines {
+            self.hint(id, 1, kind, chance);
+        }
     }
 
     pub(super) fn on_interrupted(&mut self) {
@@ -1056,6 +1099,7 @@ impl Oracle {
         self.moves += 1;
         self.counters.connects += 1;
         let peer = &mut self.peers[id];
+        peer.connection_lines = Lines::default();
         if !peer.has_failed {
             peer.down = None;
         }
@@ -1073,8 +1117,9 @@ impl Oracle {
         now: Millis,
         chance: &mut Chance<'_>,
     ) -> Checked {
+        let State::Connected { socket, since, .. } = self.peers[id].state else { return Ok(()) };
+        self.hint_if_malformed(id, 1, Kind::HintAtTheEnd, chance);
         let peer = &mut self.peers[id];
-        let State::Connected { socket, since, .. } = peer.state else { return Ok(()) };
         if now.saturating_sub(since) >= self.rules.threshold {
             if peer.retries > 0 {
                 chance.saw(Kind::BackoffStartedOver);

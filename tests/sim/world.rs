@@ -339,6 +339,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         }
         self.oracle.check_turn(worker.fleet(), &mut self.chance)?;
         self.check_sockets()?;
+        self.noted.check_hints(self.oracle.hints)?;
         self.print();
         self.violation.take().map_or(Ok(()), Err)
     }
@@ -442,6 +443,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         ensure!(fleet.is_finished(), "shut down, but not finished");
         ensure!(!fleet.has_ready(), "shut down, but a connection is to be read");
         self.noted.check(&totals.0)?;
+        self.noted.check_hints(self.oracle.hints)?;
         self.oracle.check_totals(totals)?;
         self.violation.take().map_or(Ok(()), Err)
     }
@@ -693,6 +695,10 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         } else {
             socket.phase = Phase::Established;
             socket.begin_mark(&self.rules, &mut self.chance);
+            let is_junk = self.chance.fault(Kind::JunkOnly, 4);
+            if is_junk {
+                socket.send_junk(self.chance.pick(&[120, 100, 99, 3]), &self.rules);
+            }
             if self.chance.fault(Kind::AcceptsAndCloses, 4) {
                 if self.chance.one_in(2) {
                     socket.send_line(&self.rules, &mut self.chance);
@@ -700,7 +706,12 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
                 let end = self.chance.pick(&[End::Closed, End::Reset]);
                 socket.end_with(end, &mut self.chance);
             }
-            self.serve(at);
+            if is_junk {
+                let later = self.moment();
+                self.schedule(later, Due::Serve { socket: at });
+            } else {
+                self.serve(at);
+            }
         }
     }
 
@@ -943,7 +954,9 @@ impl<const D: bool> Io for World<'_, '_, D> {
                 let server = socket.server;
                 self.expect(server, numbers);
                 self.trace.step(Step::Read { socket: id.0, bytes: *bytes });
-                self.oracle.on_bytes(*bytes, buf.len(), lines);
+                let undelimited = self.sockets[at].undelimited();
+                let asked = buf.len();
+                self.oracle.on_bytes(*bytes, asked, lines, undelimited, &mut self.chance);
             }
             Err(error) => {
                 let has_tail = socket.holds_a_tail();

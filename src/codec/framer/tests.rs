@@ -120,6 +120,19 @@ fn a_buffer_doubles_up_to_the_limit() {
 }
 
 #[test]
+fn bytes_since_the_last_delimiter_are_counted_in_a_skipped_line_too() {
+    let mut framer = Framer::default();
+    let mut undelimited = Vec::new();
+    for chunk in [&b"12"[..], b"345", b"67", b"8\n9", b"\n", b"123456", b"\n1"] {
+        framer.feed(chunk, Framing::new(4), |_| ());
+        undelimited.push(framer.undelimited());
+    }
+    assert_eq!(undelimited, [2, 5, 7, 1, 0, 6, 1]);
+    framer.finish();
+    assert_eq!(framer.undelimited(), 0);
+}
+
+#[test]
 fn no_buffer_is_held_between_two_lines() {
     let mut framer = Framer::default();
     framer.feed(b"12", Framing::new(64), |_| ());

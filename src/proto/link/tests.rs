@@ -42,6 +42,7 @@ impl Notices for Recorder {
                 format!("truncated {}, {skipped}", line.escape_ascii())
             }
             ServerNotice::Unfinished { line } => format!("unfinished {}", line.escape_ascii()),
+            ServerNotice::Hint { hint } => format!("{hint:?}"),
             ServerNotice::LookupPending => "lookup pending".into(),
             ServerNotice::LateAnswer => "late answer".into(),
         });
@@ -735,6 +736,94 @@ fn an_oversized_tail_stays_oversized_and_a_kept_one_needs_no_more_room_than_a_by
     bench.room = MIN_ROOM;
     bench.read(&mut Script::new([Ok(&b"6"[..]), Ok(b"")]));
     assert_eq!((bench.pushed.clone(), bench.link.counters().lines), (vec![6], 1));
+}
+
+impl Bench {
+    /// Reads text to its end, and returns the hints since the last call.
+    fn hints(&mut self, text: &[u8]) -> Vec<String> {
+        let mut rest = text;
+        while !rest.is_empty() {
+            self.read(&mut rest);
+        }
+        let notices = std::mem::take(&mut self.notices.0);
+        let is_hint =
+            |text: &String| text.contains("NoDelimiter") || text.contains("OnlyMalformed");
+        notices.into_iter().filter(is_hint).collect()
+    }
+
+    fn reconnect(&mut self) {
+        if self.link.is_connected() {
+            self.closed();
+        }
+        self.actions();
+        self.connect();
+    }
+}
+
+#[test]
+fn a_server_has_one_hint_at_64_kib_without_a_delimiter_and_none_a_byte_earlier() {
+    let mut bench = Bench::with("127.0.0.1:8001", |config| config.delimiter(0));
+    bench.reconnect();
+    let long = vec![b'\n'; HINT_BYTES - 1];
+    assert_eq!(bench.hints(&long), [""; 0]);
+    assert_eq!(bench.hints(b"\0\n"), [""; 0], "the count starts over");
+    assert_eq!(bench.hints(&long), ["NoDelimiter { bytes: 65536, delimiter: 0 }"]);
+    bench.reconnect();
+    assert_eq!(bench.hints(&[&long[..], &long].concat()), [""; 0], "it had its hint");
+}
+
+#[test]
+fn lines_up_to_a_longer_limit_are_worth_no_hint() {
+    let max_line = 2 * HINT_BYTES;
+    let mut bench = Bench::with("127.0.0.1:8001", |config| config.max_line(max_line));
+    bench.reconnect();
+    assert_eq!(bench.hints(&vec![b'6'; max_line - 1]), [""; 0]);
+    assert_eq!(bench.hints(b"6"), ["NoDelimiter { bytes: 131072, delimiter: 10 }"]);
+}
+
+#[test]
+fn a_server_has_one_hint_after_100_lines_all_malformed_and_none_a_line_earlier() {
+    let mut bench = Bench::new("127.0.0.1:8001");
+    bench.reconnect();
+    assert_eq!(bench.hints(&b"x\n".repeat(99)), [""; 0]);
+    assert_eq!(bench.hints(b"x\n"), ["OnlyMalformed { lines: 100 }"]);
+    assert_eq!(bench.hints(&b"x\n".repeat(100)), [""; 0], "it had its hint");
+    bench.reconnect();
+    assert_eq!(bench.hints(&b"x\n".repeat(100)), [""; 0], "it had its hint");
+}
+
+#[test]
+fn a_connection_that_ends_after_malformed_lines_alone_is_worth_a_hint() {
+    for (text, lines) in [
+        (&b""[..], None),
+        (b"x", None),
+        (b"x\n", Some(1)),
+        (b"x\ny\n1", Some(2)),
+        (b"x\n\n", None),
+        (b"x\n7\n", None),
+        (b"7\nx\n", None),
+        // An oversized line is not malformed.
+        (b"x\n12345\n", None),
+        (b"x\n12345", None),
+    ] {
+        let mut bench = Bench::with("127.0.0.1:8001", |config| config.max_line(4));
+        // A good connection says nothing about the next one.
+        for before in [&b""[..], b"7\n"] {
+            bench.reconnect();
+            assert_eq!(bench.hints(before), [""; 0]);
+        }
+        bench.reconnect();
+        assert_eq!(bench.hints(text), [""; 0]);
+        bench.failed(0, reset());
+        let hint = lines.map(|lines| format!("OnlyMalformed {{ lines: {lines} }}"));
+        assert_eq!(bench.hints(b""), Vec::from_iter(hint), "{}", text.escape_ascii());
+    }
+    let mut kept = Bench::with("127.0.0.1:8001", |config| config.keep_truncated(true));
+    kept.reconnect();
+    kept.link.read_on();
+    kept.read(&mut Script::new([Ok(&b"x"[..]), Ok(b"")]));
+    kept.closed();
+    assert_eq!(kept.hints(b""), ["OnlyMalformed { lines: 1 }"]);
 }
 
 #[test]
