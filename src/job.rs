@@ -16,10 +16,11 @@ use crate::address::{self, Host, Server};
 use crate::codec::Decoder;
 use crate::codec::number::NumberDecoder;
 use crate::config::Config;
+use crate::format::Format;
 use crate::net::resolver::Resolver;
 use crate::net::{Net, Poller, QueueSink, Tcp};
 use crate::notice_log::NoticeLog;
-use crate::output::encode::{Encoder, Plain};
+use crate::output::encode::{Encoder, Plain, TaggedLines, TaggedNumbers};
 use crate::output::{self, Drained};
 use crate::partition;
 use crate::proto::counters::Counters;
@@ -53,7 +54,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// Starts a job that writes the multiples of `config`'s divisor to `output`, one number a line.
+    /// Starts the job that `config` describes: numbers or [`lines`](Config::lines), in its
+    /// [`format`](Config::format), written to `output`.
     ///
     /// All else is as for [`JobBuilder::start`].
     ///
@@ -61,10 +63,23 @@ impl Job {
     ///
     /// As for [`JobBuilder::start`].
     pub fn start(config: Config, output: impl Write + Send + 'static) -> io::Result<Job> {
-        Job::builder(config).start(output)
+        let (format, framing) = (config.format(), config.framing());
+        match (config.lines(), format) {
+            (false, Format::Plain) => Job::builder(config).start(output),
+            (false, _) => {
+                let encoder = TaggedNumbers::new(format, config.servers());
+                Job::builder(config).encoder(encoder).start(output)
+            }
+            (true, Format::Plain) => Job::builder(config).lines().start(output),
+            (true, _) => {
+                let encoder = TaggedLines::new(format, framing, config.servers());
+                Job::builder(config).lines().encoder(encoder).start(output)
+            }
+        }
     }
 
-    /// Makes a builder of a job for numbers. It changes what a line becomes, and what is done with the records.
+    /// Makes a builder of a job for numbers, written one a line. It changes what a line becomes, and what is done
+    /// with the records. It does not use [`Config::lines`] and [`Config::format`].
     pub fn builder(config: Config) -> JobBuilder<NumberDecoder, Plain> {
         JobBuilder::new(config)
     }

@@ -35,16 +35,17 @@
 //! | module | its one job | imports |
 //! |---|---|---|
 //! | `address` | servers as a user writes them | `text` |
-//! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `text` |
+//! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `format`, `text` |
 //! | `codec` | bytes to records | |
-//! | `config` | settings, their defaults and bounds | `address`, `codec`, `proto`, `text` |
+//! | `config` | settings, their defaults and bounds | `address`, `codec`, `format`, `proto`, `text` |
 //! | `descriptor` | waiting for a descriptor that may not block | |
-//! | `job` | the threads: start, stop, report | `address`, `codec`, `config`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stop`, `text`, `threads` |
+//! | `format` | the names of the formats of the output | |
+//! | `job` | the threads: start, stop, report | `address`, `codec`, `config`, `format`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stop`, `text`, `threads` |
 //! | `logging` | log records to stderr, without holding up a caller | `descriptor`, `threads` |
 //! | `net` | sockets, readiness, the clock, lookups: all that uses mio | `address`, `origin`, `proto`, `ring`, `stop`, `threads` |
 //! | `notice_log` | the notices of the core as lines of the log | `address`, `proto`, `text` |
 //! | `origin` | which server sent a record, and when it was read | |
-//! | `output` | the records of all workers to one output, as text | `descriptor`, `origin`, `ring`, `stop`, `threads` |
+//! | `output` | the records of all workers to one output, as text | `address`, `codec`, `descriptor`, `format`, `origin`, `ring`, `stop`, `threads` |
 //! | `partition` | which worker dials which servers | |
 //! | `proto` | the core: all decisions of a worker | `address`, `codec`, `text` |
 //! | `report` | how a job ended, and what it did | `proto`, `text` |
@@ -127,6 +128,7 @@ mod codec;
 mod config;
 #[cfg(all(feature = "cli", unix))]
 mod descriptor;
+mod format;
 mod job;
 #[cfg(all(feature = "cli", unix))]
 mod logging;
@@ -148,9 +150,10 @@ pub use address::{Host, Server, ServerError, ServerErrorKind};
 pub use codec::number::{Divisor, NumberDecoder, NumberError};
 pub use codec::{ByLine, Decoder, Framing, Handler, LineDecoder, Lines};
 pub use config::{Config, ConfigBuilder, ConfigError};
+pub use format::{Format, FormatError};
 pub use job::{Job, JobBuilder};
 pub use origin::Origin;
-pub use output::encode::{ENCODE_SLACK, Encoder, Plain, PlainLines};
+pub use output::encode::{ENCODE_SLACK, Encoder, Plain, PlainLines, TaggedLines, TaggedNumbers};
 pub use proto::connection_error::ConnectionError;
 pub use proto::counters::Counters;
 pub use report::{ExitReason, OutputError, Report, Totals};

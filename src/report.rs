@@ -60,7 +60,7 @@ impl fmt::Display for Totals {
             counters;
         let (servers, connects) = (count(*servers, "server"), count(*connects, "connect"));
         let (failures, bytes) = (count(*failures, "failure"), count(*bytes, "byte"));
-        let (lines, numbers) = (count(*lines, "line"), count(*printed, "number"));
+        let (lines, numbers) = (count(*lines, "line"), count(*printed, "record"));
         write!(f, "{servers}, {connects}, {failures}, {bytes}, {lines}, ")?;
         write!(
             f,
@@ -99,7 +99,7 @@ impl OutputError {
 impl fmt::Display for OutputError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let OutputError { error, lost, .. } = self;
-        let numbers = count(*lost, "number");
+        let numbers = count(*lost, "record");
         let were = if *lost == 1 { "was" } else { "were" };
         write!(f, "writing the output failed: {error}; {numbers} {were} read and not printed")
     }
@@ -135,14 +135,14 @@ mod tests {
         assert_eq!(
             totals(1),
             "1 server, 1 connect, 1 failure, 1 byte, 1 line, \
-             1 malformed, 1 oversized, 1 truncated, 1 number printed"
+             1 malformed, 1 oversized, 1 truncated, 1 record printed"
         );
         for n in [0, 2] {
             assert_eq!(
                 totals(n),
                 format!(
                     "{n} servers, {n} connects, {n} failures, {n} bytes, {n} lines, \
-                     {n} malformed, {n} oversized, {n} truncated, {n} numbers printed"
+                     {n} malformed, {n} oversized, {n} truncated, {n} records printed"
                 )
             );
         }
@@ -155,9 +155,9 @@ mod tests {
             let totals = Totals { servers: 1, counters, printed: 0 };
             OutputError { error: io::Error::other("full"), lost, totals }.to_string()
         };
-        assert!(message(1).ends_with("; 1 number was read and not printed"), "{}", message(1));
+        assert!(message(1).ends_with("; 1 record was read and not printed"), "{}", message(1));
         for lost in [0, 2] {
-            let ending = format!("; {lost} numbers were read and not printed");
+            let ending = format!("; {lost} records were read and not printed");
             assert!(message(lost).ends_with(&ending), "{}", message(lost));
         }
     }

@@ -16,6 +16,7 @@ pub use crate::text::duration::{DurationError, parse as parse_duration};
 
 use crate::address::Server;
 use crate::config::{Config, ConfigBuilder, ConfigError, Setting};
+use crate::format::Format;
 use crate::text::duration::show;
 use crate::text::echo::{plain, quoted};
 
@@ -98,11 +99,16 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             }
         }
     }
-    let config = config
-        .servers(servers)
-        .build()
-        .and_then(|config| config.number_decoder().map(|_| config))
-        .map_err(|error| bad_setting(&error, &typed))?;
+    let config = config.servers(servers).build().map_err(|error| bad_setting(&error, &typed))?;
+    if config.lines() {
+        if let Some((flag, _)) = typed.last(Setting::Divisor) {
+            return Err(UsageError(format!(
+                "{flag}: does not go with --lines, which takes no numbers; leave out one of them"
+            )));
+        }
+    } else {
+        config.number_decoder().map_err(|error| bad_setting(&error, &typed))?;
+    }
     Ok(Command::Run { config, log_level: verbosity.map(log_level) })
 }
 
@@ -287,6 +293,20 @@ fn number(text: &str) -> Result<f64, Refusal> {
         let remedy = text.trim().replace(',', ".");
         let is_number = remedy.parse::<f64>().is_ok();
         Refusal { problem: "is not allowed", remedy: is_number.then_some(remedy) }
+    })
+}
+
+fn format(text: &str) -> Result<Format, Refusal> {
+    text.parse().map_err(|_| {
+        let meant = text.trim().to_ascii_lowercase();
+        let meant = match meant.as_str() {
+            "ndjson" | "jsonl" => "json",
+            "tab" => "tsv",
+            "flink" => "task",
+            name => name,
+        };
+        let is_name = meant.parse::<Format>().is_ok();
+        Refusal { problem: "is not allowed", remedy: is_name.then(|| meant.to_owned()) }
     })
 }
 
@@ -578,6 +598,35 @@ as numbers may contain it. A number on stdout always ends with lf.",
         },
     },
     Flag {
+        long: "lines",
+        short: None,
+        brief: "Write whole lines instead of numbers",
+        doc: "\
+Write every whole line, byte for byte with its delimiter, instead of the
+numbers that are multiples of the divisor. Empty lines are kept. In the
+other formats than plain, a line is written without its delimiter. It
+does not go with -d. Off unless given.",
+        action: Action::Switch(|config| config.lines(true)),
+    },
+    Flag {
+        long: "format",
+        short: None,
+        brief: "plain, task, tsv or json",
+        doc: "\
+The format in which records are written, each as one line: plain is the
+record alone, task adds the worker as Flink does (2> 216), tsv adds the
+server and a tab, json is an object with server, time (when it was read)
+and number or line. In tsv, a tab, CR, LF and backslash in a line are
+written as \\t \\r \\n \\\\. In json, a line that is not UTF-8 is
+line_base64 instead of line.",
+        action: Action::Value {
+            setting: Setting::Format,
+            placeholder: "FORMAT",
+            default: || Format::default().to_string(),
+            apply: |config, text| Ok(config.format(format(text)?)),
+        },
+    },
+    Flag {
         long: "keep-truncated",
         short: None,
         brief: "Read the end of a stream as a line",
@@ -636,7 +685,7 @@ Print the version.",
 
 const USAGE: &str = "Usage: tcpcore [FLAGS] HOST:PORT...\n";
 const SUMMARY: &str =
-    "Reads whole numbers, one a line, from TCP servers and prints multiples of 6.\n";
+    "Reads lines from TCP servers: prints multiples of 6, or whole lines (--lines).\n";
 
 const INTRODUCTION: &str = "
 When the connection to a server fails or ends, tcpcore reconnects after growing

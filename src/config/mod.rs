@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::address::Server;
 use crate::codec::Framing;
 use crate::codec::number::{Divisor, NumberDecoder};
+use crate::format::Format;
 use crate::proto::backoff::{Backoff, BackoffError};
 use crate::text::duration::show;
 
@@ -48,6 +49,8 @@ pub struct Config {
     max_line: NonZeroUsize,
     delimiter: u8,
     keep_truncated: bool,
+    lines: bool,
+    format: Format,
     once: bool,
 }
 
@@ -177,6 +180,16 @@ impl Config {
         self.keep_truncated
     }
 
+    /// Returns whether whole lines are the records, instead of numbers.
+    pub fn lines(&self) -> bool {
+        self.lines
+    }
+
+    /// Returns the format in which records are written.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// Returns whether each server gets one attempt and is read to its end once.
     pub fn once(&self) -> bool {
         self.once
@@ -204,6 +217,8 @@ pub struct ConfigBuilder {
     max_line: usize,
     delimiter: u8,
     keep_truncated: bool,
+    lines: bool,
+    format: Format,
     once: bool,
 }
 
@@ -224,6 +239,8 @@ impl Default for ConfigBuilder {
             max_line: Config::DEFAULT_MAX_LINE,
             delimiter: Config::DEFAULT_DELIMITER,
             keep_truncated: false,
+            lines: false,
+            format: Format::Plain,
             once: false,
         }
     }
@@ -357,6 +374,24 @@ impl ConfigBuilder {
         self
     }
 
+    /// Sets whether whole lines are the records, byte for byte, instead of numbers.
+    ///
+    /// The default is `false`. The divisor is not used then. Empty lines are kept, and lines over the limit are
+    /// skipped. [`Job::start`](crate::Job::start) uses this setting.
+    pub fn lines(mut self, lines: bool) -> Self {
+        self.lines = lines;
+        self
+    }
+
+    /// Sets the format in which records are written.
+    ///
+    /// The default is [`Format::Plain`]. All others need the origin of each record, which costs some time for each
+    /// read of a connection. [`Job::start`](crate::Job::start) uses this setting.
+    pub fn format(mut self, format: Format) -> Self {
+        self.format = format;
+        self
+    }
+
     /// Sets whether each server gets one attempt, at all its addresses, and is read to its end once.
     ///
     /// The job then ends with the last of them. The default is `false`.
@@ -391,6 +426,8 @@ impl ConfigBuilder {
             max_line: max_line(self.max_line)?,
             delimiter: self.delimiter,
             keep_truncated: self.keep_truncated,
+            lines: self.lines,
+            format: self.format,
             once: self.once,
         })
     }
@@ -579,6 +616,7 @@ pub(crate) enum Setting {
     IdleTimeout,
     MaxLine,
     Delimiter,
+    Format,
 }
 
 impl Setting {
@@ -597,6 +635,7 @@ impl Setting {
             Self::IdleTimeout => "idle-timeout",
             Self::MaxLine => "max-line",
             Self::Delimiter => "delimiter",
+            Self::Format => "format",
         }
     }
 
@@ -629,6 +668,7 @@ impl Setting {
             }
             Self::MaxLine => format!("a whole number of bytes from 1 to {}", Config::MAX_MAX_LINE),
             Self::Delimiter => "lf, cr, nul or a byte as 0xNN".into(),
+            Self::Format => "plain, task, tsv or json".into(),
         };
         self.word().map_or(value.clone(), |word| format!("{value}, or {word}"))
     }

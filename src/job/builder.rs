@@ -57,7 +57,7 @@ use crate::output::encode::{EachLine, EachRecord, Encoder, Plain, PlainLines};
 #[must_use]
 pub struct JobBuilder<D, E> {
     config: Config,
-    /// The error is that of numbers that may contain the delimiter. Another decoder may take their place.
+    /// The error of a setting that the decoder cannot have ends the start.
     decoder: Result<D, ConfigError>,
     encoder: E,
 }
@@ -75,7 +75,8 @@ impl<D, E> JobBuilder<D, E> {
     /// The records of [`Lines`] are bytes, and [`PlainLines`] writes them as they are.
     pub fn lines(self) -> JobBuilder<Lines, PlainLines> {
         let framing = self.config.framing();
-        self.decoder(Lines::new(framing)).encoder(PlainLines::new(framing.delimiter()))
+        let encoder = PlainLines::new(framing.delimiter());
+        JobBuilder { config: self.config, decoder: Ok(Lines::new(framing)), encoder }
     }
 
     /// Sets the decoder, which decodes regions of many lines. The divisor is not used.
@@ -104,9 +105,9 @@ impl<D: Decoder, E> JobBuilder<D, E> {
     ///
     /// # Errors
     ///
-    /// Fails if the system refuses a thread, a descriptor or a random seed. Threads that have started then end.
-    /// A server that cannot be reached is no error, because the job reconnects. Without another decoder, it also fails
-    /// if numbers may contain the delimiter: see [`Config::number_decoder`].
+    /// Fails if the system refuses a thread, a descriptor or a random seed, or if numbers may contain the delimiter:
+    /// see [`Config::number_decoder`]. Threads that have started then end. A server that cannot be reached is no
+    /// error, because the job reconnects.
     pub fn start(self, output: impl Write + Send + 'static) -> io::Result<Job>
     where
         E: Encoder<D::Record>,
@@ -135,13 +136,13 @@ impl<D: Decoder, E> JobBuilder<D, E> {
 
 impl<E> JobBuilder<Lines, E> {
     /// Starts a job that passes each line to `f`, with its origin, as [`for_each`](Self::for_each) does. The line
-    /// is given without its delimiter.
+    /// is given without its delimiter, and without one carriage return in front of a line feed.
     ///
     /// # Errors
     ///
     /// As for [`start`](Self::start).
     pub fn for_each_line(self, f: impl FnMut(Origin, &[u8]) + Send + 'static) -> io::Result<Job> {
-        let delimiter = self.config.delimiter();
-        self.encoder(EachLine::new(delimiter, f)).start(io::sink())
+        let framing = self.config.framing();
+        self.encoder(EachLine::new(framing, f)).start(io::sink())
     }
 }

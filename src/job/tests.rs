@@ -44,23 +44,6 @@ fn a_job_that_prints_numbers_refuses_a_delimiter_that_they_may_contain() {
 }
 
 #[test]
-fn any_delimiter_ends_lines_of_a_job_that_takes_them_as_they_are() {
-    for delimiter in *b"0\0" {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = listener.local_addr().unwrap().to_string().parse().unwrap();
-        let text = [b"a\r", &[delimiter][..], b"\n", &[delimiter]].concat();
-        let sent = text.clone();
-        let feed = thread::spawn(move || listener.accept().unwrap().0.write_all(&sent));
-        let config = Config::builder().servers([server]).delimiter(delimiter).once(true);
-        let (reader, writer) = io::pipe().unwrap();
-        let job = Job::builder(config.build().unwrap()).lines().start(writer).unwrap();
-        assert_eq!(io::read_to_string(reader).unwrap().into_bytes(), text);
-        feed.join().unwrap().unwrap();
-        assert_eq!(job.wait().unwrap().totals.printed, 2);
-    }
-}
-
-#[test]
 fn at_most_eight_repeated_servers_are_named() {
     let warning = |count: u16| {
         let servers = (0..2 * count).map(|i| format!("a:{}", i % count + 1).parse().unwrap());

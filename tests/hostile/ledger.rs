@@ -126,7 +126,7 @@ impl Ledger {
             let printed = if is_last { progress.next } else { 0 };
             let is_right =
                 if record.is_whole { printed == record.sent } else { printed <= record.sent };
-            assert!(is_right, "server {server}: {printed} numbers printed, {record:?}");
+            assert!(is_right, "server {server}: {printed} records printed, {record:?}");
         }
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn full_disk(_: Form) -> Outcome {
     let error = ended.log.iter().find(|line| line.contains("No space left on device"));
     let error = error.unwrap_or_else(|| panic!("no error: {:#?}", ended.log));
     let (_, lost) = error.split_once("; ").expect("how much was lost");
-    let (lost, _) = lost.split_once(" numbers were read and not printed").expect("as a sentence");
+    let (lost, _) = lost.split_once(" records were read and not printed").expect("as a sentence");
     let lost: u64 = lost.parse().expect("a number");
     assert_eq!(ledger.lines + lost, ended.total("lines"), "written and lost, and read");
     let figures = format!(

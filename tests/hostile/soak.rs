@@ -83,7 +83,7 @@ pub(crate) fn soak(form: Form) -> Outcome {
     assert!(late_kib <= early_kib + early_kib / 4 + 2048, "{early_kib} KiB became {late_kib} KiB");
     let figures = format!(
         "seed {}, {stormed:.0?} of storm, {storm_lines} lines ({:.0} a second), {} resets, {} \
-         malformed, {} oversized, {} truncated; {} numbers printed, each exactly once; all back \
+         malformed, {} oversized, {} truncated; {} records printed, each exactly once; all back \
          {calmed:.1?} after the storm; {early_kib} KiB in its first third, {late_kib} KiB in its last",
         form.seed,
         storm_lines as f64 / stormed.as_secs_f64(),
@@ -91,7 +91,7 @@ pub(crate) fn soak(form: Form) -> Outcome {
         ended.total("malformed"),
         ended.total("oversized"),
         ended.total("truncated"),
-        ended.total("numbers printed"),
+        ended.total("records printed"),
     );
     Outcome::Passed(figures, ended.tally())
 }

@@ -85,7 +85,7 @@ impl Subject {
         self.stdout.read_to_end(each);
         assert_eq!(self.program.wait_exit().code(), Some(status), "{:#?}", self.program.log());
         let ended = Ended { log: self.program.log().to_vec(), peak_kib };
-        let printed = ended.total("numbers printed");
+        let printed = ended.total("records printed");
         assert_eq!(printed, self.stdout.lines, "the totals and the output");
         ended
     }

@@ -43,12 +43,12 @@ fn a_file_at_its_limit_keeps_whole_lines_and_the_error_counts_the_lost_numbers()
         let lines = text.strip_prefix("0\n").unwrap().split_inclusive('\n');
         let written = lines.inspect(|line| assert_eq!(*line, "123456\n")).count();
         let totals = Totals::of(&program);
-        assert_eq!(totals.get("numbers printed"), written as u64);
+        assert_eq!(totals.get("records printed"), written as u64);
         let lost = totals.get("lines") - written as u64;
         let errors: Vec<_> = program.log().iter().filter(|line| line.contains(" ERROR")).collect();
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].contains("File too large"), "{errors:?}");
-        let expected = format!("; {lost} numbers were read and not printed");
+        let expected = format!("; {lost} records were read and not printed");
         assert!(errors[0].ends_with(&expected), "{errors:?}, {expected}");
     }
 }

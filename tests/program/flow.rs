@@ -110,7 +110,7 @@ fn after_a_signal_all_lines_that_were_read_are_printed_while_servers_are_held_ba
     }
     assert_eq!(program.wait_exit().code(), Some(0));
     let totals = Totals::of(&program);
-    assert_eq!((totals.get("lines"), totals.get("numbers printed")), (lines, lines));
+    assert_eq!((totals.get("lines"), totals.get("records printed")), (lines, lines));
 }
 
 /// Sends [`text_from`] until the server is held back, and returns the number of bytes. The program's stdout

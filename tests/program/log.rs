@@ -132,7 +132,7 @@ fn flood(connections: usize, is_blocking: bool, reading: Reading) -> Vec<String>
         assert!(line.starts_with("[20") && line.matches("Z ").count() == 1, "{line}");
     }
     let last = log.last().unwrap();
-    assert!(last.ends_with(" numbers printed"), "the totals are the last line: {last}");
+    assert!(last.ends_with(" records printed"), "the totals are the last line: {last}");
     log
 }
 
@@ -268,7 +268,7 @@ fn queued_log_lines_are_written_before_the_end() {
         for part in ["Trying to connect to", "Connected successfully to", "Stopping on SIGTERM"] {
             assert!(log.iter().any(|line| line.contains(part)), "{part}");
         }
-        assert!(log.last().unwrap().ends_with(" 1 number printed"));
+        assert!(log.last().unwrap().ends_with(" 1 record printed"));
     }
 }
 

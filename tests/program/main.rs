@@ -9,6 +9,7 @@ mod common;
 mod exit;
 mod failure;
 mod flow;
+mod formats;
 mod lines;
 mod log;
 mod messages;

@@ -33,7 +33,7 @@ fn assert_ends_well(signal: Signal) {
     let totals = Totals::of(&program);
     assert_eq!((totals.get("servers"), totals.get("connects")), (3, 2));
     assert_eq!((totals.get("lines"), totals.get("bytes")), (6, 16));
-    assert_eq!((totals.get("truncated"), totals.get("numbers printed")), (2, 4));
+    assert_eq!((totals.get("truncated"), totals.get("records printed")), (2, 4));
     for peer in peers {
         peer.wait_closed();
     }
@@ -102,7 +102,7 @@ fn sigusr1_and_sigusr2_change_nothing() {
     }
     peer.send("12\n");
     assert_eq!(program.next_line().as_deref(), Some("12"));
-    assert_eq!(crate::stop(&mut program).get("numbers printed"), 3);
+    assert_eq!(crate::stop(&mut program).get("records printed"), 3);
 }
 
 /// Numbers that fill more than a pipe, and less than the ring.
@@ -121,7 +121,7 @@ fn blocked(server: &Server) -> (Program, ChildStdout) {
 fn assert_prints_all(mut program: Program, stdout: ChildStdout) {
     assert!(lines_of(stdout).eq((0..NUMBERS).map(|index| (index * 6).to_string())));
     assert_eq!(program.wait_exit().code(), Some(0));
-    assert_eq!(Totals::of(&program).get("numbers printed"), NUMBERS as u64);
+    assert_eq!(Totals::of(&program).get("records printed"), NUMBERS as u64);
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn assert_ends_whole(command: &mut Command, feeds: &mut Feeds, end: impl FnOnce(
     let totals = Totals::of(&program);
     assert!(text.chunks(LINE.len()).all(|line| line == LINE.as_bytes()), "a line was truncated");
     let lines = (text.len() / LINE.len()) as u64;
-    assert_eq!((totals.get("lines"), totals.get("numbers printed")), (lines, lines));
+    assert_eq!((totals.get("lines"), totals.get("records printed")), (lines, lines));
 }
 
 /// The process group of a program, if the program has created one.
@@ -325,7 +325,7 @@ fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
     }
     peer.send("12\n");
     assert_eq!(program.next_line().as_deref(), Some("12"));
-    assert_eq!(crate::stop(&mut program).get("numbers printed"), 3);
+    assert_eq!(crate::stop(&mut program).get("records printed"), 3);
     let stops = program.log().iter().filter(|line| line.contains("Stopping on"));
     let stops: Vec<_> = stops.collect();
     assert_eq!(stops.len(), 1, "{stops:?}");

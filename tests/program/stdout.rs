@@ -76,7 +76,7 @@ fn dev_null_discards_the_numbers_in_either_open_mode() {
         let mut program = Program::spawn(&mut redirected(redirection, &arguments));
         server.accept().send("6\n");
         assert_eq!(program.wait_exit().code(), Some(0), "{redirection}");
-        assert_eq!(Totals::of(&program).get("numbers printed"), 1, "{redirection}");
+        assert_eq!(Totals::of(&program).get("records printed"), 1, "{redirection}");
     }
 }
 
@@ -203,5 +203,5 @@ fn another_write_error_is_logged_with_the_loss_and_status_1() {
     let errors: Vec<_> = program.log().iter().filter(|line| line.contains(" ERROR")).collect();
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains("No space left on device"), "{errors:?}");
-    assert!(errors[0].contains("3 numbers were read and not printed"), "{errors:?}");
+    assert!(errors[0].contains("3 records were read and not printed"), "{errors:?}");
 }

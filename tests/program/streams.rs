@@ -107,7 +107,7 @@ fn lines_before_a_reset_are_printed_though_the_connect_was_not_handled_yet() {
         } else {
             stop(&mut program)
         };
-        assert_eq!((totals.get("connects"), totals.get("numbers printed")), (1, 3));
+        assert_eq!((totals.get("connects"), totals.get("records printed")), (1, 3));
     }
 }
 

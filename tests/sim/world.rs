@@ -642,7 +642,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         tails
     }
 
-    /// These numbers of a server were read, of which the multiples of the divisor must be pushed.
+    /// These numbers were read, of which the multiples of the divisor must be pushed.
     fn expect(&mut self, server: usize, mut numbers: Vec<i64>) {
         numbers.retain(|number| number.unsigned_abs().is_multiple_of(self.rules.divisor));
         self.oracle.counters.matched += numbers.len() as u64;
@@ -937,11 +937,10 @@ impl<const D: bool> Io for World<'_, '_, D> {
         let result = socket.read(buf, D, &mut self.chance);
         match &result {
             Ok(0) => {
-                let was_reset = socket.end == Some(End::Reset);
+                let (server, was_reset) = (socket.server, socket.end == Some(End::Reset));
                 let tail = socket.tail(&self.rules, &mut self.chance);
                 self.trace.step(Step::Read { socket: id.0, bytes: 0 });
                 if let Some(kind) = tail.filter(|_| !was_reset && self.rules.keep_truncated) {
-                    let server = socket.server;
                     self.keep_tail(server, kind);
                 }
                 let has_tail = tail.is_some() && (was_reset || !self.rules.keep_truncated);

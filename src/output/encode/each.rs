@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::lines::LineJoiner;
 use super::{Encoder, Origin};
+use crate::codec::Framing;
 
 /// An encoder that passes each record to a function.
 pub(crate) struct EachRecord<F> {
@@ -50,12 +51,11 @@ pub(crate) struct EachLine<F> {
     f: F,
     origin: Option<Origin>,
     joiner: LineJoiner,
-    delimiter: u8,
 }
 
 impl<F> EachLine<F> {
-    pub(crate) fn new(delimiter: u8, f: F) -> EachLine<F> {
-        EachLine { f, origin: None, joiner: LineJoiner::default(), delimiter }
+    pub(crate) fn new(framing: Framing, f: F) -> EachLine<F> {
+        EachLine { f, origin: None, joiner: LineJoiner::new(framing) }
     }
 }
 
@@ -80,15 +80,15 @@ impl<F: FnMut(Origin, &[u8]) + Send + 'static> Encoder<u8> for EachLine<F> {
 
     fn encode(&mut self, bytes: &[u8], _: &mut [u8]) -> usize {
         let origin = self.origin.expect("the job sets the origin first");
-        self.joiner.feed(bytes, self.delimiter, |line| (self.f)(origin, line));
+        self.joiner.feed(bytes, |line| (self.f)(origin, line));
         0
     }
 
     fn count(&self, bytes: &[u8]) -> u64 {
-        memchr::memchr_iter(self.delimiter, bytes).count() as u64
+        self.joiner.count(bytes)
     }
 
     fn is_within_line(&self) -> bool {
-        self.joiner.held() > 0
+        self.joiner.is_within_line()
     }
 }

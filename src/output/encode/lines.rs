@@ -1,38 +1,57 @@
 //! Joins bytes to whole lines.
 
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr_iter, memrchr};
+
+use crate::codec::Framing;
 
 /// The part of a line that has come so far.
 ///
 /// The bytes of a ring come in slices that may end within a line. Most lines are whole in a slice and are passed
 /// on from there. Only the others are copied.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LineJoiner {
+    framing: Framing,
     partial: Vec<u8>,
 }
 
 impl LineJoiner {
+    pub(super) fn new(framing: Framing) -> LineJoiner {
+        LineJoiner { framing, partial: Vec::new() }
+    }
+
     /// Returns the number of bytes held of an unfinished line.
     pub(super) fn held(&self) -> usize {
         self.partial.len()
     }
 
-    /// Takes the next bytes, and passes each line that they complete to `f`, without its delimiter.
-    pub(super) fn feed(&mut self, bytes: &[u8], delimiter: u8, mut f: impl FnMut(&[u8])) {
+    /// Returns whether the bytes so far end within a line.
+    pub(super) fn is_within_line(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
+    /// Returns the number of lines that end in these bytes.
+    pub(super) fn count(&self, bytes: &[u8]) -> u64 {
+        memchr_iter(self.framing.delimiter(), bytes).count() as u64
+    }
+
+    /// Takes the next bytes, and passes each line that they complete to `f`, without its delimiter and without the
+    /// carriage return that [belongs to it](Framing::trim).
+    pub(super) fn feed(&mut self, bytes: &[u8], mut f: impl FnMut(&[u8])) {
+        let (framing, delimiter) = (self.framing, self.framing.delimiter());
         let mut rest = bytes;
         if !self.partial.is_empty() {
             let Some(end) = memchr(delimiter, rest) else {
                 return self.partial.extend_from_slice(rest);
             };
             self.partial.extend_from_slice(&rest[..end]);
-            f(&self.partial);
+            f(framing.trim(&self.partial));
             self.partial.clear();
             rest = &rest[end + 1..];
         }
         let (lines, tail) = rest.split_at(memrchr(delimiter, rest).map_or(0, |end| end + 1));
         let mut start = 0;
-        for end in memchr::memchr_iter(delimiter, lines) {
-            f(&lines[start..end]);
+        for end in memchr_iter(delimiter, lines) {
+            f(framing.trim(&lines[start..end]));
             start = end + 1;
         }
         self.partial.extend_from_slice(tail);
@@ -54,9 +73,10 @@ mod tests {
             let mut ends: Vec<usize> = ends.into_iter().map(|end| end.min(text.len())).collect();
             ends.extend([0, text.len()]);
             ends.sort_unstable();
-            let (mut joiner, mut found) = (LineJoiner::default(), Vec::new());
+            let framing = Framing::new(usize::MAX).with_delimiter(b';');
+            let (mut joiner, mut found) = (LineJoiner::new(framing), Vec::new());
             for slice in ends.windows(2) {
-                joiner.feed(&text[slice[0]..slice[1]], b';', |line| found.push(line.to_vec()));
+                joiner.feed(&text[slice[0]..slice[1]], |line| found.push(line.to_vec()));
             }
             prop_assert_eq!((found, joiner.held()), (lines, 0));
         }

@@ -1,20 +1,24 @@
 //! Encodes records as lines of text.
 
 mod each;
+mod escape;
 mod lines;
 mod plain;
+mod prefix;
+mod tagged;
 
 use crate::origin::Origin;
 
 pub(crate) use each::{EachLine, EachRecord};
 pub use plain::{NUMBER_MAX_LEN, Plain, PlainLines};
+pub use tagged::{TaggedLines, TaggedNumbers};
 
 /// The free bytes that an [`Encoder`] gets beyond the longest lines: 32, as it may store more than it uses.
 pub const ENCODE_SLACK: usize = 32;
 
 /// Encodes records as lines of text, on the output thread.
 ///
-/// A job has one encoder. [`Plain`] encodes numbers.
+/// A job has one encoder. [`Plain`] and [`TaggedNumbers`] encode numbers, [`PlainLines`] and [`TaggedLines`] lines.
 ///
 /// The job calls [`max_len`](Self::max_len) and [`encode`](Self::encode) for each batch of records. If
 /// [`needs_origin`](Self::needs_origin) returns true, it calls [`set_origin`](Self::set_origin) before each batch
