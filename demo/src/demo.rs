@@ -1,6 +1,7 @@
 //! Runs `demo`: four servers and a job that reads them, in one process and half a minute. One server goes
 //! down and comes back.
 
+#[allow(dead_code, reason = "The demo's servers send numbers alone.")]
 mod feed;
 
 use std::error::Error;
@@ -11,7 +12,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use feed::{Feed, Misbehavior, Settings};
+use feed::{Feed, Kind, Misbehavior, Settings};
 use log::{error, info};
 use tcpcore::internals::logging::{self, Options};
 use tcpcore::internals::output::stdout::Stdout;
@@ -105,5 +106,11 @@ fn watch(time: Duration, job_ended: &Receiver<()>) -> Option<()> {
 }
 
 fn settings(seed: u64) -> Settings {
-    Settings { interval: INTERVAL, seed, count: None, misbehavior: Misbehavior::default() }
+    Settings {
+        kind: Kind::Numbers,
+        interval: INTERVAL,
+        seed,
+        count: None,
+        misbehavior: Misbehavior::default(),
+    }
 }

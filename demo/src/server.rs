@@ -1,41 +1,47 @@
-//! Runs `demo-server`: servers of random numbers for trying `tcpcore`.
+//! Runs `demo-server`: servers of made-up feeds for trying `tcpcore`.
 
 mod feed;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use feed::{Feed, Misbehavior, Settings};
+use feed::{Feed, Kind, Lines, Misbehavior, Settings};
 use log::info;
 use rand::TryRng;
 use rand::rngs::SysRng;
 use tcpcore::internals::logging;
 
 const HELP: &str = "\
-Listens on each PORT and sends every client a random number from 1 to 666 each second.
+Listens on each PORT and sends every client a line each second.
 
 Usage: demo-server [OPTIONS] PORT...
 
   PORT              0 to 65535; 0 is any free port, and the log names it
 
+      --feed FEED        the lines to send [default: numbers]
+                           numbers     random numbers from 1 to 666
+                           lines FILE  the lines of a file as they are, again from the first one
+                                       after the last; read at the start, at most 1 GiB
+                         A connection gets a file from its first line.
       --listen ADDR      IP address to listen on [default: 127.0.0.1]
-      --interval D       from one number to the next: 250ms, 1s, 3m, at most 1d; 0 is as fast
-                         as possible, 65536 numbers repeatedly [default: 1s]
-      --count N          close a connection after N numbers [default: never]
-      --seed N           the n-th client of a port gets the same numbers in every run with the
-                         same seed; the second port counts from N + 1, and so on
+      --interval D       from one line to the next: 250ms, 1s, 3m, at most 1d; 0 is as fast as
+                         possible, of numbers the first 65536 repeatedly [default: 1s]
+      --count N          close a connection after N lines [default: never]
+      --seed N           numbers: the n-th client of a port gets the same ones in every run with
+                         the same seed; the second port counts from N + 1, and so on
                          [default: random, and the log names it]
       --misbehave MODES  a comma-separated list, or the flag several times:
                            split    each byte is a write of its own, 1ms after the one before
                                     unless --interval is 0
-                           junk     a line that is not a number after each number
+                           junk     a line of junk, never a number, after each line
                          and at most one of
-                           cut      after --count numbers (10 by default), half a line and a close
-                           endless  after as many numbers, an endless line
+                           cut      after --count lines (10 by default), half a line and a close
+                           endless  after as many lines, an endless line
                            hangup   accept, then close at once
                            silence  accept, then send nothing
   -h, --help             this text
@@ -44,6 +50,8 @@ The log goes to stderr; RUST_LOG sets its level. Exit status: 1 if a port cannot
 usage.
 ";
 
+const FEED_TAKES: &str = "numbers or lines FILE";
+const FILE_TAKES: &str = "a readable file of at least one byte and at most 1 GiB";
 const INTERVAL_TAKES: &str = "a duration such as 250ms, 1s or 3m, at most 1d, or 0";
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const COUNT_TAKES: &str = "a whole number from 1 to 18446744073709551615";
@@ -82,6 +90,7 @@ enum Request {
 }
 
 struct Arguments {
+    kind: Kind,
     listen: IpAddr,
     /// Never empty.
     ports: Vec<u16>,
@@ -97,6 +106,7 @@ impl Request {
         use lexopt::Arg::{Long, Short, Value};
 
         let mut arguments = Arguments {
+            kind: Kind::Numbers,
             listen: Ipv4Addr::LOCALHOST.into(),
             ports: Vec::new(),
             interval: Duration::from_secs(1),
@@ -108,6 +118,7 @@ impl Request {
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             match argument {
                 Short('h') | Long("help") => return Ok(Request::Help),
+                Long("feed") => arguments.kind = feed_kind(&mut parser)?,
                 Long("listen") => {
                     arguments.listen = value(&mut parser, "--listen", LISTEN_TAKES, parsed)?;
                 }
@@ -142,6 +153,10 @@ impl Request {
         if arguments.ports.is_empty() {
             return checked(None, "PORT", PORT_TAKES, |_| None);
         }
+        if arguments.seed.is_some() && matches!(arguments.kind, Kind::Lines(_)) {
+            let why = "the lines of a file are the same with any seed; leave --seed out";
+            return Err(format!("--seed does not go with --feed lines: {why}"));
+        }
         if !modes.is_empty() {
             arguments.misbehavior = modes
                 .join(",")
@@ -152,20 +167,38 @@ impl Request {
     }
 }
 
+/// Parses the value of `--feed`, and reads the file that one of the kinds has.
+fn feed_kind(parser: &mut lexopt::Parser) -> Result<Kind, String> {
+    let without_file = value(parser, "--feed", FEED_TAKES, |name| match name {
+        "numbers" => Some(Some(Kind::Numbers)),
+        "lines" => Some(None),
+        _ => None,
+    })?;
+    match without_file {
+        Some(kind) => Ok(kind),
+        None => Ok(Kind::Lines(file_of_lines(parser)?)),
+    }
+}
+
+fn file_of_lines(parser: &mut lexopt::Parser) -> Result<Lines, String> {
+    let Ok(path) = parser.value() else {
+        return Err(format!("--feed lines takes {FILE_TAKES}, and none is given"));
+    };
+    Lines::read(Path::new(&path)).map_err(|problem| {
+        let path = path.to_string_lossy();
+        format!("--feed lines takes {FILE_TAKES}, not '{}': {problem}", path.escape_debug())
+    })
+}
+
 /// Serves until the process is killed. Returns only if a server cannot start.
 fn serve(arguments: &Arguments) -> Result<std::convert::Infallible, String> {
-    let seed = match arguments.seed {
-        Some(seed) => seed,
-        None => SysRng
-            .try_next_u64()
-            .map_err(|error| format!("cannot draw a seed ({error}); give one with --seed"))?,
-    };
-    info!("The seed is {seed}: --seed {seed} repeats the numbers");
+    let seed = seed(arguments)?;
     let mut feeds = Vec::new();
     let mut port_seed = seed;
     for &port in &arguments.ports {
         let address = SocketAddr::new(arguments.listen, port);
         let settings = Settings {
+            kind: arguments.kind.clone(),
             interval: arguments.interval,
             seed: port_seed,
             count: arguments.count,
@@ -178,6 +211,23 @@ fn serve(arguments: &Arguments) -> Result<std::convert::Infallible, String> {
     }
     loop {
         thread::park();
+    }
+}
+
+/// Returns the seed, and logs it if the kind of feed depends on it.
+fn seed(arguments: &Arguments) -> Result<u64, String> {
+    match arguments.kind {
+        Kind::Numbers => {
+            let seed = match arguments.seed {
+                Some(seed) => seed,
+                None => SysRng.try_next_u64().map_err(|error| {
+                    format!("cannot draw a seed ({error}); give one with --seed")
+                })?,
+            };
+            info!("The seed is {seed}: --seed {seed} repeats the numbers");
+            Ok(seed)
+        }
+        Kind::Lines(_) => Ok(0),
     }
 }
 

@@ -5,8 +5,10 @@
 mod common;
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -293,12 +295,100 @@ fn modes_of_several_flags_and_lists_are_combined() {
 }
 
 #[test]
+fn lines_of_a_file_come_byte_for_byte_and_again_to_every_client() {
+    // The carriage return, the empty line and the bytes that are not UTF-8 must stay, and a newline must
+    // end the file.
+    let file = TemporaryFile::new("lines", b"first\r\n\n\xff\x00 third\nlast");
+    let expected = b"first\r\n\n\xff\x00 third\nlast\nfirst\r\n\n\xff\x00 third\nlast\nfirst\r\n";
+    for interval in ["0", "1ms"] {
+        let mut server = DemoServer::start([
+            "--feed",
+            "lines",
+            file.path(),
+            "--interval",
+            interval,
+            "--count",
+            "9",
+            "0",
+        ]);
+        for _ in 0..2 {
+            let mut client = server.connect();
+            assert_eq!(client.rest(), expected, "--interval {interval}");
+            let closed = format!("Closed the connection to {}, lines sent: 9", client.address());
+            server.program.wait_for_log(&closed);
+        }
+    }
+}
+
+#[test]
+fn a_file_is_read_at_the_start_only() {
+    let file = TemporaryFile::new("read-at-start", b"old\n");
+    let server = DemoServer::start([
+        "--feed",
+        "lines",
+        file.path(),
+        "--interval",
+        "1ms",
+        "--count",
+        "2",
+        "0",
+    ]);
+    fs::write(&file.0, "new\n").unwrap();
+    assert_eq!(server.connect().rest(), b"old\nold\n");
+}
+
+#[test]
+fn without_pauses_a_file_keeps_its_order_across_writes() {
+    let lines: Vec<String> = (0..50_000).map(|number| format!("line {number}\n")).collect();
+    let file = TemporaryFile::new("order", lines.concat().as_bytes());
+    let server = DemoServer::start([
+        "--feed",
+        "lines",
+        file.path(),
+        "--interval",
+        "0",
+        "--count",
+        "120000",
+        "0",
+    ]);
+    let received = server.connect().rest();
+    let expected: String = lines.iter().map(String::as_str).cycle().take(120_000).collect();
+    assert!(received == expected.as_bytes(), "{} bytes", received.len());
+}
+
+#[test]
+fn every_feed_has_junk_and_half_lines_on_request() {
+    let file = TemporaryFile::new("misbehave", b"one\ntwo\n");
+    for feed in [&["lines", file.path()][..], &["numbers"]] {
+        let args = ["--interval", "1ms", "--count", "3", "--misbehave", "junk,cut", "--feed"];
+        let server = DemoServer::start(args.iter().chain(feed).chain(&["0"]));
+        let received = server.connect().rest();
+        let lines: Vec<&[u8]> = received.split(|byte| *byte == b'\n').collect();
+        assert_eq!(lines.len(), 7, "{feed:?}: three lines, each with its junk, and a half");
+        assert_eq!([lines[1], lines[3], lines[5]], [&b"junk"[..], b"12x", b"6 6"], "{feed:?}");
+        assert!(!lines[6].is_empty() && !lines[6].ends_with(b"\r"), "{feed:?}");
+    }
+}
+
+#[test]
 fn each_bad_usage_is_one_line_that_names_the_argument_with_status_2() {
     let cases: &[(&[&str], &str)] = &[
         (&[], "PORT takes a number from 0 to 65535, and none is given"),
         (&["65536"], "PORT takes a number from 0 to 65535, not '65536'"),
         (&["8001", "localhost"], "PORT takes a number from 0 to 65535, not 'localhost'"),
         (&["a\nb"], "PORT takes a number from 0 to 65535, not 'a\\nb'"),
+        (&["--feed", "ais", "0"], "--feed takes numbers or lines FILE, not 'ais'"),
+        (&["--feed=", "0"], "--feed takes numbers or lines FILE, not ''"),
+        (&["0", "--feed"], "--feed takes numbers or lines FILE, and none is given"),
+        (&["0", "--feed", "lines"], "--feed lines takes a readable file of at least one byte"),
+        (&["--feed", "lines", "0"], "at most 1 GiB, not '0': No such file"),
+        (&["--feed", "lines", "/", "0"], "at most 1 GiB, not '/': Is a directory"),
+        (&["--feed", "lines", "/dev/null", "0"], "at most 1 GiB, not '/dev/null': it is empty"),
+        (&["--feed", "lines", "/etc/passwd"], "PORT takes a number from 0 to 65535, and none"),
+        (
+            &["--seed", "1", "--feed", "lines", "/etc/passwd", "0"],
+            "--seed does not go with --feed lines",
+        ),
         (&["--interval", "1", "0"], "--interval takes a duration such as 250ms, 1s or 3m"),
         (&["--interval=-1s", "0"], "--interval takes a duration"),
         (&["--interval=86401s", "0"], "--interval takes a duration"),
@@ -342,7 +432,8 @@ fn help_names_every_option_on_stdout_and_fits_100_columns() {
         assert_eq!(program.log(), [""; 0]);
         let help = program.remaining_lines();
         assert!(help.iter().all(|line| line.len() <= 100));
-        let options = ["--listen", "--interval", "--count", "--seed", "--misbehave", "--help"];
+        let options =
+            ["--feed", "--listen", "--interval", "--count", "--seed", "--misbehave", "--help"];
         for option in options {
             assert!(help.iter().any(|line| line.contains(option)), "{option}");
         }
@@ -389,6 +480,28 @@ fn wait_for_address(program: &mut Program) -> SocketAddr {
     let address: SocketAddr = address.parse().expect("the log gives the address alone");
     assert_ne!(address.port(), 0);
     address
+}
+
+/// A file that is removed on drop.
+struct TemporaryFile(PathBuf);
+
+impl TemporaryFile {
+    fn new(name: &str, bytes: &[u8]) -> TemporaryFile {
+        let name = format!("demo-server-{}-{name}", std::process::id());
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, bytes).unwrap();
+        TemporaryFile(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 struct Client {

@@ -1,5 +1,10 @@
-//! Serves random numbers over TCP, for trying a collector. One thread accepts, and one thread serves each
+//! Serves made-up feeds over TCP, for trying a collector. One thread accepts, and one thread serves each
 //! client. A server can misbehave in the ways that real feeds do.
+//!
+//! A [`Kind`] names the feed, and a [`Source`] makes its lines for one client. Each kind has a module.
+
+mod lines;
+mod numbers;
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +16,10 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 use rand::rngs::Xoshiro256PlusPlus;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{Rng, SeedableRng};
+
+pub(crate) use lines::Lines;
+use numbers::Numbers;
 
 /// A running server. Dropping it has the effect of killing a stand-alone server. When `drop` returns, the
 /// port refuses connections and all clients are disconnected. The port can be bound again immediately.
@@ -25,16 +33,31 @@ pub(crate) struct Feed {
 /// The settings of a server.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// The time from one line to the next, at most a day. With zero, a buffer of [`BATCH_LINES`] prepared
-    /// numbers is sent repeatedly, as fast as the client takes it.
+    /// The lines that it sends.
+    pub(crate) kind: Kind,
+    /// The time from one line to the next, at most a day. With zero, lines are sent as fast as the client
+    /// takes them. Numbers are then [`BATCH_LINES`] prepared ones, repeatedly.
     pub(crate) interval: Duration,
-    /// The seed of the numbers. With the same seed, the n-th client since the start gets the same numbers.
+    /// The seed of a made-up feed. [`Kind`] says what repeats with the same seed.
     pub(crate) seed: u64,
-    /// Numbers that a client gets before its connection is closed. `None` is no limit, but a [`Course`]
-    /// that needs one uses [`DEFAULT_COUNT`].
+    /// Lines that a client gets before its connection is closed, without junk. `None` is no limit, but a
+    /// [`Course`] that needs one uses [`DEFAULT_COUNT`].
     pub(crate) count: Option<u64>,
     /// The deviations from a good feed.
     pub(crate) misbehavior: Misbehavior,
+}
+
+/// The kind of a feed.
+///
+/// Each connection starts anew, with the first line of a file. A client that reconnects
+/// does not continue where it was. So clients share no state, and all clients of a port get the
+/// same lines. With numbers, clients differ, so that their lines can be told apart in the output.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// Random numbers. With the same seed, the n-th client since the start gets the same numbers.
+    Numbers,
+    /// The lines of a file, the same ones with any seed.
+    Lines(Lines),
 }
 
 /// The deviations of a server from a good feed; none by default.
@@ -42,7 +65,7 @@ pub(crate) struct Settings {
 pub(crate) struct Misbehavior {
     /// Sends each byte in a write of its own. A pause keeps it from arriving with the next one.
     split: bool,
-    /// Sends a line that is not a number after each number.
+    /// Sends a line of junk after each line.
     junk: bool,
     course: Course,
 }
@@ -50,12 +73,12 @@ pub(crate) struct Misbehavior {
 /// The course of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Course {
-    /// Numbers, and a close after the last number if there is a limit.
+    /// Lines, and a close after the last line if there is a limit.
     #[default]
-    Numbers,
-    /// Numbers, half a line, then a close.
+    Lines,
+    /// Lines, half a line, then a close.
     Cut,
-    /// Numbers, then an endless line.
+    /// Lines, then an endless line.
     Endless,
     /// An immediate close.
     Hangup,
@@ -63,12 +86,16 @@ enum Course {
     Silence,
 }
 
-/// Numbers before a truncated or an endless line, if no count is given.
+/// Lines before a truncated or an endless line, if no count is given.
 const DEFAULT_COUNT: u64 = 10;
 
 /// Numbers that are prepared for a client without pauses. With this many, generating costs little compared
 /// to sending. They still fit in a core's cache.
 const BATCH_LINES: u64 = 1 << 16;
+
+/// The bytes that lines are collected up to for a write without pauses. With this many, a system call costs
+/// little compared to making the lines. [`BATCH_LINES`] lines of a file could take any amount of memory.
+const WRITE_BYTES: usize = 1 << 16;
 
 /// The pause between the bytes of a split line, which keeps them apart in transit. It is no guarantee: a
 /// delayed receiver still reads several bytes at once.
@@ -77,7 +104,7 @@ const SPLIT_PAUSE: Duration = Duration::from_millis(1);
 /// The pause after a failed `accept`. It prevents a busy loop, for example when descriptors run out.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Lines that are not numbers, though most of them begin, end or look like one.
+/// Lines that no feed has. They are not numbers, though most of them begin, end or look like one.
 const JUNK: [&[u8]; 8] = [
     b"junk",
     b"12x",
@@ -160,7 +187,7 @@ impl FromStr for Misbehavior {
                 "silence" => Course::Silence,
                 _ => return Err(format!("not '{}'", mode.escape_debug())),
             };
-            if parsed.course != Course::Numbers && parsed.course != course {
+            if parsed.course != Course::Lines && parsed.course != course {
                 return Err(format!("not two of these four in '{}'", list.escape_debug()));
             }
             parsed.course = course;
@@ -171,7 +198,7 @@ impl FromStr for Misbehavior {
 
 /// Runs the acceptor's thread. When it returns, the port is closed and all clients are disconnected.
 fn accept_until_stopped(listener: TcpListener, settings: &Settings, stopping: &Arc<AtomicBool>) {
-    // Each client gets its own seed in turn, so that clients differ and runs repeat.
+    // Each client gets its own seed in turn, so that numbers differ between clients and runs repeat.
     let mut seeds = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
     let mut clients: Vec<(Weak<TcpStream>, JoinHandle<()>)> = Vec::new();
     loop {
@@ -193,7 +220,8 @@ fn accept_until_stopped(listener: TcpListener, settings: &Settings, stopping: &A
         // A weak reference: the socket closes when the client's thread ends, not when the next client
         // connects.
         let handle = Arc::downgrade(&stream);
-        let client = Client::new(stream, peer, settings.clone(), seeds.next_u64());
+        let source = Source::new(settings, seeds.next_u64());
+        let client = Client { stream, peer, settings: settings.clone(), source, sent: 0 };
         let stopping = Arc::clone(stopping);
         match thread::Builder::new().name(peer.to_string()).spawn(move || client.run(&stopping)) {
             Ok(thread) => clients.push((handle, thread)),
@@ -214,38 +242,37 @@ fn accept_until_stopped(listener: TcpListener, settings: &Settings, stopping: &A
     }
 }
 
-/// A client, and the numbers for it.
+/// A client, and the lines for it.
 struct Client {
     stream: Arc<TcpStream>,
     peer: SocketAddr,
     settings: Settings,
-    numbers: Numbers,
-    /// Numbers sent, without those of a batch that the end of the connection interrupted.
+    source: Source,
+    /// Lines sent, without junk and without those of a write that the end of the connection interrupted.
     sent: u64,
 }
 
 impl Client {
-    fn new(stream: Arc<TcpStream>, peer: SocketAddr, settings: Settings, seed: u64) -> Client {
-        let numbers = Numbers::new(seed, settings.misbehavior.junk);
-        Client { stream, peer, settings, numbers, sent: 0 }
-    }
-
     /// Runs the client's thread.
     fn run(mut self, stopping: &AtomicBool) {
         let outcome = self.serve();
-        let Client { stream, peer, sent, .. } = self;
+        let Client { stream, peer, sent, settings, .. } = self;
+        let what = match settings.kind {
+            Kind::Numbers => "numbers",
+            Kind::Lines(_) => "lines",
+        };
         // The connection closes before the log reports it as closed.
         drop(stream);
         // During a stop the server ends the connection, regardless of the error.
         let stopped = stopping.load(Ordering::Acquire);
         match outcome {
             Err(error) if !stopped && error.kind() == io::ErrorKind::UnexpectedEof => {
-                info!("Connection closed by {peer}, numbers sent: {sent}");
+                info!("Connection closed by {peer}, {what} sent: {sent}");
             }
             Err(error) if !stopped => {
-                info!("Lost the connection to {peer}, numbers sent: {sent}: {error}");
+                info!("Lost the connection to {peer}, {what} sent: {sent}: {error}");
             }
-            _ => info!("Closed the connection to {peer}, numbers sent: {sent}"),
+            _ => info!("Closed the connection to {peer}, {what} sent: {sent}"),
         }
     }
 
@@ -256,14 +283,14 @@ impl Client {
         self.stream.set_nodelay(true)?;
         let count = self.settings.count.unwrap_or(DEFAULT_COUNT);
         match self.settings.misbehavior.course {
-            Course::Numbers => self.send_numbers(self.settings.count.unwrap_or(u64::MAX)),
+            Course::Lines => self.send_lines(self.settings.count.unwrap_or(u64::MAX)),
             Course::Cut => {
-                self.send_numbers(count)?;
-                let half = self.numbers.half_a_line();
+                self.send_lines(count)?;
+                let half = self.source.half_a_line();
                 self.send(&half)
             }
             Course::Endless => {
-                self.send_numbers(count)?;
+                self.send_lines(count)?;
                 self.send_digits()
             }
             Course::Hangup => Ok(()),
@@ -273,31 +300,53 @@ impl Client {
         }
     }
 
-    fn send_numbers(&mut self, count: u64) -> io::Result<()> {
+    fn send_lines(&mut self, count: u64) -> io::Result<()> {
         if self.settings.interval.is_zero() {
-            return self.send_numbers_in_batches(count);
+            return match self.settings.kind {
+                Kind::Numbers => self.send_lines_in_batches(count),
+                Kind::Lines(_) => self.send_lines_without_pauses(count),
+            };
         }
         let mut due = Instant::now();
         for _ in 0..count {
             // An absolute deadline, instead of a pause, keeps the rate on average.
             self.wait_until(due)?;
             due += self.settings.interval;
-            let line = self.numbers.lines(1);
+            let line = self.source.lines(1);
             self.send(&line)?;
             self.sent += 1;
         }
         Ok(())
     }
 
-    fn send_numbers_in_batches(&mut self, count: u64) -> io::Result<()> {
-        let batch = self.numbers.clone().lines(BATCH_LINES.min(count));
+    /// Sends the first lines repeatedly, which is faster than new ones.
+    fn send_lines_in_batches(&mut self, count: u64) -> io::Result<()> {
+        let batch = self.source.clone().lines(BATCH_LINES.min(count));
         for _ in 0..count / BATCH_LINES {
             self.send(&batch)?;
             self.sent += BATCH_LINES;
         }
-        let rest = self.numbers.lines(count % BATCH_LINES);
+        let rest = self.source.lines(count % BATCH_LINES);
         self.send(&rest)?;
         self.sent += count % BATCH_LINES;
+        Ok(())
+    }
+
+    /// Sends new lines all the time, because a repeated batch would break the order of a file.
+    fn send_lines_without_pauses(&mut self, count: u64) -> io::Result<()> {
+        let mut left = count;
+        let mut bytes = Vec::new();
+        while left > 0 {
+            bytes.clear();
+            let mut lines = 0;
+            while lines < left && bytes.len() < WRITE_BYTES {
+                self.source.push_line(&mut bytes);
+                lines += 1;
+            }
+            self.send(&bytes)?;
+            self.sent += lines;
+            left -= lines;
+        }
         Ok(())
     }
 
@@ -346,47 +395,70 @@ impl Client {
     }
 }
 
-/// A client's numbers, optionally with junk between them.
+/// The lines for one client, optionally with junk between them.
 #[derive(Clone)]
-struct Numbers {
-    rng: Xoshiro256PlusPlus,
+struct Source {
+    generator: Generator,
     junk: Option<std::iter::Cycle<std::array::IntoIter<&'static [u8], { JUNK.len() }>>>,
 }
 
-impl Numbers {
-    fn new(seed: u64, junk: bool) -> Numbers {
-        Numbers {
-            rng: Xoshiro256PlusPlus::seed_from_u64(seed),
-            junk: junk.then(|| JUNK.into_iter().cycle()),
+/// The lines for one client, by the [`Kind`] of the feed.
+#[derive(Clone)]
+enum Generator {
+    Numbers(Numbers),
+    Lines(Lines),
+}
+
+impl Source {
+    /// Returns the lines for a new client.
+    fn new(settings: &Settings, client_seed: u64) -> Source {
+        let generator = match &settings.kind {
+            Kind::Numbers => Generator::Numbers(Numbers::new(client_seed)),
+            Kind::Lines(lines) => Generator::Lines(lines.clone()),
+        };
+        let junk = settings.misbehavior.junk.then(|| JUNK.into_iter().cycle());
+        Source { generator, junk }
+    }
+
+    /// Appends the next line, with its junk.
+    fn push_line(&mut self, lines: &mut Vec<u8>) {
+        self.generator.push_line(lines);
+        if let Some(junk) = self.junk.as_mut().and_then(Iterator::next) {
+            lines.extend_from_slice(junk);
+            lines.push(b'\n');
         }
     }
 
-    /// Returns the next `count` numbers as lines.
+    /// Returns the next `count` lines, each with its junk.
     fn lines(&mut self, count: u64) -> Vec<u8> {
         let mut lines = Vec::new();
         for _ in 0..count {
-            self.push_number(&mut lines);
-            lines.push(b'\n');
-            if let Some(junk) = self.junk.as_mut().and_then(Iterator::next) {
-                lines.extend_from_slice(junk);
-                lines.push(b'\n');
-            }
+            self.push_line(&mut lines);
         }
         lines
     }
 
-    /// Returns the next number without its newline, and without its last digit if it has more than one. The
-    /// rest still parses as a number, and as a wrong one.
+    /// Returns the next line without its end, and without its last byte if it has more than one. The rest
+    /// of a number still parses as a number, and as a wrong one. An empty line has no half.
     fn half_a_line(&mut self) -> Vec<u8> {
         let mut half = Vec::new();
-        self.push_number(&mut half);
-        half.truncate(half.len().saturating_sub(1).max(1));
+        self.generator.push_line(&mut half);
+        half.pop_if(|byte| *byte == b'\n');
+        half.pop_if(|byte| *byte == b'\r');
+        if half.len() > 1 {
+            half.pop();
+        }
         half
     }
+}
 
-    fn push_number(&mut self, line: &mut Vec<u8>) {
-        let number: u16 = self.rng.random_range(1..=666);
-        line.extend_from_slice(number.to_string().as_bytes());
+impl Generator {
+    /// Appends the next line, with its newline.
+    fn push_line(&mut self, lines: &mut Vec<u8>) {
+        match self {
+            Generator::Numbers(numbers) => numbers.push_line(lines),
+            Generator::Lines(file) => file.push_line(lines),
+        }
     }
 }
 
@@ -415,7 +487,8 @@ mod tests {
     const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
     fn settings(interval: Duration) -> Settings {
-        Settings { interval, seed: 1, count: None, misbehavior: Misbehavior::default() }
+        let kind = Kind::Numbers;
+        Settings { kind, interval, seed: 1, count: None, misbehavior: Misbehavior::default() }
     }
 
     fn connect(address: SocketAddr) -> BufReader<TcpStream> {
@@ -481,7 +554,7 @@ mod tests {
 
     #[test]
     fn half_a_line_has_one_digit_less_than_its_number_and_at_least_one() {
-        let mut numbers = Numbers::new(1, false);
+        let mut numbers = Source::new(&settings(Duration::ZERO), 1);
         for _ in 0..10_000 {
             let whole = String::from_utf8(numbers.clone().lines(1)).unwrap();
             let half = String::from_utf8(numbers.half_a_line()).unwrap();
