@@ -27,7 +27,11 @@ Usage: demo-server [OPTIONS] PORT...
                            numbers     random numbers from 1 to 666
                            lines FILE  the lines of a file as they are, again from the first one
                                        after the last; read at the start, at most 1 GiB
-                         A connection gets a file from its first line.
+                           nmea        NMEA 0183 sentences of a made-up ship, one for each port
+                           sbs         SBS-1 (BaseStation) messages of eight made-up aircraft,
+                                       other ones for each port
+                         Except for numbers, all clients of a port get the same lines, and each
+                         connection gets them from the first one.
       --listen ADDR      IP address to listen on [default: 127.0.0.1]
       --interval D       from one line to the next: 250ms, 1s, 3m, at most 1d; 0 is as fast as
                          possible, of numbers the first 65536 repeatedly [default: 1s]
@@ -35,6 +39,8 @@ Usage: demo-server [OPTIONS] PORT...
       --seed N           numbers: the n-th client of a port gets the same ones in every run with
                          the same seed; the second port counts from N + 1, and so on
                          [default: random, and the log names it]
+                         nmea, sbs: a port has the same ship or aircraft in every run with the
+                         same seed [default: 1]
       --misbehave MODES  a comma-separated list, or the flag several times:
                            split    each byte is a write of its own, 1ms after the one before
                                     unless --interval is 0
@@ -50,12 +56,14 @@ The log goes to stderr; RUST_LOG sets its level. Exit status: 1 if a port cannot
 usage.
 ";
 
-const FEED_TAKES: &str = "numbers or lines FILE";
+const FEED_TAKES: &str = "numbers, lines FILE, nmea or sbs";
 const FILE_TAKES: &str = "a readable file of at least one byte and at most 1 GiB";
 const INTERVAL_TAKES: &str = "a duration such as 250ms, 1s or 3m, at most 1d, or 0";
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const COUNT_TAKES: &str = "a whole number from 1 to 18446744073709551615";
 const SEED_TAKES: &str = "a whole number from 0 to 18446744073709551615";
+/// The seed of made-up ships and aircraft. It is fixed, so that a port has the same ones in every run.
+const SEED_DEFAULT: u64 = 1;
 const LISTEN_TAKES: &str = "an IP address such as 127.0.0.1 or ::1";
 const MISBEHAVE_TAKES: &str = "split, junk and at most one of cut, endless, hangup and silence";
 const PORT_TAKES: &str = "a number from 0 to 65535";
@@ -172,6 +180,8 @@ fn feed_kind(parser: &mut lexopt::Parser) -> Result<Kind, String> {
     let without_file = value(parser, "--feed", FEED_TAKES, |name| match name {
         "numbers" => Some(Some(Kind::Numbers)),
         "lines" => Some(None),
+        "nmea" => Some(Some(Kind::Nmea)),
+        "sbs" => Some(Some(Kind::Sbs)),
         _ => None,
     })?;
     match without_file {
@@ -207,7 +217,10 @@ fn serve(arguments: &Arguments) -> Result<std::convert::Infallible, String> {
         let feed = Feed::start(address, settings)
             .map_err(|error| format!("cannot listen on {address}: {error}"))?;
         feeds.push(feed);
-        port_seed = port_seed.wrapping_add(1);
+        // The other kinds mix the port into the seed. So a port has the same ship in a process of its own.
+        if matches!(arguments.kind, Kind::Numbers) {
+            port_seed = port_seed.wrapping_add(1);
+        }
     }
     loop {
         thread::park();
@@ -227,7 +240,12 @@ fn seed(arguments: &Arguments) -> Result<u64, String> {
             info!("The seed is {seed}: --seed {seed} repeats the numbers");
             Ok(seed)
         }
-        Kind::Lines(_) => Ok(0),
+        Kind::Lines(_) => Ok(SEED_DEFAULT),
+        Kind::Nmea | Kind::Sbs => {
+            let seed = arguments.seed.unwrap_or(SEED_DEFAULT);
+            info!("The seed is {seed}: with it, a port sends the same lines in every run");
+            Ok(seed)
+        }
     }
 }
 

@@ -357,9 +357,83 @@ fn without_pauses_a_file_keeps_its_order_across_writes() {
 }
 
 #[test]
+fn nmea_sentences_have_checksums_and_times_that_advance() {
+    for interval in ["0", "1ms"] {
+        let server =
+            DemoServer::start(["--feed", "nmea", "--interval", interval, "--count", "400", "0"]);
+        let received = String::from_utf8(server.connect().rest()).unwrap();
+        let mut times = Vec::new();
+        for line in received.split_inclusive('\n') {
+            let framed = line.strip_prefix('$').unwrap().strip_suffix("\r\n").unwrap();
+            let (body, checksum) = framed.split_once('*').unwrap();
+            let sum = body.bytes().fold(0, |sum, byte| sum ^ byte);
+            assert_eq!(checksum, format!("{sum:02X}"), "{line:?}");
+            let fields: Vec<&str> = body.split(',').collect();
+            if fields[0] == "GPRMC" {
+                let (date, time) = (fields[9], fields[1]);
+                times.push(format!("{}{}{}{time}", &date[4..], &date[2..4], &date[..2]));
+            }
+        }
+        assert_eq!(times.len(), 100, "one of four sentences");
+        assert!(times.is_sorted_by(|one, next| one < next), "{times:?}");
+    }
+}
+
+#[test]
+fn sbs_messages_have_22_fields_and_come_from_several_aircraft() {
+    for interval in ["0", "1ms"] {
+        let server =
+            DemoServer::start(["--feed", "sbs", "--interval", interval, "--count", "400", "0"]);
+        let received = String::from_utf8(server.connect().rest()).unwrap();
+        let messages: Vec<Vec<&str>> = received
+            .split_inclusive('\n')
+            .map(|line| line.strip_suffix("\r\n").unwrap().split(',').collect())
+            .collect();
+        assert_eq!(messages.len(), 400);
+        assert!(messages.iter().all(|fields| fields.len() == 22 && fields[0] == "MSG"));
+        let different = |index: usize| {
+            let mut values: Vec<&str> = messages.iter().map(|fields| fields[index]).collect();
+            values.sort_unstable();
+            values.dedup();
+            values
+        };
+        assert_eq!(different(1), ["1", "3", "4", "5", "6", "7", "8"]);
+        assert_eq!(different(4).len(), 8, "{:?}", different(4));
+    }
+}
+
+#[test]
+fn a_port_has_the_same_ship_for_all_clients_in_every_run_and_another_port_another() {
+    for feed in ["nmea", "sbs"] {
+        let args = ["--feed", feed, "--interval", "0", "--count", "200"];
+        let mut command = demo_server(args.iter().chain(&["0", "0"]));
+        let mut both = Program::spawn(&mut command);
+        let [first, second] = [wait_for_address(&mut both), wait_for_address(&mut both)];
+        let voyage = Client::connect(first).rest();
+        assert_eq!(Client::connect(first).rest(), voyage, "{feed}: clients of a port");
+        let other_voyage = Client::connect(second).rest();
+        assert_ne!(other_voyage, voyage, "{feed}: ports");
+        both.kill();
+
+        // The same port has the same ship, also in second place. 1 is the default seed.
+        let ports = [second.port().to_string(), first.port().to_string()];
+        for (seed, is_same) in [("1", true), ("2", false)] {
+            let own = ["--seed", seed, &ports[0], &ports[1]];
+            let mut again = Program::spawn(&mut demo_server(args.iter().chain(&own)));
+            assert_eq!(wait_for_address(&mut again), second);
+            assert_eq!(wait_for_address(&mut again), first);
+            let rest_of = |address| Client::connect(address).rest();
+            assert_eq!(rest_of(first) == voyage, is_same, "{feed}: seed {seed}");
+            assert_eq!(rest_of(second) == other_voyage, is_same, "{feed}: seed {seed}");
+            again.kill();
+        }
+    }
+}
+
+#[test]
 fn every_feed_has_junk_and_half_lines_on_request() {
     let file = TemporaryFile::new("misbehave", b"one\ntwo\n");
-    for feed in [&["lines", file.path()][..], &["numbers"]] {
+    for feed in [&["lines", file.path()][..], &["numbers"], &["nmea"], &["sbs"]] {
         let args = ["--interval", "1ms", "--count", "3", "--misbehave", "junk,cut", "--feed"];
         let server = DemoServer::start(args.iter().chain(feed).chain(&["0"]));
         let received = server.connect().rest();
@@ -377,9 +451,9 @@ fn each_bad_usage_is_one_line_that_names_the_argument_with_status_2() {
         (&["65536"], "PORT takes a number from 0 to 65535, not '65536'"),
         (&["8001", "localhost"], "PORT takes a number from 0 to 65535, not 'localhost'"),
         (&["a\nb"], "PORT takes a number from 0 to 65535, not 'a\\nb'"),
-        (&["--feed", "ais", "0"], "--feed takes numbers or lines FILE, not 'ais'"),
-        (&["--feed=", "0"], "--feed takes numbers or lines FILE, not ''"),
-        (&["0", "--feed"], "--feed takes numbers or lines FILE, and none is given"),
+        (&["--feed", "ais", "0"], "--feed takes numbers, lines FILE, nmea or sbs, not 'ais'"),
+        (&["--feed=", "0"], "--feed takes numbers, lines FILE, nmea or sbs, not ''"),
+        (&["0", "--feed"], "--feed takes numbers, lines FILE, nmea or sbs, and none is given"),
         (&["0", "--feed", "lines"], "--feed lines takes a readable file of at least one byte"),
         (&["--feed", "lines", "0"], "at most 1 GiB, not '0': No such file"),
         (&["--feed", "lines", "/", "0"], "at most 1 GiB, not '/': Is a directory"),

@@ -3,8 +3,12 @@
 //!
 //! A [`Kind`] names the feed, and a [`Source`] makes its lines for one client. Each kind has a module.
 
+mod clock;
+mod craft;
 mod lines;
+mod nmea;
 mod numbers;
+mod sbs;
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -19,7 +23,9 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
 
 pub(crate) use lines::Lines;
+use nmea::Ship;
 use numbers::Numbers;
+use sbs::Sky;
 
 /// A running server. Dropping it has the effect of killing a stand-alone server. When `drop` returns, the
 /// port refuses connections and all clients are disconnected. The port can be bound again immediately.
@@ -49,8 +55,8 @@ pub(crate) struct Settings {
 
 /// The kind of a feed.
 ///
-/// Each connection starts anew, with the first line of a file. A client that reconnects
-/// does not continue where it was. So clients share no state, and all clients of a port get the
+/// Each connection starts anew: with the first line of a file, at the start of a voyage. A client that
+/// reconnects does not continue where it was. So clients share no state, and all clients of a port get the
 /// same lines. With numbers, clients differ, so that their lines can be told apart in the output.
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
@@ -58,6 +64,10 @@ pub(crate) enum Kind {
     Numbers,
     /// The lines of a file, the same ones with any seed.
     Lines(Lines),
+    /// NMEA 0183 sentences of a made-up ship. A seed and a port give the same one in every run.
+    Nmea,
+    /// SBS-1 messages of made-up aircraft. A seed and a port give the same ones in every run.
+    Sbs,
 }
 
 /// The deviations of a server from a good feed; none by default.
@@ -131,7 +141,7 @@ impl Feed {
         let stopping = Arc::new(AtomicBool::new(false));
         let acceptor = thread::Builder::new().name(format!("accept {address}")).spawn({
             let stopping = Arc::clone(&stopping);
-            move || accept_until_stopped(listener, &settings, &stopping)
+            move || accept_until_stopped(listener, address.port(), &settings, &stopping)
         })?;
         let feed = Feed { address, stopping, acceptor: Some(acceptor) };
         info!("Listening on {}", feed.address());
@@ -197,7 +207,12 @@ impl FromStr for Misbehavior {
 }
 
 /// Runs the acceptor's thread. When it returns, the port is closed and all clients are disconnected.
-fn accept_until_stopped(listener: TcpListener, settings: &Settings, stopping: &Arc<AtomicBool>) {
+fn accept_until_stopped(
+    listener: TcpListener,
+    port: u16,
+    settings: &Settings,
+    stopping: &Arc<AtomicBool>,
+) {
     // Each client gets its own seed in turn, so that numbers differ between clients and runs repeat.
     let mut seeds = Xoshiro256PlusPlus::seed_from_u64(settings.seed);
     let mut clients: Vec<(Weak<TcpStream>, JoinHandle<()>)> = Vec::new();
@@ -220,7 +235,7 @@ fn accept_until_stopped(listener: TcpListener, settings: &Settings, stopping: &A
         // A weak reference: the socket closes when the client's thread ends, not when the next client
         // connects.
         let handle = Arc::downgrade(&stream);
-        let source = Source::new(settings, seeds.next_u64());
+        let source = Source::new(settings, port, seeds.next_u64());
         let client = Client { stream, peer, settings: settings.clone(), source, sent: 0 };
         let stopping = Arc::clone(stopping);
         match thread::Builder::new().name(peer.to_string()).spawn(move || client.run(&stopping)) {
@@ -259,7 +274,7 @@ impl Client {
         let Client { stream, peer, sent, settings, .. } = self;
         let what = match settings.kind {
             Kind::Numbers => "numbers",
-            Kind::Lines(_) => "lines",
+            Kind::Lines(_) | Kind::Nmea | Kind::Sbs => "lines",
         };
         // The connection closes before the log reports it as closed.
         drop(stream);
@@ -304,7 +319,7 @@ impl Client {
         if self.settings.interval.is_zero() {
             return match self.settings.kind {
                 Kind::Numbers => self.send_lines_in_batches(count),
-                Kind::Lines(_) => self.send_lines_without_pauses(count),
+                Kind::Lines(_) | Kind::Nmea | Kind::Sbs => self.send_lines_without_pauses(count),
             };
         }
         let mut due = Instant::now();
@@ -332,7 +347,8 @@ impl Client {
         Ok(())
     }
 
-    /// Sends new lines all the time, because a repeated batch would break the order of a file.
+    /// Sends new lines all the time, because a repeated batch would break the order of a file or set a
+    /// clock back.
     fn send_lines_without_pauses(&mut self, count: u64) -> io::Result<()> {
         let mut left = count;
         let mut bytes = Vec::new();
@@ -407,14 +423,20 @@ struct Source {
 enum Generator {
     Numbers(Numbers),
     Lines(Lines),
+    Nmea(Ship),
+    Sbs(Sky),
 }
 
 impl Source {
-    /// Returns the lines for a new client.
-    fn new(settings: &Settings, client_seed: u64) -> Source {
+    /// Returns the lines for a new client of `port`. Of the seeds, numbers use that of the client, and ships
+    /// and aircraft that of the server.
+    fn new(settings: &Settings, port: u16, client_seed: u64) -> Source {
+        let port_seed = mixed(settings.seed, port);
         let generator = match &settings.kind {
             Kind::Numbers => Generator::Numbers(Numbers::new(client_seed)),
             Kind::Lines(lines) => Generator::Lines(lines.clone()),
+            Kind::Nmea => Generator::Nmea(Ship::new(port_seed)),
+            Kind::Sbs => Generator::Sbs(Sky::new(port_seed)),
         };
         let junk = settings.misbehavior.junk.then(|| JUNK.into_iter().cycle());
         Source { generator, junk }
@@ -458,8 +480,16 @@ impl Generator {
         match self {
             Generator::Numbers(numbers) => numbers.push_line(lines),
             Generator::Lines(file) => file.push_line(lines),
+            Generator::Nmea(ship) => ship.push_line(lines),
+            Generator::Sbs(sky) => sky.push_line(lines),
         }
     }
+}
+
+/// Mixes a port into a seed, so that the ports of a program differ. No two pairs of a seed less than 2^48 and
+/// a port give the same result.
+fn mixed(seed: u64, port: u16) -> u64 {
+    seed.rotate_left(16) ^ u64::from(port)
 }
 
 /// Returns an address that reaches a listener, which may listen on all addresses.
@@ -554,12 +584,42 @@ mod tests {
 
     #[test]
     fn half_a_line_has_one_digit_less_than_its_number_and_at_least_one() {
-        let mut numbers = Source::new(&settings(Duration::ZERO), 1);
+        let mut numbers = Source::new(&settings(Duration::ZERO), 8001, 1);
         for _ in 0..10_000 {
             let whole = String::from_utf8(numbers.clone().lines(1)).unwrap();
             let half = String::from_utf8(numbers.half_a_line()).unwrap();
             assert!(whole.starts_with(&half) && !half.is_empty(), "{half:?} of {whole:?}");
             assert_eq!(half.len(), (whole.len() - 2).max(1), "{half:?} of {whole:?}");
+        }
+    }
+
+    #[test]
+    fn half_a_line_is_never_whole_and_has_no_carriage_return() {
+        for kind in [Kind::Nmea, Kind::Sbs] {
+            let settings = Settings { kind, ..settings(Duration::ZERO) };
+            let mut source = Source::new(&settings, 8001, 1);
+            for _ in 0..1000 {
+                let whole = source.clone().lines(1);
+                let half = source.half_a_line();
+                assert_eq!(half, whole[..whole.len() - 3], "{}", String::from_utf8_lossy(&whole));
+            }
+        }
+    }
+
+    #[test]
+    fn the_seed_and_the_port_choose_a_ship_and_the_client_does_not() {
+        for kind in [Kind::Nmea, Kind::Sbs] {
+            let lines = |seed, port, client_seed| {
+                let kind = kind.clone();
+                let settings = Settings { kind, seed, ..settings(Duration::ZERO) };
+                Source::new(&settings, port, client_seed).lines(50)
+            };
+            let one = lines(1, 8001, 1);
+            assert_eq!(one, lines(1, 8001, 2), "{kind:?}: clients of a port");
+            assert_ne!(one, lines(1, 8002, 1), "{kind:?}: ports");
+            assert_ne!(one, lines(2, 8001, 1), "{kind:?}: seeds");
+            // What a seed counted up by port would have in common.
+            assert_ne!(lines(1, 8002, 1), lines(2, 8001, 1), "{kind:?}: sums");
         }
     }
 }
