@@ -616,6 +616,7 @@ pub(crate) enum Setting {
     IdleTimeout,
     MaxLine,
     Delimiter,
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "every format is in bounds"))]
     Format,
 }
 
