@@ -107,7 +107,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 pub use doorbell::Doorbell;
-#[cfg(test)]
+#[cfg(all(test, feature = "cli"))]
 pub(crate) use queue::queue_from;
 pub use queue::{QueueConsumer, QueueProducer, queue};
 
