@@ -213,6 +213,11 @@ impl Socket {
         self.arrive(&text);
     }
 
+    /// Whether the server has begun a line and not ended it.
+    pub(super) fn has_begun_line(&self) -> bool {
+        self.open_line.is_some()
+    }
+
     /// The server goes on with a line that has no end in sight.
     pub(super) fn send_endless(&mut self, len: usize, rules: &Rules) {
         if self.open_line.as_ref().is_some_and(|line| line.kind != LineKind::Malformed) {

@@ -735,8 +735,13 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         let (socket, chance) = (&mut self.sockets[at], &mut self.chance);
         let (rules, max_line) = (&self.rules, self.rules.max_line);
         if chance.fault(Kind::StallsOnHalfALine, 6) {
+            let was_stalled = socket.has_begun_line();
             let len = chance.index(12);
             socket.begin_line(len, rules, chance);
+            // The end comes alone, after other connections may have been read.
+            if was_stalled && chance.fault(Kind::CutInMidLine, 2) {
+                socket.end_with(End::Closed, chance);
+            }
             return;
         }
         if chance.fault(Kind::EndlessLine, 8) {
