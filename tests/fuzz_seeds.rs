@@ -5,6 +5,9 @@ use std::path::Path;
 
 // The fuzz package needs public modules.
 #[allow(unreachable_pub)]
+#[path = "../fuzz/src/encoder.rs"]
+mod encoder;
+#[allow(unreachable_pub)]
 #[path = "../fuzz/src/line_parser.rs"]
 mod line_parser;
 #[allow(unreachable_pub)]
@@ -25,6 +28,11 @@ fn run_seeds(target: &str, check: fn(&[u8])) {
         }
     }
     assert!(seeds > 0, "{target} has no seeds");
+}
+
+#[test]
+fn the_seeds_of_encoder_pass() {
+    run_seeds("encoder", encoder::check);
 }
 
 #[test]

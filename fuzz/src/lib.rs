@@ -3,5 +3,6 @@
 //! The modules do not depend on libFuzzer. `tests/fuzz_seeds.rs` compiles them too, so that `cargo test`
 //! checks every seed on any toolchain.
 
+pub mod encoder;
 pub mod line_parser;
 pub mod partition;
