@@ -106,7 +106,7 @@ fn lines_of_several_workers_never_mix() {
     senders.into_iter().for_each(|sender| sender.join().unwrap());
     assert!(program.wait_exit().success());
     let totals = Totals::of(&program);
-    assert_eq!([totals.get("lines"), totals.get("printed")], [800, 800]);
+    assert_eq!([totals.get("lines"), totals.get("records printed")], [800, 800]);
 }
 
 /// Starts no server, as the usage is refused before.
