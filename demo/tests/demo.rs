@@ -22,5 +22,5 @@ fn prints_numbers_and_ends_cleanly_on_sigint() {
         assert!(line.parse::<u16>().is_ok_and(|n| n.is_multiple_of(6) && n <= 666), "{line:?}");
     }
     let s = if lines.len() == 1 { "" } else { "s" };
-    demo.wait_for_log(&format!(" {} number{s} printed", lines.len()));
+    demo.wait_for_log(&format!(" {} record{s} printed", lines.len()));
 }
