@@ -103,7 +103,7 @@ pub trait Sink<T> {
 pub enum Progress {
     /// The source is drained. An event reports later bytes.
     Drained,
-    /// As many bytes were read as the buffer holds, and there may be more.
+    /// The bytes read fill the buffer, and there may be more.
     More,
     /// The sink has no room. Nothing was read that it could not take.
     SinkFull,
@@ -506,7 +506,7 @@ impl Link {
         }
     }
 
-    /// Decodes the first `len` bytes of the scratch.
+    /// Takes the first `len` bytes of the scratch, which were read.
     fn take<D: Decoder>(
         &mut self,
         len: usize,
@@ -514,13 +514,38 @@ impl Link {
         cx: &mut ReadContext<'_, D>,
     ) {
         self.counters.bytes += len as u64;
+        let scratch = std::mem::take(&mut cx.scratch);
+        self.decode(&scratch[..len], sink, cx);
+        cx.scratch = scratch;
+        self.hint(cx.policy.framing, cx.notices);
+    }
+
+    /// Ends the unfinished line, if there is one, as if its delimiter had been read. The sink needs the room for
+    /// that byte.
+    fn take_tail<D: Decoder>(
+        &mut self,
+        sink: &mut impl Sink<D::Record>,
+        cx: &mut ReadContext<'_, D>,
+    ) {
+        if self.framer.held() > 0 {
+            self.decode(&[cx.policy.framing.delimiter()], sink, cx);
+        }
+    }
+
+    /// Decodes the lines that the next bytes of the connection complete.
+    fn decode<D: Decoder>(
+        &mut self,
+        bytes: &[u8],
+        sink: &mut impl Sink<D::Record>,
+        cx: &mut ReadContext<'_, D>,
+    ) {
         let before = self.counters;
         let (decoder, framing) = (cx.decoder, cx.policy.framing);
         let mut framer = std::mem::take(&mut self.framer);
         sink.begin(self.number);
         let mut reader =
             Reader { link: self, decoder, sink, framing, now: cx.now, notices: cx.notices };
-        framer.feed(&cx.scratch[..len], framing, |framed| match framed {
+        framer.feed(bytes, framing, |framed| match framed {
             Framed::Lines(region) => {
                 reader.link.counters.lines += decoder.decode(region, &mut reader);
             }
@@ -530,28 +555,6 @@ impl Link {
             }
         });
         self.framer = framer;
-        self.note_lines(before);
-        self.hint(framing, cx.notices);
-    }
-
-    /// Decodes the unfinished line as a whole one, if there is one. The sink needs the room of one more byte, which
-    /// its delimiter would have been.
-    fn take_tail<D: Decoder>(
-        &mut self,
-        sink: &mut impl Sink<D::Record>,
-        cx: &mut ReadContext<'_, D>,
-    ) {
-        let mut line = self.framer.finish();
-        if line.is_empty() {
-            return;
-        }
-        let (decoder, framing) = (cx.decoder, cx.policy.framing);
-        line.push(framing.delimiter());
-        let before = self.counters;
-        sink.begin(self.number);
-        let mut reader =
-            Reader { link: self, decoder, sink, framing, now: cx.now, notices: cx.notices };
-        reader.link.counters.lines += decoder.decode(&line, &mut reader);
         self.note_lines(before);
     }
 
