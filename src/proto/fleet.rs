@@ -17,9 +17,9 @@
 //! # Which connection is read next
 //!
 //! A turn reads a bounded number of bytes, no matter how many connections are ready. Connections that had run
-//! dry go first. Those with a backlog follow in rotation. So a quiet connection never waits
-//! for a busy one. (fq_codel, RFC 8290, treats new and old flows alike.) Each turn reads at least one connection
-//! with a backlog, so none of them starves.
+//! dry go first. Those with a backlog follow in rotation. So a quiet connection never waits for a busy one.
+//! (fq_codel, RFC 8290, treats new and old flows alike.) Each turn reads at least one connection with a backlog,
+//! so none of them starves.
 
 use std::collections::VecDeque;
 use std::io::Read;

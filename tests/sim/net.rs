@@ -69,7 +69,7 @@ pub(super) struct Socket {
     urgent_at: Option<usize>,
     /// Whole lines in order, with the offset behind each one's newline.
     lines: VecDeque<(usize, LineKind)>,
-    /// What the server has still to send of a byte order mark.
+    /// The rest of a byte order mark that the server has begun to send.
     rest_of_mark: &'static [u8],
     /// The line that the server has begun and not ended.
     open_line: Option<OpenLine>,
@@ -336,7 +336,7 @@ impl Socket {
         self.read_at < MARK.len() && MARK.starts_with(&self.inbox[..self.read_at])
     }
 
-    /// How many bytes were read since the last delimiter, or since the start.
+    /// The number of bytes read since the last delimiter, or since the start.
     pub(super) fn undelimited(&self) -> usize {
         self.read_at - self.line_start
     }
@@ -346,7 +346,7 @@ impl Socket {
         !self.is_skipping && self.read_at > self.line_start
     }
 
-    /// What the line is that would be cut if the connection ended now.
+    /// The kind of the line that would be cut if the connection ended now.
     pub(super) fn tail(&self, rules: &Rules, chance: &mut Chance<'_>) -> Option<LineKind> {
         if !self.holds_a_tail() {
             return None;

@@ -255,7 +255,7 @@ pub(super) struct Oracle {
     peers: Vec<Peer>,
     time: Time,
     pub(super) counters: Counters,
-    /// How many hints of each kind were due.
+    /// The number of hints of each kind that were due.
     pub(super) hints: [u64; 2],
     failed: usize,
     owed_closes: BTreeSet<SocketId>,
