@@ -1,5 +1,7 @@
 //! Writes what stands in front of a record: its worker, or its server and time.
 
+use std::io::Write;
+
 use crate::address::Server;
 use crate::format::Format;
 use crate::origin::Origin;
@@ -37,7 +39,7 @@ impl Prefix {
         match self.format {
             Format::Plain => {}
             Format::Task => {
-                self.text.extend_from_slice(format!("{}> ", origin.worker() + 1).as_bytes());
+                write!(self.text, "{}> ", origin.worker() + 1).expect("a vector takes all");
             }
             Format::Tsv | Format::Json => match self.servers.get(origin.server()) {
                 Some(server) => self.text.extend_from_slice(server),
@@ -49,7 +51,7 @@ impl Prefix {
             },
         }
         if self.format == Format::Json {
-            self.text.extend_from_slice(&rfc3339(origin.time_ms()));
+            write!(self.text, "{}", origin.rfc3339()).expect("a vector takes all");
             self.text.extend_from_slice(b"\",");
             self.text.extend_from_slice(self.last);
         }
@@ -86,76 +88,4 @@ fn of_server(format: Format, name: &str) -> Box<[u8]> {
         }
     };
     [before.as_bytes(), &text[..len], after.as_bytes()].concat().into()
-}
-
-/// Formats a time in milliseconds since 1970 by RFC 3339, in UTC.
-///
-/// The date is found as in Howard Hinnant's *chrono-compatible low-level date algorithms*: years begin in March, so
-/// that the leap day is the last of its year.
-fn rfc3339(time_ms: u64) -> [u8; 24] {
-    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-    // The last millisecond of the year 9999, as RFC 3339 has no later one.
-    const LAST_MS: u64 = 253_402_300_799_999;
-    let time_ms = time_ms.min(LAST_MS);
-    let (days, ms) = (time_ms / DAY_MS, time_ms % DAY_MS);
-    // Eras of 400 years, from 0000-03-01.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = 400 * era + year_of_era + u64::from(month <= 2);
-    let mut text = *b"0000-00-00T00:00:00.000Z";
-    let parts = [
-        (0, 4, year),
-        (5, 2, month),
-        (8, 2, day),
-        (11, 2, ms / 3_600_000),
-        (14, 2, ms / 60_000 % 60),
-        (17, 2, ms / 1000 % 60),
-        (20, 3, ms % 1000),
-    ];
-    for (at, digits, mut value) in parts {
-        for to in text[at..at + digits].iter_mut().rev() {
-            *to += u8::try_from(value % 10).expect("a digit");
-            value /= 10;
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::time::{Duration, SystemTime};
-
-    fn with_humantime(time_ms: u64) -> String {
-        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(time_ms);
-        humantime::format_rfc3339_millis(time).to_string()
-    }
-
-    #[test]
-    fn every_day_of_five_centuries_is_right() {
-        for day in 0..500 * 366 {
-            let time_ms = day * 86_400_000 + day % 86_400_000;
-            assert_eq!(String::from_utf8_lossy(&rfc3339(time_ms)), with_humantime(time_ms));
-        }
-    }
-
-    #[test]
-    fn a_time_after_the_year_9999_is_its_end() {
-        assert_eq!(&rfc3339(u64::MAX), b"9999-12-31T23:59:59.999Z");
-    }
-
-    proptest! {
-        #[test]
-        fn any_time_is_written_as_humantime_does(time_ms in 0..=253_402_300_799_999_u64) {
-            let text = rfc3339(time_ms);
-            prop_assert_eq!(String::from_utf8_lossy(&text), with_humantime(time_ms));
-        }
-    }
 }
