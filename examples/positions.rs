@@ -84,12 +84,20 @@ impl LineDecoder for Positions {
 
 /// Encodes positions as CSV.
 struct Csv {
-    servers: Vec<Server>,
+    servers: Vec<String>,
+    /// The longest line in bytes.
+    line_max: usize,
     origin: Option<Origin>,
 }
 
-/// The longest line in bytes, beyond the name of the server: three numbers of at most 330 digits.
-const LINE_MAX: usize = 1024;
+impl Csv {
+    fn new(servers: &[Server]) -> Csv {
+        let servers: Vec<String> = servers.iter().map(Server::to_string).collect();
+        // Beyond the server: a time, an address, and two numbers of at most 330 digits.
+        let line_max = 1024 + servers.iter().map(String::len).max().unwrap_or(0);
+        Csv { servers, line_max, origin: None }
+    }
+}
 
 impl Encoder<Position> for Csv {
     fn needs_origin(&self) -> bool {
@@ -101,8 +109,7 @@ impl Encoder<Position> for Csv {
     }
 
     fn max_len(&self, positions: &[Position]) -> usize {
-        let names = self.servers.iter().map(|server| server.to_string().len());
-        positions.len() * (names.max().unwrap_or(0) + LINE_MAX)
+        positions.len() * self.line_max
     }
 
     fn encode(&mut self, positions: &[Position], mut to: &mut [u8]) -> usize {
@@ -131,7 +138,7 @@ fn collect(
     servers: Vec<Server>,
     output: impl Write + Send + 'static,
 ) -> Result<Report, Box<dyn Error>> {
-    let encoder = Csv { servers: servers.clone(), origin: None };
+    let encoder = Csv::new(&servers);
     let config = Config::builder().servers(servers).once(true).build()?;
     Ok(Job::builder(config).line_decoder(Positions).encoder(encoder).start(output)?.wait()?)
 }

@@ -27,6 +27,9 @@ impl Format {
     /// All formats, in the order of the help.
     pub const ALL: [Format; 4] = [Format::Plain, Format::Task, Format::Tsv, Format::Json];
 
+    /// The names of all formats, as a message lists them.
+    pub(crate) const NAMES: &str = "plain, task, tsv or json";
+
     /// Returns the name, as [`FromStr`] takes it.
     pub fn name(self) -> &'static str {
         match self {
@@ -58,7 +61,7 @@ pub struct FormatError(());
 
 impl fmt::Display for FormatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected plain, task, tsv or json")
+        write!(f, "expected {}", Format::NAMES)
     }
 }
 

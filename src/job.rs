@@ -20,7 +20,7 @@ use crate::format::Format;
 use crate::net::resolver::Resolver;
 use crate::net::{Net, Poller, QueueSink, Tcp};
 use crate::notice_log::NoticeLog;
-use crate::output::encode::{Encoder, Plain, TaggedLines, TaggedNumbers};
+use crate::output::encode::{Encoder, Plain, PlainLines, TaggedLines, TaggedNumbers};
 use crate::output::{self, Drained};
 use crate::partition;
 use crate::proto::counters::Counters;
@@ -28,7 +28,7 @@ use crate::proto::fleet::Fleet;
 use crate::proto::policy::Policy;
 use crate::proto::worker::Worker;
 use crate::report::{ExitReason, OutputError, Report, Totals};
-use crate::ring::{Doorbell, queue};
+use crate::ring::{Doorbell, queue, records_in};
 use crate::stop::{StopHandle, Wake};
 use crate::text::count;
 use crate::threads::spawn;
@@ -68,12 +68,14 @@ impl Job {
             (false, Format::Plain) => Job::builder(config).start(output),
             (false, _) => {
                 let encoder = TaggedNumbers::new(format, config.servers());
-                Job::builder(config).encoder(encoder).start(output)
+                JobBuilder::numbers(config, encoder).start(output)
             }
-            (true, Format::Plain) => Job::builder(config).lines().start(output),
+            (true, Format::Plain) => {
+                JobBuilder::whole_lines(config, PlainLines::new(framing)).start(output)
+            }
             (true, _) => {
                 let encoder = TaggedLines::new(format, framing, config.servers());
-                Job::builder(config).lines().encoder(encoder).start(output)
+                JobBuilder::whole_lines(config, encoder).start(output)
             }
         }
     }
@@ -81,7 +83,7 @@ impl Job {
     /// Makes a builder of a job for numbers, written one a line. It changes what a line becomes, and what is done
     /// with the records. It does not use [`Config::lines`] and [`Config::format`].
     pub fn builder(config: Config) -> JobBuilder<NumberDecoder, Plain> {
-        JobBuilder::new(config)
+        JobBuilder::numbers(config, Plain::default())
     }
 
     fn start_with<D: Decoder>(
@@ -203,8 +205,7 @@ impl Job {
 /// Returns the capacity of a worker's ring. A worker that waits for room waits for half of the ring, so half of
 /// it has to hold the records of the longest line.
 fn ring_capacity<D: Decoder>(config: &Config) -> usize {
-    (RING_BYTES / size_of::<D::Record>().max(1))
-        .max(2 * D::max_records(config.max_line().get(), LEAST_READ))
+    records_in::<D::Record>(RING_BYTES).max(2 * D::max_records(config.max_line().get(), LEAST_READ))
 }
 
 fn wake_of(poller: &Poller) -> Wake {

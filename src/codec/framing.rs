@@ -1,5 +1,7 @@
 //! Defines where a line ends and how long it may be.
 
+use memchr::memchr_iter;
+
 /// The rule by which a stream becomes lines: the byte that ends a line, and the longest line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Framing {
@@ -38,6 +40,11 @@ impl Framing {
     #[inline]
     pub(crate) const fn trims_return(self) -> bool {
         self.delimiter == b'\n'
+    }
+
+    /// Returns the number of lines that end in these bytes.
+    pub fn count(self, bytes: &[u8]) -> u64 {
+        memchr_iter(self.delimiter, bytes).count() as u64
     }
 
     /// Removes the carriage return that belongs to the delimiter. `line` is given without its delimiter.

@@ -40,7 +40,7 @@ impl Decoder for Lines {
     }
 
     fn count(&self, records: &[u8]) -> u64 {
-        memchr_iter(self.framing.delimiter(), records).count() as u64
+        self.framing.count(records)
     }
 
     fn max_records(held: usize, bytes: usize) -> usize {

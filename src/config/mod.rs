@@ -669,7 +669,7 @@ impl Setting {
             }
             Self::MaxLine => format!("a whole number of bytes from 1 to {}", Config::MAX_MAX_LINE),
             Self::Delimiter => "lf, cr, nul or a byte as 0xNN".into(),
-            Self::Format => "plain, task, tsv or json".into(),
+            Self::Format => Format::NAMES.into(),
         };
         self.word().map_or(value.clone(), |word| format!("{value}, or {word}"))
     }

@@ -7,7 +7,7 @@ use crate::codec::{ByLine, Decoder, LineDecoder, Lines};
 use crate::config::{Config, ConfigError};
 use crate::job::Job;
 use crate::origin::Origin;
-use crate::output::encode::{EachLine, EachRecord, Encoder, Plain, PlainLines};
+use crate::output::encode::{EachLine, EachRecord, Encoder, PlainLines};
 
 /// Builds a [`Job`]: what it makes of lines, and what it does with the records.
 ///
@@ -62,10 +62,17 @@ pub struct JobBuilder<D, E> {
     encoder: E,
 }
 
-impl JobBuilder<NumberDecoder, Plain> {
-    pub(super) fn new(config: Config) -> JobBuilder<NumberDecoder, Plain> {
-        let decoder = config.number_decoder();
-        JobBuilder { config, decoder, encoder: Plain::default() }
+impl<E> JobBuilder<NumberDecoder, E> {
+    /// Makes a builder for numbers with this encoder.
+    pub(super) fn numbers(config: Config, encoder: E) -> JobBuilder<NumberDecoder, E> {
+        JobBuilder { decoder: config.number_decoder(), config, encoder }
+    }
+}
+
+impl<E> JobBuilder<Lines, E> {
+    /// Makes a builder for lines with this encoder.
+    pub(super) fn whole_lines(config: Config, encoder: E) -> JobBuilder<Lines, E> {
+        JobBuilder { decoder: Ok(Lines::new(config.framing())), config, encoder }
     }
 }
 
@@ -74,9 +81,8 @@ impl<D, E> JobBuilder<D, E> {
     ///
     /// The records of [`Lines`] are bytes, and [`PlainLines`] writes them as they are.
     pub fn lines(self) -> JobBuilder<Lines, PlainLines> {
-        let framing = self.config.framing();
-        let encoder = PlainLines::new(framing.delimiter());
-        JobBuilder { config: self.config, decoder: Ok(Lines::new(framing)), encoder }
+        let encoder = PlainLines::new(self.config.framing());
+        JobBuilder::whole_lines(self.config, encoder)
     }
 
     /// Sets the decoder, which decodes regions of many lines. The divisor is not used.

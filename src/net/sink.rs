@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::origin::Origin;
 use crate::proto::link::Sink;
-use crate::ring::{QueueProducer, Wait};
+use crate::ring::{QueueProducer, Wait, records_in};
 
 /// The bytes of staged records at which they are published before the turn ends: 32 KiB, or 4096 numbers.
 const PUBLISH_AT: usize = 32 * 1024;
@@ -35,7 +35,7 @@ impl<T: Copy + Send> Sink<T> for QueueSink<T> {
 
     fn push(&mut self, records: &[T]) {
         self.queue.stage(records);
-        self.queue.publish_from(PUBLISH_AT / size_of::<T>().max(1));
+        self.queue.publish_from(records_in::<T>(PUBLISH_AT));
     }
 
     fn publish(&mut self) {

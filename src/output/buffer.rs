@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use crate::origin::Origin;
 use crate::output::encode::{ENCODE_SLACK, Encoder};
+use crate::ring::records_in;
 
 /// The bytes at which a buffer is full: 64 KiB make few system calls and fit the second-level cache.
 pub(super) const WRITE_SIZE: usize = 64 * 1024;
@@ -15,8 +16,7 @@ const ADD_BYTES: usize = 16 * 1024;
 
 /// Returns the most records that are added at once, at least one.
 pub(super) const fn add_max<T>() -> usize {
-    let size = if size_of::<T>() == 0 { 1 } else { size_of::<T>() };
-    if size > ADD_BYTES { 1 } else { ADD_BYTES / size }
+    records_in::<T>(ADD_BYTES)
 }
 
 /// The lines that wait for the output, and the counts of the written and the lost records.

@@ -115,6 +115,12 @@ use doorbell::BellShared;
 use slots::{Reader, Writer};
 use sync::{Arc, Step, acquire, fence, kept, release};
 
+/// Returns the number of records that take so many bytes, at least one. A record without a size counts as a byte.
+pub const fn records_in<T>(bytes: usize) -> usize {
+    let size = if size_of::<T>() == 0 { 1 } else { size_of::<T>() };
+    if size > bytes { 1 } else { bytes / size }
+}
+
 /// Creates a ring for `capacity` records, rounded up to a power of two (0 and 1 make 1).
 ///
 /// The thread that sleeps on `bell` is woken when records are published, and when the producer is

@@ -31,7 +31,7 @@ impl LineJoiner {
 
     /// Returns the number of lines that end in these bytes.
     pub(super) fn count(&self, bytes: &[u8]) -> u64 {
-        memchr_iter(self.framing.delimiter(), bytes).count() as u64
+        self.framing.count(bytes)
     }
 
     /// Takes the next bytes, and passes each line that they complete to `f`, without its delimiter and without the

@@ -4,6 +4,7 @@
 //! would be a call, and would take longer than the lookup of the digits.
 
 use super::{ENCODE_SLACK, Encoder};
+use crate::codec::Framing;
 
 /// The longest line of a number in bytes: a sign, 19 digits and a line feed.
 pub const NUMBER_MAX_LEN: usize = "-9223372036854775808\n".len();
@@ -131,14 +132,14 @@ impl Plain {
 /// Encodes lines byte for byte, with their delimiters.
 #[derive(Debug)]
 pub struct PlainLines {
-    delimiter: u8,
+    framing: Framing,
     is_within_line: bool,
 }
 
 impl PlainLines {
-    /// Makes an encoder for lines that end with `delimiter`.
-    pub fn new(delimiter: u8) -> PlainLines {
-        PlainLines { delimiter, is_within_line: false }
+    /// Makes an encoder. `framing` is that of the decoder.
+    pub fn new(framing: Framing) -> PlainLines {
+        PlainLines { framing, is_within_line: false }
     }
 }
 
@@ -150,13 +151,13 @@ impl Encoder<u8> for PlainLines {
     fn encode(&mut self, bytes: &[u8], to: &mut [u8]) -> usize {
         to[..bytes.len()].copy_from_slice(bytes);
         if let Some(last) = bytes.last() {
-            self.is_within_line = *last != self.delimiter;
+            self.is_within_line = *last != self.framing.delimiter();
         }
         bytes.len()
     }
 
     fn count(&self, bytes: &[u8]) -> u64 {
-        memchr::memchr_iter(self.delimiter, bytes).count() as u64
+        self.framing.count(bytes)
     }
 
     fn is_within_line(&self) -> bool {
@@ -164,7 +165,7 @@ impl Encoder<u8> for PlainLines {
     }
 
     fn terminator(&self) -> u8 {
-        self.delimiter
+        self.framing.delimiter()
     }
 }
 

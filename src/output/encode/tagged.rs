@@ -97,6 +97,9 @@ impl Encoder<u8> for TaggedLines {
 
     fn max_len(&self, bytes: &[u8]) -> usize {
         let lines = usize::try_from(self.joiner.count(bytes)).expect("there are fewer than bytes");
+        if lines == 0 {
+            return 0;
+        }
         let around = self.prefix.space() + AROUND;
         lines * around + escape::space(self.joiner.held() + bytes.len())
     }
