@@ -52,7 +52,7 @@
 //! | `ring` | records from a worker to the output, without locks, and the doorbell | |
 //! | `signals` | what SIGINT, SIGTERM and SIGHUP do | `proto`, `stop`, `threads` |
 //! | `stop` | stopping a job, from any thread | |
-//! | `text` | durations and quotations, as a user reads and writes them | |
+//! | `text` | durations, delimiters and quotations, as a user reads and writes them | |
 //! | `threads` | starting a thread | |
 //!
 //! The program is `main` over `cli`, `logging`, `signals` and [`Job`].

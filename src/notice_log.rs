@@ -10,7 +10,7 @@ use crate::address::Server;
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::notice::{Hint, Notice, Notices, Retry, ServerNotice};
 use crate::proto::time::Millis;
-use crate::text::count;
+use crate::text::{count, delimiter};
 
 /// The target of what happens to a server, for the filter of the log.
 const LINK: &str = "tcpcore::link";
@@ -104,7 +104,7 @@ fn log_server(server: &Server, what: ServerNotice<'_>) {
             target: LINK, server:%, bytes, delimiter;
             "No delimiter ({}) in {bytes} bytes from {server}: do its lines end with another byte? \
              (--delimiter sets it)",
-            Delimiter(delimiter)
+            delimiter::show(delimiter)
         ),
         ServerNotice::Hint { hint: Hint::OnlyMalformed { lines } } => warn!(
             target: LINK, server:%, lines;
@@ -179,20 +179,6 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// A delimiter as a user writes it.
-struct Delimiter(u8);
-
-impl fmt::Display for Delimiter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            b'\n' => f.write_str("lf"),
-            b'\r' => f.write_str("cr"),
-            0 => f.write_str("nul"),
-            byte => write!(f, "{byte:#04x}"),
-        }
-    }
-}
-
 /// A span in the log, to three figures or so.
 struct Span(Millis);
 
@@ -217,12 +203,6 @@ mod tests {
         let text = "x".repeat(LINE_SHOWN);
         assert_eq!(Shown(text.as_bytes()).to_string(), text);
         assert_eq!(Shown(format!("{text}y").as_bytes()).to_string(), format!("{text}..."));
-    }
-
-    #[test]
-    fn a_delimiter_reads_as_its_flag_takes_it() {
-        let texts = [b'\n', b'\r', 0, 9, b';', 0xff].map(|byte| Delimiter(byte).to_string());
-        assert_eq!(texts, ["lf", "cr", "nul", "0x09", "0x3b", "0xff"]);
     }
 
     #[test]

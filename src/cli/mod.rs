@@ -17,6 +17,7 @@ pub use crate::text::duration::{DurationError, parse as parse_duration};
 use crate::address::Server;
 use crate::config::{Config, ConfigBuilder, ConfigError, Setting};
 use crate::format::Format;
+use crate::text::delimiter;
 use crate::text::duration::show;
 use crate::text::echo::{plain, quoted};
 
@@ -315,18 +316,10 @@ fn duration(text: &str) -> Result<Duration, Refusal> {
         .map_err(|error| Refusal { problem: error.problem(), remedy: error.remedy() })
 }
 
-/// Parses a byte: a word, or `0x` and two hexadecimal digits.
+/// Parses the byte that ends a line.
 fn byte(text: &str) -> Result<u8, Refusal> {
-    let hex = text.strip_prefix("0x").filter(|hex| hex.len() == 2);
-    match text {
-        "lf" => Ok(b'\n'),
-        "cr" => Ok(b'\r'),
-        "nul" => Ok(0),
-        _ => hex
-            .filter(|hex| hex.bytes().all(|digit| digit.is_ascii_hexdigit()))
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok())
-            .ok_or_else(|| Refusal { problem: "is not allowed", remedy: reword_byte(text) }),
-    }
+    delimiter::parse(text)
+        .ok_or_else(|| Refusal { problem: "is not allowed", remedy: reword_byte(text) })
 }
 
 /// Rewrites a byte from another usual form: `\n`, `CRLF`, `tab`, `\x1e`, `0XA`, or the character itself.
@@ -593,7 +586,7 @@ as numbers may contain it. A number on stdout always ends with lf.",
         action: Action::Value {
             setting: Setting::Delimiter,
             placeholder: "BYTE",
-            default: || "lf".into(),
+            default: || delimiter::show(Config::DEFAULT_DELIMITER),
             apply: |config, text| Ok(config.delimiter(byte(text)?)),
         },
     },
@@ -611,7 +604,7 @@ does not go with -d. Off unless given.",
     Flag {
         long: "format",
         short: None,
-        brief: "plain, task, tsv or json",
+        brief: Format::NAMES,
         doc: "\
 The format in which records are written, each as one line: plain is the
 record alone, task adds the worker as Flink does (2> 216), tsv adds the

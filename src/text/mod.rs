@@ -1,5 +1,6 @@
-//! Reads and shows durations, quotes a user's text, and words counts in messages.
+//! Reads and shows durations and delimiters, quotes a user's text, and words counts in messages.
 
+pub mod delimiter;
 pub mod duration;
 pub(crate) mod echo;
 
