@@ -77,6 +77,8 @@ kinds! {
     ConnectTimedOut,
     ResolveTimedOut,
     SinkFull,
+    /// There was less room than the whole of an unfinished line needs.
+    SinkFullForTheLine,
     BudgetUsedUp,
     /// A connection with a backlog had to wait for the next turn.
     TurnUsedUp,
@@ -86,6 +88,10 @@ kinds! {
     DownForLong,
     Heartbeat,
     Malformed,
+    /// In a world of whole lines: a line, an empty one, and one that would be no number was passed on.
+    WholeLine,
+    EmptyLinePassedOn,
+    JunkPassedOn,
     LineAtTheLimit,
     LineOneOverTheLimit,
     EndlessLineSkipped,
@@ -97,9 +103,10 @@ kinds! {
     HintAtManyBytes,
     HintAtManyLines,
     HintAtTheEnd,
-    /// The end of a stream was kept as a line, which was a number or malformed.
+    /// The end of a stream was kept as a line, which was a number or malformed, or was passed on whole.
     TailKept,
     TailKeptMalformed,
+    TailKeptWhole,
     /// A wake-up by the clock that found nothing to do: that of a timer that was moved.
     SpareWake,
     GivenUp,

@@ -12,12 +12,14 @@
 //! | file | its one job |
 //! |---|---|
 //! | `chance.rs` | bytes -> choices, and which faults and ends have occurred |
+//! | `codec.rs` | the two decoders, and what each must make of a line |
 //! | `net.rs` | sockets as the kernel shows them, and what servers send |
 //! | `noted.rs` | the notices of the worker, compared with its counters |
 //! | `oracle.rs` | what the worker must do next, and what each server's state is, by the contract |
 //! | `world.rs` | the system that the worker sees: clock, poll, sockets, resolver, output |
 
 mod chance;
+mod codec;
 mod net;
 mod noted;
 mod oracle;
@@ -99,7 +101,7 @@ enum Step {
     Resolve { server: usize },
     Connect { socket: usize, address: std::net::SocketAddr, is_open: bool },
     Close { socket: usize },
-    Printed { numbers: usize },
+    Printed { records: usize },
     Calm { until: u64 },
     Stop,
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::chance::{Chance, Kind};
+use super::codec::{Codec, Fate};
 use super::oracle::Rules;
 
 /// The byte order mark of UTF-8.
@@ -95,6 +96,23 @@ pub(super) struct Lines {
     pub(super) lines: u64,
     pub(super) malformed: u64,
     pub(super) oversized: u64,
+    /// Those that are passed on.
+    pub(super) matched: u64,
+}
+
+impl Lines {
+    /// Counts a line that is not oversized.
+    pub(super) fn add(&mut self, fate: Fate) {
+        self.lines += 1;
+        self.matched += u64::from(fate == Fate::PassedOn);
+        self.malformed += u64::from(fate == Fate::Malformed);
+    }
+
+    /// Counts an oversized line.
+    pub(super) fn add_oversized(&mut self) {
+        self.lines += 1;
+        self.oversized += 1;
+    }
 }
 
 impl Socket {
@@ -284,13 +302,14 @@ impl Socket {
         self.wake();
     }
 
-    /// Judges what has been read since the last call; numbers go to `numbers`.
-    pub(super) fn settle(
+    /// Judges what has been read since the last call. What `C` must make of it goes to `records`.
+    pub(super) fn settle<C: Codec>(
         &mut self,
-        max_line: usize,
-        numbers: &mut Vec<i64>,
+        rules: &Rules,
+        records: &mut Vec<C::Record>,
         chance: &mut Chance<'_>,
     ) -> Lines {
+        let max_line = rules.max_line;
         let mut found = Lines::default();
         if self.is_within_mark() {
             return found;
@@ -301,20 +320,15 @@ impl Socket {
         }
         while let Some(&(end, kind)) = self.lines.front().filter(|line| line.0 <= self.read_at) {
             self.lines.pop_front();
-            let len = end - 1 - self.line_start;
+            let line = &self.inbox[self.line_start..end - 1];
+            let len = line.len();
             self.line_start = end;
             if std::mem::take(&mut self.is_skipping) {
                 continue;
             }
-            found.lines += 1;
             match kind {
-                LineKind::Number(number) => numbers.push(number),
-                LineKind::Heartbeat => chance.saw(Kind::Heartbeat),
-                LineKind::Malformed => {
-                    found.malformed += 1;
-                    chance.saw(Kind::Malformed);
-                }
-                LineKind::Oversized => found.oversized += 1,
+                LineKind::Oversized => found.add_oversized(),
+                _ => found.add(C::expect(line, kind, rules, records, chance)),
             }
             if len == max_line && kind != LineKind::Malformed {
                 chance.saw(Kind::LineAtTheLimit);
@@ -324,8 +338,7 @@ impl Socket {
         }
         if self.read_at - self.line_start > max_line && !self.is_skipping {
             self.is_skipping = true;
-            found.lines += 1;
-            found.oversized += 1;
+            found.add_oversized();
             chance.saw(Kind::EndlessLineSkipped);
         }
         found
@@ -341,26 +354,35 @@ impl Socket {
         self.read_at - self.line_start
     }
 
-    /// Whether a line would be cut if the connection ended now.
-    pub(super) fn holds_a_tail(&self) -> bool {
-        !self.is_skipping && self.read_at > self.line_start
+    /// How many bytes of a line would be cut if the connection ended now.
+    pub(super) fn held(&self) -> usize {
+        if self.is_skipping { 0 } else { self.undelimited() }
     }
 
-    /// The kind of the line that would be cut if the connection ended now.
-    pub(super) fn tail(&self, rules: &Rules, chance: &mut Chance<'_>) -> Option<LineKind> {
+    /// Whether a line would be cut if the connection ended now.
+    pub(super) fn holds_a_tail(&self) -> bool {
+        self.held() > 0
+    }
+
+    /// The line that would be cut if the connection ended now.
+    pub(super) fn tail(&self) -> &[u8] {
+        &self.inbox[self.line_start..self.read_at]
+    }
+
+    /// What that line is, if there is one.
+    pub(super) fn tail_kind(&self, rules: &Rules, chance: &mut Chance<'_>) -> Option<LineKind> {
         if !self.holds_a_tail() {
             return None;
         }
         if self.is_within_mark() {
             chance.saw(Kind::MarkCut);
         }
-        let line = &self.inbox[self.line_start..self.read_at];
         let line = match rules.delimiter {
-            b'\n' => line.strip_suffix(b"\r").unwrap_or(line),
-            _ => line,
+            b'\n' => self.tail().strip_suffix(b"\r").unwrap_or(self.tail()),
+            _ => self.tail(),
         };
         Some(match std::str::from_utf8(line).map(|text| text.trim_matches([' ', '\t']).parse()) {
-            _ if self.read_at - self.line_start > rules.max_line => LineKind::Oversized,
+            _ if self.tail().len() > rules.max_line => LineKind::Oversized,
             _ if line.is_empty() => LineKind::Heartbeat,
             Ok(Ok(number)) => LineKind::Number(number),
             _ => LineKind::Malformed,

@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tcpcore::internals::codec::number::NumberDecoder;
 use tcpcore::internals::proto::fleet::{Fleet, READ_COST, READ_SIZE, SocketRole, TURN_BUDGET};
 use tcpcore::internals::proto::link::MIN_ROOM;
 use tcpcore::internals::proto::link_id::LinkId;
@@ -20,6 +19,7 @@ use tcpcore::internals::proto::worker::Polled;
 use tcpcore::{Config, Counters, Host, Server};
 
 use super::chance::{Chance, Kind};
+use super::codec::Codec;
 use super::net::{self, Lines};
 use super::{Violation, ensure};
 
@@ -206,6 +206,8 @@ struct Peer {
     lines: Lines,
     /// The lines of the present connection.
     connection_lines: Lines,
+    /// How many bytes of the connection's unfinished line are held.
+    held: usize,
     /// Whether a hint was given: that the delimiter is missing, and that all lines are malformed.
     is_hinted: [bool; 2],
     /// What the worker must ask for before the next poll.
@@ -284,8 +286,10 @@ pub(super) struct Oracle {
     polls_since: Option<(Millis, u64)>,
     polls_events: usize,
     polls_sockets: usize,
-    /// The numbers that the sink has room for.
+    /// The records that the sink has room for.
     pub(super) room: usize,
+    /// [`Codec::most_bytes`].
+    most_bytes: fn(usize, usize) -> usize,
     /// The worker's next deadline. It may be early, if a timer was moved: then it wakes for nothing.
     next_deadline: Option<Millis>,
     /// Whether the worker slept until its deadline and may have been woken by it.
@@ -298,7 +302,11 @@ pub(super) struct Oracle {
 type Checked = Result<(), Violation>;
 
 impl Oracle {
-    pub(super) fn new(rules: Rules, short_read_means_drained: bool, raw: Millis) -> Oracle {
+    pub(super) fn new<C: Codec>(
+        rules: Rules,
+        short_read_means_drained: bool,
+        raw: Millis,
+    ) -> Oracle {
         Oracle {
             rules,
             short_read_means_drained,
@@ -326,6 +334,7 @@ impl Oracle {
             polls_events: 0,
             polls_sockets: 0,
             room: usize::MAX,
+            most_bytes: C::most_bytes,
             next_deadline: Some(raw),
             was_called: false,
             moves: 0,
@@ -348,6 +357,7 @@ impl Oracle {
             has_changed: false,
             lines: Lines::default(),
             connection_lines: Lines::default(),
+            held: 0,
             is_hinted: [false; 2],
             owed_connects: VecDeque::new(),
             owed_lookup: false,
@@ -689,18 +699,27 @@ impl Oracle {
             "{len} bytes at once, of {}",
             turn.left
         );
-        ensure!(room >= MIN_ROOM && len <= 2 * room, "{len} bytes with room for {room} numbers");
+        let held = self.peers[turn.id].held;
+        ensure!(
+            self.is_room_enough(turn.id, room) && len <= (self.most_bytes)(held, room),
+            "{len} bytes with room for {room} records and {held} bytes held"
+        );
         Ok(())
     }
 
+    /// Whether a connection is read with so much room.
+    fn is_room_enough(&self, id: usize, room: usize) -> bool {
+        room >= MIN_ROOM && (self.most_bytes)(self.peers[id].held, room) > 0
+    }
+
     /// So many bytes were read, of as many as were asked for, with these lines in them. As many in a row were read
-    /// since the last delimiter.
+    /// since the last delimiter, and so many of them are held.
     pub(super) fn on_bytes(
         &mut self,
         bytes: usize,
         asked: usize,
         lines: Lines,
-        undelimited: usize,
+        (undelimited, held): (usize, usize),
         chance: &mut Chance<'_>,
     ) {
         let Some(turn) = &mut self.turn else { return };
@@ -716,6 +735,7 @@ impl Oracle {
         }
         self.hint_if_malformed(id, HINT_LINES, Kind::HintAtManyLines, chance);
         let peer = &mut self.peers[id];
+        peer.held = held;
         (peer.down, peer.has_failed) = (None, false);
         if let State::Connected { last_received, .. } = &mut peer.state {
             *last_received = self.time.now;
@@ -728,6 +748,7 @@ impl Oracle {
         self.counters.lines += lines.lines;
         self.counters.malformed += lines.malformed;
         self.counters.oversized += lines.oversized;
+        self.counters.matched += lines.matched;
         let peer = &mut self.peers[turn.id];
         for sum in [&mut peer.lines, &mut peer.connection_lines] {
             sum.lines += lines.lines;
@@ -859,9 +880,12 @@ impl Oracle {
             self.backlog.push_back(id);
             return Ok(());
         }
-        let room = self.room;
-        ensure!(room < MIN_ROOM, "{id} is read no further, with room for {room} numbers");
-        chance.saw(Kind::SinkFull);
+        let (room, held) = (self.room, self.peers[id].held);
+        ensure!(
+            !self.is_room_enough(id, room),
+            "{id} is read no further, with room for {room} records and {held} bytes held"
+        );
+        chance.saw(if room < MIN_ROOM { Kind::SinkFull } else { Kind::SinkFullForTheLine });
         self.is_full = true;
         if turn.is_fresh {
             self.peers[id].queue = Queue::Fresh;
@@ -1100,6 +1124,7 @@ impl Oracle {
         self.counters.connects += 1;
         let peer = &mut self.peers[id];
         peer.connection_lines = Lines::default();
+        peer.held = 0;
         if !peer.has_failed {
             peer.down = None;
         }
@@ -1132,7 +1157,7 @@ impl Oracle {
         }
         self.owed_closes.insert(socket);
         if self.rules.once && is_closed {
-            let Lines { lines, malformed, oversized } = peer.lines;
+            let Lines { lines, malformed, oversized, .. } = peer.lines;
             let is_well = lines == 0 || lines > malformed + oversized;
             chance.saw(if is_well { Kind::OnceEndedWell } else { Kind::OnceOnlyMalformed });
             self.failed += usize::from(!is_well);
@@ -1177,9 +1202,9 @@ impl Oracle {
     }
 
     /// After a turn: the worker has asked for all that was due, and [its fleet](Self::check_fleet) is right.
-    pub(super) fn check_turn(
+    pub(super) fn check_turn<C: Codec>(
         &mut self,
-        fleet: &Fleet<NumberDecoder>,
+        fleet: &Fleet<C>,
         chance: &mut Chance<'_>,
     ) -> Checked {
         self.end_turn(chance)?;
@@ -1188,7 +1213,7 @@ impl Oracle {
     }
 
     /// Between two turns: each server has the timer that it needs, and the worker's own view is the same.
-    pub(super) fn check_fleet(&mut self, fleet: &Fleet<NumberDecoder>) -> Checked {
+    pub(super) fn check_fleet<C: Codec>(&mut self, fleet: &Fleet<C>) -> Checked {
         let mut first = None;
         for id in 0..self.peers.len() {
             self.learn(id, fleet)?;
@@ -1226,7 +1251,7 @@ impl Oracle {
     }
 
     /// Takes the moment of the next attempt from the worker, if it is within its bounds.
-    fn learn(&mut self, id: usize, fleet: &Fleet<NumberDecoder>) -> Checked {
+    fn learn<C: Codec>(&mut self, id: usize, fleet: &Fleet<C>) -> Checked {
         let chosen = fleet.next_attempt_at(self.peers[id].id);
         match &mut self.peers[id].state {
             State::Waiting { since, low, high, until } => {
@@ -1244,7 +1269,7 @@ impl Oracle {
     }
 
     /// The worker knows each server by its id, and none of those that were removed.
-    fn check_server(&self, id: usize, fleet: &Fleet<NumberDecoder>) -> Checked {
+    fn check_server<C: Codec>(&self, id: usize, fleet: &Fleet<C>) -> Checked {
         let peer = &self.peers[id];
         let is_removed = matches!(peer.state, State::Removed);
         let expected = (!is_removed).then_some(&peer.server);

@@ -13,9 +13,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tcpcore::Lines as WholeLines;
 use tcpcore::internals::codec::number::NumberDecoder;
 use tcpcore::internals::proto::fleet::{Fleet, READ_SIZE};
-use tcpcore::internals::proto::link::{MIN_ROOM, Sink};
+use tcpcore::internals::proto::link::Sink;
 use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::policy::Policy;
 use tcpcore::internals::proto::socket_id::SocketId;
@@ -24,6 +25,7 @@ use tcpcore::internals::proto::worker::{Handshake, Io, Polled, Ready, Worker};
 use tcpcore::{Config, ConnectionError, Host, Server};
 
 use super::chance::{Chance, Kind};
+use super::codec::{Codec, Fate};
 use super::net::{self, Edge, End, LineKind, Lines, Phase, Socket};
 use super::noted::Noted;
 use super::oracle::{Oracle, Rules, Shaken};
@@ -40,7 +42,7 @@ const SERVERS_MAX: u32 = 7;
 const SERVERS_EVER: usize = 40;
 
 /// A server whose sink is this large is never stopped by it in a world.
-const LARGE_SINK: usize = 64 * 1024;
+const LARGE_SINK: usize = 1024 * 1024;
 
 /// Something that the world does by itself at its time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +57,7 @@ enum Due {
     Print,
 }
 
-struct World<'a, 'b, const SHORT_READ_MEANS_DRAINED: bool> {
+struct World<'a, 'b, C: Codec, const SHORT_READ_MEANS_DRAINED: bool> {
     chance: Chance<'a>,
     trace: &'b mut Trace,
     rules: Rules,
@@ -81,9 +83,11 @@ struct World<'a, 'b, const SHORT_READ_MEANS_DRAINED: bool> {
     ids: Vec<LinkId>,
     servers: BTreeMap<LinkId, usize>,
     events_per_poll: usize,
-    numbers: Rc<RefCell<Numbers>>,
-    /// The numbers that were read and must be pushed next, each with its server.
-    expected: VecDeque<(usize, i64)>,
+    queue: Rc<RefCell<Queue<C::Record>>>,
+    /// What was read and must be pushed next.
+    expected: Records<C::Record>,
+    /// A buffer for what is expected of one read.
+    buffer: Vec<C::Record>,
     is_output_running: bool,
     calm_until: Option<Millis>,
     is_stopped: bool,
@@ -91,16 +95,49 @@ struct World<'a, 'b, const SHORT_READ_MEANS_DRAINED: bool> {
     noted: Noted,
 }
 
+/// Records in order, with the server of each run of them.
+#[derive(Debug, PartialEq)]
+struct Records<T> {
+    records: Vec<T>,
+    /// The server of each run, and where the run ends. No run is empty, and the next is of another server.
+    runs: Vec<(usize, usize)>,
+}
+
+impl<T: Copy> Records<T> {
+    fn new() -> Records<T> {
+        Records { records: Vec::new(), runs: Vec::new() }
+    }
+
+    fn add(&mut self, server: usize, records: &[T]) {
+        if records.is_empty() {
+            return;
+        }
+        self.records.extend_from_slice(records);
+        let end = self.records.len();
+        match self.runs.last_mut() {
+            Some((last, its_end)) if *last == server => *its_end = end,
+            _ => self.runs.push((server, end)),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.records.clear();
+        self.runs.clear();
+    }
+}
+
 /// The ring and the output.
 #[derive(Debug)]
-struct Numbers {
+struct Queue<T> {
     capacity: usize,
+    /// The room that the worker waits for once it has found the ring full.
+    wanted: usize,
     /// The records that wait for the output.
     len: usize,
     /// What was pushed and not published yet.
     staged: usize,
     /// What was pushed and not compared yet.
-    pushed: Vec<(usize, i64)>,
+    pushed: Records<T>,
     /// The server of what is pushed next.
     server: usize,
     /// Whether `room` looks further than it was asked to.
@@ -110,59 +147,64 @@ struct Numbers {
     is_awaited: bool,
 }
 
-impl Numbers {
+impl<T> Queue<T> {
     fn free(&self) -> usize {
         self.capacity - self.len - self.staged
+    }
+
+    /// Whether there is the room for which the worker waits.
+    fn has_room(&self) -> bool {
+        self.is_awaited && self.free() >= self.wanted
     }
 }
 
 #[derive(Debug)]
-struct Ring(Rc<RefCell<Numbers>>);
+struct Ring<T>(Rc<RefCell<Queue<T>>>);
 
-impl Sink<i64> for Ring {
+impl<T: Copy> Sink<T> for Ring<T> {
     fn room(&mut self, want: usize) -> usize {
-        let numbers = self.0.borrow();
-        if numbers.is_exact { numbers.free() } else { numbers.free().min(want) }
+        let queue = self.0.borrow();
+        if queue.is_exact { queue.free() } else { queue.free().min(want) }
     }
 
     fn begin(&mut self, server: usize) {
         self.0.borrow_mut().server = server;
     }
 
-    fn push(&mut self, pushed: &[i64]) {
-        let mut numbers = self.0.borrow_mut();
-        numbers.has_overflown |= pushed.len() > numbers.free();
-        numbers.staged += pushed.len().min(numbers.free());
-        let server = numbers.server;
-        numbers.pushed.extend(pushed.iter().map(|number| (server, *number)));
+    fn push(&mut self, pushed: &[T]) {
+        let queue = &mut *self.0.borrow_mut();
+        queue.has_overflown |= pushed.len() > queue.free();
+        queue.staged += pushed.len().min(queue.free());
+        queue.pushed.add(queue.server, pushed);
     }
 
     fn publish(&mut self) {
-        let mut numbers = self.0.borrow_mut();
-        numbers.len += std::mem::take(&mut numbers.staged);
+        let mut queue = self.0.borrow_mut();
+        queue.len += std::mem::take(&mut queue.staged);
     }
 
     fn wait_for_room(&mut self) -> bool {
-        let mut numbers = self.0.borrow_mut();
-        numbers.is_awaited = numbers.free() < MIN_ROOM;
-        numbers.is_awaited
+        let mut queue = self.0.borrow_mut();
+        queue.is_awaited = queue.free() < queue.wanted;
+        queue.is_awaited
     }
 }
 
 /// Lives through the world that these bytes make.
 pub(super) fn run(entropy: &[u8], trace: &mut Trace) -> Result<Outcome, Violation> {
     let mut chance = Chance::new(entropy);
-    if chance.one_in(4) {
-        live(World::<false>::new(chance, trace))
-    } else {
-        live(World::<true>::new(chance, trace))
+    match (chance.one_in(2), chance.one_in(4)) {
+        (false, false) => live(World::<NumberDecoder, true>::new(chance, trace)),
+        (false, true) => live(World::<NumberDecoder, false>::new(chance, trace)),
+        (true, false) => live(World::<WholeLines, true>::new(chance, trace)),
+        (true, true) => live(World::<WholeLines, false>::new(chance, trace)),
     }
 }
 
-fn live<const D: bool>(
-    (mut world, fleet): (World<'_, '_, D>, Fleet<NumberDecoder>),
+fn live<C: Codec, const D: bool>(
+    (mut world, fleet): (World<'_, '_, C, D>, Fleet<C>),
 ) -> Result<Outcome, Violation> {
-    let mut worker = Worker::new(fleet, Ring(Rc::clone(&world.numbers)), world.now);
+    let mut worker = Worker::new(fleet, Ring(Rc::clone(&world.queue)), world.now);
     let stops_early = world.chance.one_in(8);
     while world.calm_until.is_none() && !worker.fleet().is_finished() {
         world.turn(&mut worker)?;
@@ -182,29 +224,28 @@ fn live<const D: bool>(
     Ok(Outcome { hash: world.trace.hash(), coverage: world.chance.coverage, turns: world.turns })
 }
 
-impl<'a, 'b, const D: bool> World<'a, 'b, D> {
-    fn new(
-        mut chance: Chance<'a>,
-        trace: &'b mut Trace,
-    ) -> (World<'a, 'b, D>, Fleet<NumberDecoder>) {
+impl<'a, 'b, C: Codec, const D: bool> World<'a, 'b, C, D> {
+    fn new(mut chance: Chance<'a>, trace: &'b mut Trace) -> (World<'a, 'b, C, D>, Fleet<C>) {
         let config = config(&mut chance);
         let now = chance.pick(&[0, 1, 63, 4095, 1 << 40]);
         let rules = Rules::from(&config);
-        let decoder = config.number_decoder().expect("numbers do not contain the delimiter");
+        let decoder = C::new(&config);
         let seed = u64::from(chance.below(256));
         let noted = Noted::default();
         let mut fleet =
             Fleet::new(0, Policy::from(&config), decoder, Box::new(noted.clone()), seed, now);
         let is_small = chance.fault(Kind::OutputStalls, 2);
-        let capacity = if is_small { MIN_ROOM + chance.index(64) } else { LARGE_SINK };
+        let wanted = C::least_room(&rules);
+        let capacity = if is_small { wanted + chance.index(64) } else { LARGE_SINK };
         let is_exact = chance.one_in(2);
         let servers = 1 + chance.below(SERVERS_MAX);
         trace.step(Step::World { servers: servers as usize, faults: chance.faults });
-        let numbers = Numbers {
+        let queue = Queue {
             capacity,
+            wanted,
             len: 0,
             staged: 0,
-            pushed: Vec::new(),
+            pushed: Records::new(),
             server: usize::MAX,
             is_exact,
             has_overflown: false,
@@ -212,7 +253,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         };
         let mut world = World {
             trace,
-            oracle: Oracle::new(rules.clone(), D, now),
+            oracle: Oracle::new::<C>(rules.clone(), D, now),
             rules,
             violation: None,
             now,
@@ -228,8 +269,9 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             ids: Vec::new(),
             servers: BTreeMap::new(),
             events_per_poll: 1024,
-            numbers: Rc::new(RefCell::new(numbers)),
-            expected: VecDeque::new(),
+            queue: Rc::new(RefCell::new(queue)),
+            expected: Records::new(),
+            buffer: Vec::new(),
             is_output_running: true,
             calm_until: None,
             is_stopped: false,
@@ -283,10 +325,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
     }
 
     /// Adds and removes servers between two turns.
-    fn change_servers(
-        &mut self,
-        worker: &mut Worker<NumberDecoder, Ring>,
-    ) -> Result<(), Violation> {
+    fn change_servers(&mut self, worker: &mut Worker<C, Ring<C::Record>>) -> Result<(), Violation> {
         while self.oracle.has_servers() && self.chance.fault(Kind::ServerRemoved, 8) {
             self.remove(worker)?;
             if self.chance.one_in(2) {
@@ -301,7 +340,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
 
     fn add_between_turns(
         &mut self,
-        worker: &mut Worker<NumberDecoder, Ring>,
+        worker: &mut Worker<C, Ring<C::Record>>,
     ) -> Result<(), Violation> {
         if self.ids.len() == SERVERS_EVER {
             return Ok(());
@@ -313,7 +352,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         self.oracle.check_fleet(worker.fleet())
     }
 
-    fn remove(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
+    fn remove(&mut self, worker: &mut Worker<C, Ring<C::Record>>) -> Result<(), Violation> {
         let number = self.chance.index(self.ids.len());
         let id = self.ids[number];
         let tails = self.tails();
@@ -323,7 +362,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         self.oracle.check_fleet(worker.fleet())
     }
 
-    fn turn(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
+    fn turn(&mut self, worker: &mut Worker<C, Ring<C::Record>>) -> Result<(), Violation> {
         self.turns += 1;
         self.trace.step(Step::Turn { now: self.now, time: self.oracle.time() });
         ensure!(self.turns < TURNS_MAX, "the loop does not come to rest");
@@ -379,7 +418,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
     }
 
     /// Waits for as long as recovering may take, and looks whether all have recovered.
-    fn recover(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
+    fn recover(&mut self, worker: &mut Worker<C, Ring<C::Record>>) -> Result<(), Violation> {
         while !self.has_recovered(worker) {
             self.turn(worker)?;
         }
@@ -393,8 +432,8 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             let unread = self.sockets[*at].unread();
             ensure!(unread == 0, "{unread} bytes of {} are not read", self.sockets[*at].server);
         }
-        let len = self.numbers.borrow().len;
-        ensure!(len == 0, "{len} numbers are not printed");
+        let len = self.queue.borrow().len;
+        ensure!(len == 0, "{len} records are not printed");
         self.chance.saw(Kind::Recovered);
         if self.rules.once && !worker.fleet().is_finished() {
             for socket in self.sockets.iter_mut().filter(|socket| socket.is_live()) {
@@ -413,22 +452,22 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
     }
 
     /// Whether the time is over, and what came last has been dealt with.
-    fn has_recovered(&self, worker: &Worker<NumberDecoder, Ring>) -> bool {
+    fn has_recovered(&self, worker: &Worker<C, Ring<C::Record>>) -> bool {
         let is_over = self.calm_until.is_some_and(|until| until <= self.now);
         worker.fleet().is_finished() || (is_over && self.is_at_rest(worker.fleet()))
     }
 
     /// Whether nothing will happen before time passes.
-    fn is_at_rest(&self, fleet: &Fleet<NumberDecoder>) -> bool {
+    fn is_at_rest(&self, fleet: &Fleet<C>) -> bool {
         let has_events = self.sockets.iter().any(|socket| socket.edge != Edge::None);
         let has_due = self.due.peek().is_some_and(|Reverse((at, ..))| *at <= self.now);
         let is_due = fleet.next_deadline().is_some_and(|at| at <= self.oracle.time());
-        let is_empty = self.numbers.borrow().len == 0 && self.answers.is_empty();
+        let is_empty = self.queue.borrow().len == 0 && self.answers.is_empty();
         !has_events && !has_due && !is_due && !fleet.has_ready() && is_empty
     }
 
     /// Does what the worker does after its loop, which ends on a stop or without servers.
-    fn stop(&mut self, worker: &mut Worker<NumberDecoder, Ring>) -> Result<(), Violation> {
+    fn stop(&mut self, worker: &mut Worker<C, Ring<C::Record>>) -> Result<(), Violation> {
         self.trace.step(Step::Stop);
         if worker.fleet().is_finished() {
             self.chance.saw(Kind::Finished);
@@ -471,19 +510,21 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
 
     /// Compares what was pushed with what was read: all of it, in order, and nothing else.
     fn note_pushed(&mut self) {
-        let (pushed, has_overflown) = {
-            let mut numbers = self.numbers.borrow_mut();
-            (std::mem::take(&mut numbers.pushed), numbers.has_overflown)
+        let result = {
+            let Queue { pushed, has_overflown, .. } = &*self.queue.borrow();
+            let expected = &self.expected;
+            let compared = || {
+                ensure!(!has_overflown, "more is pushed than there is room for");
+                ensure!(pushed == expected, "it pushed {pushed:?}, but was sent {expected:?}");
+                Ok(())
+            };
+            compared()
         };
-        let expected: Vec<_> = self.expected.drain(..).collect();
-        let compared = || {
-            ensure!(!has_overflown, "more is pushed than there is room for");
-            ensure!(pushed == expected, "it pushed {pushed:?}, but was sent {expected:?}");
-            Ok(())
-        };
-        let result = compared();
         self.check(result);
-        self.oracle.room = self.numbers.borrow().free();
+        self.expected.clear();
+        let mut queue = self.queue.borrow_mut();
+        queue.pushed.clear();
+        self.oracle.room = queue.free();
     }
 
     /// Lets the world do what is due.
@@ -526,9 +567,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
     fn sleep(&mut self, until: Option<Millis>) {
         loop {
             self.take_due();
-            let is_awaited = self.numbers.borrow().is_awaited;
-            let has_room = is_awaited && self.numbers.borrow().free() >= MIN_ROOM;
-            if !self.ready.is_empty() || self.is_woken || has_room {
+            if !self.ready.is_empty() || self.is_woken || self.queue.borrow().has_room() {
                 return;
             }
             let due = self.due.peek().map(|Reverse((at, ..))| *at);
@@ -581,8 +620,8 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
 
     /// What must hold when the worker goes to sleep: nothing is left that no event will mention.
     fn check_sleep(&self) -> Result<(), Violation> {
-        let staged = self.numbers.borrow().staged;
-        ensure!(staged == 0, "it sleeps with {staged} numbers that are not published");
+        let staged = self.queue.borrow().staged;
+        ensure!(staged == 0, "it sleeps with {staged} records that are not published");
         let is_known = self.answers.is_empty() || self.is_woken;
         ensure!(is_known, "it sleeps with answers to take");
         for (id, at) in &self.open {
@@ -642,28 +681,33 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
         tails
     }
 
-    /// These numbers were read, of which the multiples of the divisor must be pushed.
-    fn expect(&mut self, server: usize, mut numbers: Vec<i64>) {
-        numbers.retain(|number| number.unsigned_abs().is_multiple_of(self.rules.divisor));
-        self.oracle.counters.matched += numbers.len() as u64;
-        self.expected.extend(numbers.into_iter().map(|number| (server, number)));
+    /// The connection of a socket has read lines, which must be pushed as far as they are passed on.
+    fn settle(&mut self, at: usize) -> Lines {
+        let socket = &mut self.sockets[at];
+        self.buffer.clear();
+        let lines = socket.settle::<C>(&self.rules, &mut self.buffer, &mut self.chance);
+        self.expected.add(socket.server, &self.buffer);
+        lines
     }
 
     /// The end of the stream that is being read counts as a line.
-    fn keep_tail(&mut self, server: usize, kind: LineKind) {
-        let mut lines = Lines { lines: 1, ..Lines::default() };
-        match kind {
-            LineKind::Number(number) => {
-                self.chance.saw(Kind::TailKept);
-                self.expect(server, vec![number]);
+    fn keep_tail(&mut self, at: usize, kind: LineKind) {
+        let mut lines = Lines::default();
+        let (socket, rules, chance) = (&self.sockets[at], &self.rules, &mut self.chance);
+        self.buffer.clear();
+        if kind == LineKind::Oversized {
+            lines.add_oversized();
+        } else {
+            let fate = C::expect(socket.tail(), kind, rules, &mut self.buffer, chance);
+            match (fate, kind) {
+                (_, LineKind::Number(_)) => chance.saw(Kind::TailKept),
+                (Fate::Malformed, _) => chance.saw(Kind::TailKeptMalformed),
+                (Fate::PassedOn, _) => chance.saw(Kind::TailKeptWhole),
+                (Fate::Skipped, _) => {}
             }
-            LineKind::Heartbeat => {}
-            LineKind::Malformed => {
-                self.chance.saw(Kind::TailKeptMalformed);
-                lines.malformed = 1;
-            }
-            LineKind::Oversized => lines.oversized = 1,
+            lines.add(fate);
         }
+        self.expected.add(socket.server, &self.buffer);
         self.oracle.on_lines(lines);
     }
 
@@ -675,10 +719,10 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
             let later = self.moment();
             self.schedule(later, Due::Print);
         }
-        let mut numbers = self.numbers.borrow_mut();
-        if self.is_output_running && numbers.len > 0 {
-            self.trace.step(Step::Printed { numbers: numbers.len });
-            numbers.len = 0;
+        let mut queue = self.queue.borrow_mut();
+        if self.is_output_running && queue.len > 0 {
+            self.trace.step(Step::Printed { records: queue.len });
+            queue.len = 0;
         }
     }
 
@@ -808,7 +852,7 @@ impl<'a, 'b, const D: bool> World<'a, 'b, D> {
     }
 }
 
-impl<const D: bool> Io for World<'_, '_, D> {
+impl<C: Codec, const D: bool> Io for World<'_, '_, C, D> {
     const SHORT_READ_MEANS_DRAINED: bool = D;
 
     fn is_stopped(&self) -> bool {
@@ -825,7 +869,7 @@ impl<const D: bool> Io for World<'_, '_, D> {
 
     fn poll(&mut self, until: Option<Millis>, events: &mut Vec<Ready>) -> Polled {
         self.note_pushed();
-        let is_awaited = self.numbers.borrow().is_awaited;
+        let is_awaited = self.queue.borrow().is_awaited;
         events.clear();
         match self.oracle.on_poll(until, is_awaited, &mut self.chance) {
             Ok(true) => {
@@ -856,7 +900,7 @@ impl<const D: bool> Io for World<'_, '_, D> {
             self.trace.step(Step::Event { socket: socket.0, read_on: *read_on });
         }
         let mentioned = events.iter().map(|ready| (ready.socket, ready.read_on)).collect();
-        self.numbers.borrow_mut().is_awaited = false;
+        self.queue.borrow_mut().is_awaited = false;
         self.is_woken = false;
         self.oracle.on_polled(polled, mentioned, &mut self.chance);
         polled
@@ -931,7 +975,7 @@ impl<const D: bool> Io for World<'_, '_, D> {
 
     fn read(&mut self, id: SocketId, buf: &mut [u8]) -> io::Result<usize> {
         self.enter();
-        let room = self.numbers.borrow().free();
+        let room = self.queue.borrow().free();
         let result = self.oracle.on_read(id, buf.len(), room);
         self.check(result);
         let Some(at) = self.open.get(&id).copied() else {
@@ -942,25 +986,23 @@ impl<const D: bool> Io for World<'_, '_, D> {
         let result = socket.read(buf, D, &mut self.chance);
         match &result {
             Ok(0) => {
-                let (server, was_reset) = (socket.server, socket.end == Some(End::Reset));
-                let tail = socket.tail(&self.rules, &mut self.chance);
+                let was_reset = socket.end == Some(End::Reset);
+                let tail = socket.tail_kind(&self.rules, &mut self.chance);
                 self.trace.step(Step::Read { socket: id.0, bytes: 0 });
                 if let Some(kind) = tail.filter(|_| !was_reset && self.rules.keep_truncated) {
-                    self.keep_tail(server, kind);
+                    self.keep_tail(at, kind);
                 }
                 let has_tail = tail.is_some() && (was_reset || !self.rules.keep_truncated);
                 let checked = self.oracle.on_end(!was_reset, has_tail, &mut self.chance);
                 self.check(checked);
             }
             Ok(bytes) => {
-                let mut numbers = Vec::new();
-                let lines = socket.settle(self.rules.max_line, &mut numbers, &mut self.chance);
-                let server = socket.server;
-                self.expect(server, numbers);
-                self.trace.step(Step::Read { socket: id.0, bytes: *bytes });
-                let undelimited = self.sockets[at].undelimited();
-                let asked = buf.len();
-                self.oracle.on_bytes(*bytes, asked, lines, undelimited, &mut self.chance);
+                let (bytes, asked) = (*bytes, buf.len());
+                self.trace.step(Step::Read { socket: id.0, bytes });
+                let lines = self.settle(at);
+                let socket = &self.sockets[at];
+                let unfinished = (socket.undelimited(), socket.held());
+                self.oracle.on_bytes(bytes, asked, lines, unfinished, &mut self.chance);
             }
             Err(error) => {
                 let has_tail = socket.holds_a_tail();
