@@ -84,8 +84,8 @@ impl<T, E: Encoder<T>> OutputBuffer<T, E> {
             self.text.resize(needed.max(WRITE_SIZE), 0);
         }
         let len = self.encoder.encode(records, &mut self.text[self.len..]);
-        if len == 0 && self.len == 0 && !self.encoder.is_within_line() {
-            // There is nothing to write.
+        if len == 0 && self.len == 0 {
+            // There is nothing to write. Lines that ended were passed elsewhere, also before a part of a line.
             self.result.written += count;
             return;
         }

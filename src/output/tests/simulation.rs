@@ -9,19 +9,21 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::env;
+use std::fmt::Debug;
 use std::io::{self, ErrorKind, Write};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::codec::Framing;
 use crate::descriptor::write_waiting;
 use crate::origin::Origin;
 use crate::output::buffer::{Drained, WRITE_SIZE, add_max};
-use crate::output::encode::{NUMBER_MAX_LEN, Plain};
+use crate::output::encode::{EachLine, EachRecord, Encoder, NUMBER_MAX_LEN, Plain, PlainLines};
 use crate::output::pacing::POLL_INTERVAL;
 use crate::output::{Io, Rings, run};
 use crate::ring::{Doorbell, QueueProducer, Wait, queue_from};
@@ -34,15 +36,27 @@ fn every_seed_meets_the_contract() {
     let number = |name| env::var(name).ok().map(|text| text.parse().expect("a number"));
     let mut coverage = Coverage::default();
     if let Some(seed) = number("TCPCORE_OUTPUT_SEED") {
-        World::run_to_its_end(seed, &mut coverage);
+        run_seed(seed, &mut coverage);
         return;
     }
     for seed in 0..number("TCPCORE_OUTPUT_SEEDS").unwrap_or(500) {
-        World::run_to_its_end(seed, &mut coverage);
+        run_seed(seed, &mut coverage);
     }
     // A simulation without errors would prove little.
     for kind in KINDS {
         assert!(coverage.0[kind as usize] > 0, "none of {kind:?}");
+    }
+}
+
+/// Runs the world of a seed.
+fn run_seed(seed: u64, coverage: &mut Coverage) {
+    let _guard = SeedOnPanic(seed);
+    let mut chance = SmallRng::seed_from_u64(seed);
+    match chance.random_range(0..6) {
+        0 => World::<PassedNumbers>::run_to_its_end(chance, coverage),
+        1 => World::<PassedLines>::run_to_its_end(chance, coverage),
+        2 | 3 => World::<Lines>::run_to_its_end(chance, coverage),
+        _ => World::<Numbers>::run_to_its_end(chance, coverage),
     }
 }
 
@@ -63,9 +77,15 @@ enum Kind {
     WokenSpuriously,
     Jump,
     HeldBack,
+    /// A read ended within a line.
+    PartOfLine,
+    /// A buffer was full, but it ended within a line.
+    FullWithinLine,
+    /// Records were passed on instead of written.
+    PassedOn,
 }
 
-const KINDS: [Kind; 14] = {
+const KINDS: [Kind; 17] = {
     use Kind::*;
     [
         EndedWell,
@@ -82,12 +102,207 @@ const KINDS: [Kind; 14] = {
         WokenSpuriously,
         Jump,
         HeldBack,
+        PartOfLine,
+        FullWithinLine,
+        PassedOn,
     ]
 };
 
 /// The number of events of each kind.
 #[derive(Debug, Default)]
 struct Coverage([u64; KINDS.len()]);
+
+/// The records of a world, and their encoder.
+trait Records {
+    type Record: Copy + Debug + PartialEq + Send + 'static;
+    type Encoder: Encoder<Self::Record>;
+
+    /// Whether the encoder passes its lines to [`Passed`] instead of writing them.
+    const ARE_PASSED: bool;
+
+    /// The most records of a line. The half of a ring holds them.
+    fn longest_line(capacity: usize, chance: &mut SmallRng) -> usize;
+
+    fn encoder(passed: &Passed) -> Self::Encoder;
+
+    /// Makes the records of a line, at most `max`.
+    fn line(max: usize, are_long: bool, chance: &mut SmallRng) -> Vec<Self::Record>;
+
+    /// Adds the text of a record to that of all records before it.
+    fn add_text(origin: Option<Origin>, record: Self::Record, text: &mut Vec<u8>);
+
+    fn ends_line(record: Self::Record) -> bool;
+
+    /// The most bytes of text that are added to a buffer which is not full yet. It has the rest of what a ring of
+    /// this capacity holds, if lines have several records.
+    fn text_max(capacity: usize) -> usize;
+}
+
+/// The text of the lines that an encoder has passed on.
+type Passed = Arc<Mutex<Vec<u8>>>;
+
+/// Numbers, written.
+struct Numbers;
+
+/// Whole lines, the records of which are bytes, written.
+struct Lines;
+
+/// Numbers, passed on.
+struct PassedNumbers;
+
+/// Whole lines, passed on.
+struct PassedLines;
+
+impl Records for Numbers {
+    type Record = i64;
+    type Encoder = Plain;
+
+    const ARE_PASSED: bool = false;
+
+    fn longest_line(_: usize, _: &mut SmallRng) -> usize {
+        1
+    }
+
+    fn encoder(_: &Passed) -> Plain {
+        Plain::default()
+    }
+
+    fn line(_: usize, are_long: bool, chance: &mut SmallRng) -> Vec<i64> {
+        let shift = if are_long { 0 } else { 54 };
+        vec![chance.random::<i64>() >> shift]
+    }
+
+    fn add_text(_: Option<Origin>, number: i64, text: &mut Vec<u8>) {
+        writeln!(text, "{number}").unwrap();
+    }
+
+    fn ends_line(_: i64) -> bool {
+        true
+    }
+
+    fn text_max(_: usize) -> usize {
+        add_max::<i64>() * NUMBER_MAX_LEN
+    }
+}
+
+impl Records for Lines {
+    type Record = u8;
+    type Encoder = PlainLines;
+
+    const ARE_PASSED: bool = false;
+
+    fn longest_line(capacity: usize, chance: &mut SmallRng) -> usize {
+        [2, 40, 2000, 20_000][chance.random_range(0..4)].min(capacity.div_ceil(2))
+    }
+
+    fn encoder(_: &Passed) -> PlainLines {
+        PlainLines::new(Framing::new(4096))
+    }
+
+    fn line(max: usize, are_long: bool, chance: &mut SmallRng) -> Vec<u8> {
+        let most = if are_long { max } else { max.min(8) };
+        let mut line = vec![chance.random_range(b'a'..=b'z'); chance.random_range(0..most)];
+        line.push(b'\n');
+        line
+    }
+
+    fn add_text(_: Option<Origin>, byte: u8, text: &mut Vec<u8>) {
+        text.push(byte);
+    }
+
+    fn ends_line(byte: u8) -> bool {
+        byte == b'\n'
+    }
+
+    fn text_max(capacity: usize) -> usize {
+        capacity
+    }
+}
+
+impl Records for PassedNumbers {
+    type Record = i64;
+    type Encoder = EachRecord<Box<dyn FnMut(Origin, &i64) + Send>>;
+
+    const ARE_PASSED: bool = true;
+
+    fn longest_line(_: usize, _: &mut SmallRng) -> usize {
+        1
+    }
+
+    fn encoder(passed: &Passed) -> Self::Encoder {
+        let passed = Arc::clone(passed);
+        EachRecord::new(Box::new(move |origin, number| {
+            Self::add_text(Some(origin), *number, &mut passed.lock().unwrap());
+        }))
+    }
+
+    fn line(max: usize, are_long: bool, chance: &mut SmallRng) -> Vec<i64> {
+        Numbers::line(max, are_long, chance)
+    }
+
+    fn add_text(origin: Option<Origin>, number: i64, text: &mut Vec<u8>) {
+        writeln!(text, "{} {number}", of(origin)).unwrap();
+    }
+
+    fn ends_line(_: i64) -> bool {
+        true
+    }
+
+    fn text_max(_: usize) -> usize {
+        0
+    }
+}
+
+impl Records for PassedLines {
+    type Record = u8;
+    type Encoder = EachLine<Box<dyn FnMut(Origin, &[u8]) + Send>>;
+
+    const ARE_PASSED: bool = true;
+
+    fn longest_line(capacity: usize, chance: &mut SmallRng) -> usize {
+        Lines::longest_line(capacity, chance)
+    }
+
+    fn encoder(passed: &Passed) -> Self::Encoder {
+        let passed = Arc::clone(passed);
+        let framing = Framing::new(usize::MAX);
+        EachLine::new(
+            framing,
+            Box::new(move |origin, line| {
+                let text = &mut passed.lock().unwrap();
+                for byte in [line, b"\n"].concat() {
+                    Self::add_text(Some(origin), byte, text);
+                }
+            }),
+        )
+    }
+
+    fn line(max: usize, are_long: bool, chance: &mut SmallRng) -> Vec<u8> {
+        Lines::line(max, are_long, chance)
+    }
+
+    /// The first byte of a line has its origin in front of it.
+    fn add_text(origin: Option<Origin>, byte: u8, text: &mut Vec<u8>) {
+        if text.last().is_none_or(|&last| last == b'\n') {
+            write!(text, "{} ", of(origin)).unwrap();
+        }
+        text.push(byte);
+    }
+
+    fn ends_line(byte: u8) -> bool {
+        byte == b'\n'
+    }
+
+    fn text_max(_: usize) -> usize {
+        0
+    }
+}
+
+/// Words an origin, which an encoder that passes its lines on must have.
+fn of(origin: Option<Origin>) -> String {
+    let origin = origin.expect("the encoder needs it");
+    format!("{} {} {}", origin.worker(), origin.server(), origin.time_ms())
+}
 
 /// The failure of a world's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,23 +315,24 @@ enum Failure {
 }
 
 /// A producer, and the state that the oracle expects of its ring.
-struct Source {
+struct Source<T: Copy + Send> {
     /// `None` once it has ended.
-    producer: Option<QueueProducer<i64, Origin>>,
-    /// The number of records that it has not staged yet.
+    producer: Option<QueueProducer<T, Origin>>,
+    /// The number of lines that it has not staged yet.
     left: usize,
+    longest_line: usize,
     /// With their origins, if the queue carries them.
-    staged: Vec<Record>,
+    staged: Vec<Record<T>>,
     /// The records that are published and not read yet.
-    unread: VecDeque<Record>,
+    unread: VecDeque<Record<T>>,
     /// Whether it waits for room until `woken` is set, as a worker does in its poll.
     is_held_back: bool,
     woken: Arc<AtomicBool>,
 }
 
-type Record = (Option<Origin>, i64);
+type Record<T> = (Option<Origin>, T);
 
-struct World<'a> {
+struct World<'a, R: Records> {
     chance: SmallRng,
     coverage: &'a mut Coverage,
     calls: usize,
@@ -125,9 +341,11 @@ struct World<'a> {
     // The parameters of this world.
     /// The probability of an event between two calls.
     liveliness: f64,
-    /// The most records that are staged at once.
+    /// The most lines that are staged at once.
     batch: usize,
-    numbers_are_long: bool,
+    lines_are_long: bool,
+    /// The largest capacity of a ring.
+    capacity: usize,
     /// The longest time between two calls, except for jumps.
     tick_us: u64,
     /// The most bytes that a write accepts.
@@ -136,15 +354,19 @@ struct World<'a> {
     is_nonblocking: bool,
     failure: Failure,
 
-    sources: Vec<Source>,
-    rings: Rings<i64>,
+    sources: Vec<Source<R::Record>>,
+    rings: Rings<R::Record>,
     /// The index of the source of each ring in `rings`.
     ids: Vec<usize>,
 
     // The calls of the thread so far.
-    /// The lines of all records that were read before the output failed.
+    /// The text of all records that were read before the output failed.
     expected: Vec<u8>,
-    /// The output has accepted `expected[..accepted]`.
+    /// The source of the last record that was read, if that ended within a line.
+    unfinished: Option<usize>,
+    /// The lines that the encoder has passed on since the last read.
+    passed: Passed,
+    /// The output has accepted `expected[..accepted]`. Text that is passed on counts as accepted and flushed.
     accepted: usize,
     /// The value of `accepted` at the last flush.
     flushed: usize,
@@ -157,22 +379,23 @@ struct World<'a> {
     reports: usize,
 }
 
-impl World<'_> {
-    fn run_to_its_end(seed: u64, coverage: &mut Coverage) {
-        let _guard = SeedOnPanic(seed);
-        let mut world = World::new(seed, coverage);
+impl<R: Records> World<'_, R> {
+    fn run_to_its_end(chance: SmallRng, coverage: &mut Coverage) {
+        let mut world = World::<R>::new(chance, coverage);
         let total = world.sources.iter().map(|source| source.left as u64).sum();
-        let drained = run(Plain::default(), &mut world);
+        let encoder = R::encoder(&world.passed);
+        let drained = run(encoder, &mut world);
         world.check_end(&drained, total);
     }
 
-    fn new(seed: u64, coverage: &mut Coverage) -> World<'_> {
-        let mut chance = SmallRng::seed_from_u64(seed);
+    fn new(mut chance: SmallRng, coverage: &mut Coverage) -> World<'_, R> {
         let is_large = chance.random_bool(0.03);
         let (most, capacity, bytes) =
             if is_large { (12_000, 16_384, 200_000) } else { (200, 64, 800) };
+        // Larger than what is read at once, which is the same number of bytes whatever a record is.
+        let capacity = capacity * size_of::<i64>() / size_of::<R::Record>();
         let bell = Doorbell::new();
-        let is_tagged: bool = chance.random();
+        let is_tagged = R::ARE_PASSED || chance.random();
         let (sources, rings): (Vec<_>, _) = (0..chance.random_range(1..=4))
             .map(|_| {
                 let woken = Arc::new(AtomicBool::new(false));
@@ -181,9 +404,11 @@ impl World<'_> {
                 let frames = is_tagged.then(|| chance.random_range(2..=8));
                 let capacity = chance.random_range(1..=capacity);
                 let (producer, consumer) = queue_from(capacity, frames, &bell, wake);
+                let longest_line = R::longest_line(producer.capacity(), &mut chance);
                 let source = Source {
                     producer: Some(producer),
-                    left: chance.random_range(0..=most),
+                    left: chance.random_range(0..=1 + most / longest_line.isqrt()),
+                    longest_line,
                     staged: Vec::new(),
                     unread: VecDeque::new(),
                     is_held_back: false,
@@ -198,7 +423,8 @@ impl World<'_> {
             now: Duration::ZERO,
             liveliness: [0.02, 0.2, 0.95][chance.random_range(0..3)],
             batch: [1, 10, most][if is_large { 2 } else { chance.random_range(0..3) }],
-            numbers_are_long: chance.random(),
+            lines_are_long: chance.random(),
+            capacity: capacity.next_power_of_two(),
             tick_us: [0, 2, 60, 1000][chance.random_range(0..4)],
             step: if chance.random() {
                 usize::MAX
@@ -215,6 +441,8 @@ impl World<'_> {
             sources,
             rings: Rings(rings),
             expected: Vec::new(),
+            unfinished: None,
+            passed: Passed::default(),
             accepted: 0,
             flushed: 0,
             flushes: 0,
@@ -272,8 +500,8 @@ impl World<'_> {
             return true;
         }
         let wanted = source.left.min(self.chance.random_range(1..=self.batch));
-        let count = wanted.min(producer.room(wanted));
-        if wanted > 0 && count == 0 {
+        let mut room = producer.room(wanted * source.longest_line);
+        if wanted > 0 && room == 0 {
             let has_rung = !source.staged.is_empty();
             source.unread.extend(source.staged.drain(..));
             match producer.wait_for_room(producer.capacity().div_ceil(2)) {
@@ -286,18 +514,25 @@ impl World<'_> {
             }
             return has_rung;
         }
-        let shift = if self.numbers_are_long { 0 } else { 54 };
-        let numbers = (0..count).map(|_| self.chance.random::<i64>() >> shift);
-        let numbers: Vec<i64> = numbers.collect();
+        let mut records = Vec::new();
+        for _ in 0..wanted {
+            let max = source.longest_line.min(room);
+            if max == 0 {
+                break;
+            }
+            let line = R::line(max, self.lines_are_long, &mut self.chance);
+            room -= line.len();
+            records.extend(line);
+            source.left -= 1;
+        }
         let time = SystemTime::UNIX_EPOCH + self.now;
         let origin = Origin::new(id, self.chance.random_range(0..3), time);
         let origin = producer.is_tagged().then_some(origin);
         if let Some(origin) = origin {
             producer.begin(origin);
         }
-        producer.stage(&numbers);
-        source.left -= count;
-        source.staged.extend(numbers.into_iter().map(|number| (origin, number)));
+        producer.stage(&records);
+        source.staged.extend(records.into_iter().map(|record| (origin, record)));
         let has_rung = !source.staged.is_empty() && self.chance.random_bool(0.7);
         if has_rung {
             producer.publish();
@@ -315,14 +550,11 @@ impl World<'_> {
     }
 
     fn check_write(&mut self, text: &[u8]) {
+        assert!(!R::ARE_PASSED, "a write of what is passed on");
         assert!(!self.has_failed, "a write after an error");
-        assert!(!text.is_empty(), "a write of nothing");
+        assert!(text.ends_with(b"\n"), "a write of nothing or of a part of a line");
         assert!(text == &self.expected[self.accepted..], "not what was read last");
-        assert!(
-            text.len() < WRITE_SIZE + add_max::<i64>() * NUMBER_MAX_LEN,
-            "{} bytes",
-            text.len()
-        );
+        assert!(text.len() < WRITE_SIZE + R::text_max(self.capacity), "{} bytes", text.len());
         // The first write of a buffer.
         if self.flushed == self.accepted {
             if text.len() >= WRITE_SIZE {
@@ -331,6 +563,17 @@ impl World<'_> {
                 assert!(self.empty_reads >= self.rings.0.len(), "a small write under load");
                 self.note(Kind::SmallBuffer);
             }
+        }
+    }
+
+    /// Compares the lines that were passed on with those that were read.
+    fn take_passed(&mut self) {
+        let passed = std::mem::take(&mut *self.passed.lock().unwrap());
+        if !passed.is_empty() {
+            assert!(self.expected[self.accepted..].starts_with(&passed), "not what was read last");
+            self.accepted += passed.len();
+            self.flushed = self.accepted;
+            self.note(Kind::PassedOn);
         }
     }
 
@@ -388,25 +631,38 @@ impl World<'_> {
     }
 }
 
-impl Io<i64> for World<'_> {
+impl<R: Records> Io<R::Record> for World<'_, R> {
     fn read(
         &mut self,
         ring: usize,
         max: usize,
-        take: impl FnOnce(Option<Origin>, &[i64]),
+        take: impl FnOnce(Option<Origin>, &[R::Record]),
     ) -> usize {
         self.between_calls();
-        let unread = &mut self.sources[self.ids[ring]].unread;
+        let id = self.ids[ring];
+        let unread = &mut self.sources[id].unread;
         let (expected, has_failed) = (&mut self.expected, self.has_failed);
-        let count = self.rings.read(ring, max, |origin, numbers| {
-            for number in numbers {
-                assert_eq!(unread.pop_front(), Some((origin, *number)));
+        let mut unfinished = self.unfinished;
+        assert!(unfinished.is_none_or(|unfinished| unfinished == id), "a line is interrupted");
+        let count = self.rings.read(ring, max, |origin, records| {
+            for &record in records {
+                assert_eq!(unread.pop_front(), Some((origin, record)));
                 if !has_failed {
-                    writeln!(expected, "{number}").unwrap();
+                    R::add_text(origin, record, expected);
+                    unfinished = (!R::ends_line(record)).then_some(id);
                 }
             }
-            take(origin, numbers);
+            take(origin, records);
         });
+        assert!(count > 0 || unfinished.is_none(), "the rest of a line is missing");
+        self.unfinished = unfinished;
+        if unfinished.is_some() {
+            self.note(Kind::PartOfLine);
+            if self.expected.len() - self.accepted >= WRITE_SIZE {
+                self.note(Kind::FullWithinLine);
+            }
+        }
+        self.take_passed();
         self.empty_reads = if count > 0 { 0 } else { self.empty_reads + 1 };
         self.has_read_since_wait |= count > 0;
         count
@@ -442,6 +698,7 @@ impl Io<i64> for World<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.between_calls();
+        assert!(!R::ARE_PASSED, "a flush of what is passed on");
         assert!(!self.has_failed, "a flush after an error");
         assert_eq!(self.accepted, self.expected.len(), "a flush in the middle of a buffer");
         assert!(self.flushed < self.accepted, "a flush of nothing");
