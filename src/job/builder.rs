@@ -152,3 +152,6 @@ impl<E> JobBuilder<Lines, E> {
         self.encoder(EachLine::new(framing, f)).start(io::sink())
     }
 }
+
+#[cfg(test)]
+mod tests;
