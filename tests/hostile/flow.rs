@@ -17,8 +17,8 @@ pub(crate) fn endless_line(form: Form) -> Outcome {
     const CHUNK: usize = 1 << 20;
     let chunks = form.pick(1024, 16 * 1024);
     let server = Server::bind();
-    let mut subject = Subject::start("", &[server.address()]);
-    let mut ledger = Ledger::new(1);
+    let mut subject = Subject::start(form.mode, "", &[server.address()]);
+    let mut ledger = Ledger::new(1, form.mode);
     let mut peer = server.accept();
     peer.send(ledger::lines(0, 1, 0, 1));
     subject.read_until(&mut ledger, |ledger| ledger.lines == 1);
@@ -48,8 +48,8 @@ pub(crate) fn junk_flood(form: Form) -> Outcome {
     let (good, bad) = (Server::bind(), [(); FLOODS].map(|()| Server::bind()));
     let mut addresses = vec![good.address()];
     addresses.extend(bad.iter().map(Server::address));
-    let mut subject = Subject::start("-p 1", &addresses);
-    let mut ledger = Ledger::new(1);
+    let mut subject = Subject::start(form.mode, "-p 1", &addresses);
+    let mut ledger = Ledger::new(1, form.mode);
     let mut peer = good.accept();
     let floods = bad.map(|server| server.accept());
     let calm = latencies(&mut subject, &mut ledger, &mut peer, watched);
@@ -149,8 +149,8 @@ pub(crate) fn sigterm_with_a_slow_reader(form: Form) -> Outcome {
     let mut endings = Vec::new();
     for _ in 0..rounds {
         let addresses: Vec<_> = (0..SERVERS).map(firehose).collect();
-        let mut subject = Subject::start("-p 2", &addresses);
-        let mut ledger = Ledger::new(SERVERS);
+        let mut subject = Subject::start(form.mode, "-p 2", &addresses);
+        let mut ledger = Ledger::new(SERVERS, form.mode);
         // After this many lines both rings are full.
         let enough = 500_000;
         while ledger.lines < enough {

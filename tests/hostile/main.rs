@@ -6,7 +6,11 @@
 //! cargo test --release --test hostile -- endless reset     # those whose names contain a word
 //! cargo test --release --test hostile -- --full            # the long form of each
 //! cargo test --release --test hostile -- soak --seconds 3600 --seed 7
+//! cargo test --release --test hostile -- soak --seconds 3600 --lines --format json
 //! ```
+//!
+//! Scenarios that compare what is printed with what was sent run twice: with numbers and with whole lines. The soak
+//! has six rounds, one for each of numbers and lines in three formats, or one round of the form that is given.
 //!
 //! Each scenario prints one line with its figures, and fails if the contract was broken. The scenarios test
 //! the release program, so a debug build runs only scenarios that are named. A plain `cargo test` prints a
@@ -20,6 +24,8 @@ mod common;
 mod flow;
 #[cfg(target_os = "linux")]
 mod ledger;
+#[cfg(target_os = "linux")]
+mod mode;
 #[cfg(target_os = "linux")]
 mod namespaces;
 #[cfg(target_os = "linux")]

@@ -14,9 +14,9 @@ use crate::subject::{Chunk, Subject, demo_server, pour, status_kib};
 
 /// Checks the program on a disk that is full after 64 KiB. The error gives the number of records that were
 /// read and are not in the file.
-pub(crate) fn full_disk(_: Form) -> Outcome {
+pub(crate) fn full_disk(form: Form) -> Outcome {
     let server = Server::bind();
-    let command = Subject::command("", &[server.address()]);
+    let command = Subject::command(form.mode, "", &[server.address()]);
     let disk = Folder::new("full-disk");
     let (mut wrapped, place) = if works(&["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"])
     {
@@ -47,7 +47,7 @@ pub(crate) fn full_disk(_: Form) -> Outcome {
         most_kib = kib;
         thread::yield_now();
     }
-    let mut ledger = Ledger::new(1);
+    let mut ledger = Ledger::new(1, form.mode);
     let ended = subject.wait_end(|line| ledger.enter(line), 1, most_kib);
     let error = ended.log.iter().find(|line| line.contains("No space left on device"));
     let error = error.unwrap_or_else(|| panic!("no error: {:#?}", ended.log));
@@ -85,7 +85,7 @@ pub(crate) fn late_name(form: Form) -> Outcome {
     let server = Server::bind();
     let mut unshare = Program::command("unshare");
     unshare.args(["-rm", "sh", "-c", "mount --bind \"$0\" /etc && exec \"$@\""]).arg(&etc.0);
-    let command = Subject::command("--initial-backoff 100ms --max-backoff 500ms", &[]);
+    let command = Subject::command(form.mode, "--initial-backoff 100ms --max-backoff 500ms", &[]);
     unshare.arg(command.get_program()).args(command.get_args());
     unshare.arg(format!("feed.invalid:{}", server.port()));
     let mut subject = Subject::spawn(&mut unshare);
@@ -97,7 +97,7 @@ pub(crate) fn late_name(form: Form) -> Outcome {
     let mut peer = server.accept();
     let took = start.elapsed();
     peer.send(ledger::lines(0, 1, 0, 1));
-    let mut ledger = Ledger::new(1);
+    let mut ledger = Ledger::new(1, form.mode);
     subject.read_until(&mut ledger, |ledger| ledger.lines == 1);
     let ended = subject.stop(|line| ledger.enter(line));
     let figures = format!("unknown at first, connected {took:.1?} after the name was known");
@@ -119,7 +119,7 @@ pub(crate) fn half_open(form: Form) -> Outcome {
     let mut server = Program::spawn(&mut serve);
     let line = server.wait_for_log("Listening on");
     let (_, address) = line.rsplit_once(' ').expect("the line names an address");
-    let command = Subject::command("", &[address.parse().expect("an address")]);
+    let command = Subject::command(form.mode, "", &[address.parse().expect("an address")]);
     let mut inside = network.client.command(command.get_program().to_str().expect("a path"));
     let mut subject = Subject::spawn(inside.args(command.get_args()));
     let mut found = Vec::new();

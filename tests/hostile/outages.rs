@@ -103,9 +103,9 @@ pub(crate) fn killed_server(form: Form) -> Outcome {
     let address = Server::bind_at(own_address(0)).close();
     // Each connection resets the back-off, so that each loss is logged.
     let backoff = "--initial-backoff 20ms --max-backoff 20ms --reset-backoff-threshold 0s";
-    let mut subject = Subject::start(backoff, &[address]);
+    let mut subject = Subject::start(form.mode, backoff, &[address]);
     let records = Records::new(1);
-    let mut ledger = Ledger::with_records(&records);
+    let mut ledger = Ledger::with_records(&records, form.mode);
     let (mut bytes, mut lines, mut truncated) = (0, 0, 0);
     let mut returns = Vec::new();
     for connection in 1..=rounds {
@@ -151,7 +151,7 @@ pub(crate) fn stopped_server(form: Form) -> Outcome {
     let line = server.wait_for_log("Listening on");
     let (_, address) = line.rsplit_once(' ').expect("the line names an address");
     let flags = "--idle-timeout 1s --initial-backoff 100ms --max-backoff 400ms";
-    let mut subject = Subject::start(flags, &[address.parse().expect("an address")]);
+    let mut subject = Subject::start(form.mode, flags, &[address.parse().expect("an address")]);
     assert_eq!(subject.stdout.read(DEADLINE, |_| {}), Chunk::Some, "no numbers");
 
     server.signal(Signal::STOP);
@@ -183,8 +183,8 @@ pub(crate) fn reset_in_mid_line(form: Form) -> Outcome {
     let connections = form.pick(200, 5000);
     let server = Server::bind();
     let mut subject =
-        Subject::start("--initial-backoff 1ms --max-backoff 5ms", &[server.address()]);
-    let mut ledger = Ledger::new(1);
+        Subject::start(form.mode, "--initial-backoff 1ms --max-backoff 5ms", &[server.address()]);
+    let mut ledger = Ledger::new(1, form.mode);
     for connection in 1..=connections {
         let mut peer = server.accept();
         let text = ledger::lines(0, connection, 0, LINES + 1);
@@ -214,7 +214,7 @@ pub(crate) fn accept_then_close(form: Form) -> Outcome {
         ("", 1000, 60_000, Duration::from_secs(60)),
     );
     let server = Server::bind();
-    let subject = Subject::start(flags, &[server.address()]);
+    let subject = Subject::start(form.mode, flags, &[server.address()]);
     server.accept().close();
     let start = Instant::now();
     let mut closed = start;
@@ -252,8 +252,9 @@ pub(crate) fn thousand_down_and_back(form: Form) -> Outcome {
     let addresses: Vec<SocketAddr> = (0..SERVERS).map(own_address).collect();
     let mut crowd = Crowd::listen(&addresses);
     let addresses = crowd.addresses();
-    let mut subject = Subject::start(&format!("{flags} --connect-timeout 60s"), &addresses);
-    let mut ledger = Ledger::new(SERVERS);
+    let mut subject =
+        Subject::start(form.mode, &format!("{flags} --connect-timeout 60s"), &addresses);
+    let mut ledger = Ledger::new(SERVERS, form.mode);
     crowd.accept(SERVERS, DEADLINE, |server| ledger::lines(server, 1, 0, 1));
     subject.read_until(&mut ledger, |ledger| ledger.lines == SERVERS as u64);
     let before_kib = memory_kib(&subject.program, "VmRSS");
@@ -286,13 +287,16 @@ pub(crate) fn descriptor_limit(form: Form) -> Outcome {
     let servers = form.pick(150, 1000);
     let addresses: Vec<SocketAddr> = (0..servers).map(own_address).collect();
     let mut crowd = Crowd::listen(&addresses);
-    let command =
-        Subject::command("--initial-backoff 20ms --max-backoff 100ms -p 2", &crowd.addresses());
+    let command = Subject::command(
+        form.mode,
+        "--initial-backoff 20ms --max-backoff 100ms -p 2",
+        &crowd.addresses(),
+    );
     let mut limited = Program::command("sh");
     limited.args(["-c", &format!("ulimit -n {LIMIT}; exec \"$@\""), "sh"]);
     limited.arg(command.get_program()).args(command.get_args());
     let mut subject = Subject::spawn(&mut limited);
-    let mut ledger = Ledger::new(servers);
+    let mut ledger = Ledger::new(servers, form.mode);
     let mut rounds = 0;
     let mut most = 0;
     let start = Instant::now();

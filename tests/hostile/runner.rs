@@ -10,6 +10,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::mode::{Format, Mode};
 use crate::subject::Tally;
 use crate::{flow, namespaces, outages, soak};
 
@@ -30,6 +31,10 @@ pub(crate) struct Form {
     pub(crate) soak_seconds: u64,
     /// The seed of what the servers of the soak do at random.
     pub(crate) seed: u64,
+    /// What the program prints.
+    pub(crate) mode: Mode,
+    /// What it prints in all rounds of the soak, instead of one form after the other.
+    pub(crate) soak_mode: Option<Mode>,
 }
 
 impl Form {
@@ -40,24 +45,29 @@ impl Form {
 
 type Scenario = fn(Form) -> Outcome;
 
-const SCENARIOS: &[(&str, Scenario)] = &[
-    ("killed_server", outages::killed_server),
-    ("stopped_server", outages::stopped_server),
-    ("reset_in_mid_line", outages::reset_in_mid_line),
-    ("accept_then_close", outages::accept_then_close),
-    ("thousand_down_and_back", outages::thousand_down_and_back),
-    ("descriptor_limit", outages::descriptor_limit),
-    ("endless_line", flow::endless_line),
-    ("junk_flood", flow::junk_flood),
-    ("sigterm_with_a_slow_reader", flow::sigterm_with_a_slow_reader),
-    ("full_disk", namespaces::full_disk),
-    ("late_name", namespaces::late_name),
-    ("half_open", namespaces::half_open),
-    ("soak", soak::soak),
+/// The modes of a scenario that compares all that is printed, and of any other.
+const BOTH: [Mode; 2] = [Mode::NUMBERS, Mode::LINES];
+const NUMBERS: [Mode; 1] = [Mode::NUMBERS];
+
+const SCENARIOS: &[(&str, Scenario, &[Mode])] = &[
+    ("killed_server", outages::killed_server, &BOTH),
+    ("stopped_server", outages::stopped_server, &NUMBERS),
+    ("reset_in_mid_line", outages::reset_in_mid_line, &BOTH),
+    ("accept_then_close", outages::accept_then_close, &NUMBERS),
+    ("thousand_down_and_back", outages::thousand_down_and_back, &BOTH),
+    ("descriptor_limit", outages::descriptor_limit, &BOTH),
+    ("endless_line", flow::endless_line, &BOTH),
+    ("junk_flood", flow::junk_flood, &NUMBERS),
+    ("sigterm_with_a_slow_reader", flow::sigterm_with_a_slow_reader, &BOTH),
+    ("full_disk", namespaces::full_disk, &BOTH),
+    ("late_name", namespaces::late_name, &NUMBERS),
+    ("half_open", namespaces::half_open, &NUMBERS),
+    ("soak", soak::soak, &NUMBERS),
 ];
 
 const USAGE: &str = "\
-usage: cargo test --release --test hostile -- [NAME...] [--full] [--seconds N] [--seed N] [--list]";
+usage: cargo test --release --test hostile -- [NAME...] [--full] [--seconds N] [--seed N] [--list] \
+[--lines] [--format plain|tsv|json]";
 
 pub(crate) fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some(outages::SERVE) {
@@ -78,11 +88,14 @@ pub(crate) fn main() -> ExitCode {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let mut failed = 0;
-    for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| request.selects(name)) {
+    for (name, scenario, modes) in SCENARIOS.iter().filter(|(name, ..)| request.selects(name)) {
         if request.list {
             print(&format!("{name}: test"));
-        } else if !run(name, *scenario, request.form) {
-            failed += 1;
+            continue;
+        }
+        for &mode in *modes {
+            let name = if mode.lines { format!("{name} --lines") } else { (*name).into() };
+            failed += usize::from(!run(&name, *scenario, Form { mode, ..request.form }));
         }
     }
     if failed > 0 {
@@ -125,7 +138,7 @@ impl Request {
         let seed = SysRng.try_next_u64().expect("the system has random numbers");
         let mut request = Request {
             names: Vec::new(),
-            form: Form { full: false, soak_seconds: 0, seed },
+            form: Form { full: false, soak_seconds: 0, seed, mode: Mode::NUMBERS, soak_mode: None },
             list: false,
             is_explicit: false,
         };
@@ -135,6 +148,15 @@ impl Request {
                 Value(name) => request.names.push(name.string()?),
                 Long("full") => request.form.full = true,
                 Long("seconds") => seconds = Some(parser.value()?.parse()?),
+                Long("lines") => soak_mode(&mut request.form).lines = true,
+                Long("format") => {
+                    soak_mode(&mut request.form).format = match parser.value()?.to_str() {
+                        Some("plain") => Format::Plain,
+                        Some("tsv") => Format::Tsv,
+                        Some("json") => Format::Json,
+                        _ => return Err("--format: expected plain, tsv or json".into()),
+                    };
+                }
                 Long("seed") => request.form.seed = parser.value()?.parse()?,
                 Long("list") => request.list = true,
                 // These are for tests with the standard harness, but cargo passes them to all tests.
@@ -150,6 +172,11 @@ impl Request {
     fn selects(&self, name: &str) -> bool {
         self.names.is_empty() || self.names.iter().any(|part| name.contains(part.as_str()))
     }
+}
+
+/// Returns the one mode of the soak.
+fn soak_mode(form: &mut Form) -> &mut Mode {
+    form.soak_mode.get_or_insert(Mode::NUMBERS)
 }
 
 fn print(line: &str) {

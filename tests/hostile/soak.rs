@@ -1,7 +1,7 @@
-//! Tests a thousand servers that misbehave at random, for any duration. All their numbers must be printed
+//! Tests a thousand servers that misbehave at random, for any duration. All their records must be printed
 //! exactly once and in order, and memory must stay constant.
 //!
-//! First comes the storm. Then all faults stop: every server must be connected again within the longest
+//! Each round is a run of the program, with numbers or lines in one of the formats. First comes the storm. Then all faults stop: every server must be connected again within the longest
 //! delay, and its numbers must be printed.
 
 use std::io::{self, Read, Write};
@@ -15,9 +15,10 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 use crate::common::{DEADLINE, Server};
-use crate::ledger::{Ledger, Progress, Record, Records, number};
+use crate::ledger::{Ledger, Progress, Record, Records, add_varied, number};
+use crate::mode::Mode;
 use crate::runner::{Form, Outcome};
-use crate::subject::{Chunk, Subject, memory_kib, own_address};
+use crate::subject::{Chunk, Subject, Tally, memory_kib, own_address};
 
 const SERVERS: usize = 1000;
 
@@ -35,18 +36,43 @@ const FLAGS: &str = "-p 2 --initial-backoff 50ms --max-backoff 2s --reset-backof
 /// needs a few MiB.
 const MOST_KIB: u64 = 48 * 1024;
 
+/// The shortest storm of a round. A shorter soak has fewer rounds.
+const ROUND_SECONDS: u64 = 20;
+
 pub(crate) fn soak(form: Form) -> Outcome {
-    let storm = Duration::from_secs(form.soak_seconds);
+    let mut modes = match form.soak_mode {
+        Some(mode) => vec![mode],
+        None => Mode::ALL.to_vec(),
+    };
+    // The seed decides what a short soak tests.
+    let first = usize::try_from(form.seed % modes.len() as u64).expect("it is small");
+    modes.rotate_left(first);
+    let rounds = (form.soak_seconds / ROUND_SECONDS).clamp(1, modes.len() as u64);
+    let seconds = form.soak_seconds / rounds;
+    let mut figures = format!("seed {}", form.seed);
+    let mut tally = Tally::default();
+    for (mode, round) in modes.into_iter().zip(0..rounds) {
+        let (its_figures, its_tally) =
+            run_round(mode, seconds, form.seed.wrapping_add(round << 32));
+        figures += &format!("; {mode}: {its_figures}");
+        tally = tally.and(its_tally);
+    }
+    Outcome::Passed(figures, tally)
+}
+
+/// Runs a storm of so many seconds and the calm after it. Returns the figures.
+fn run_round(mode: Mode, seconds: u64, seed: u64) -> (String, Tally) {
+    let storm = Duration::from_secs(seconds);
     let world = Arc::new(World::new());
     let _over = OverOnDrop(Arc::clone(&world));
-    let (servers, addresses) = open_servers(form.seed, &world);
-    let mut command = Subject::command(FLAGS, &addresses);
+    let (servers, addresses) = open_servers(seed, &world);
+    let mut command = Subject::command(mode, FLAGS, &addresses);
     // One line per failure would be a million lines in an hour.
     command.env("RUST_LOG", "error,tcpcore=info,tcpcore::link=off");
     let mut subject = Subject::spawn(&mut command);
-    let mut ledger = Ledger::with_records(&world.records);
+    let mut ledger = Ledger::with_records(&world.records, mode).varied(&addresses);
     let mut memory = Memory::default();
-    let mut rng = Xoshiro256PlusPlus::seed_from_u64(form.seed);
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
 
     let start = Instant::now();
     let mut stall_at = Duration::from_secs(3);
@@ -82,10 +108,9 @@ pub(crate) fn soak(form: Form) -> Outcome {
     let (early_kib, late_kib) = memory.early_and_late(stormed);
     assert!(late_kib <= early_kib + early_kib / 4 + 2048, "{early_kib} KiB became {late_kib} KiB");
     let figures = format!(
-        "seed {}, {stormed:.0?} of storm, {storm_lines} lines ({:.0} a second), {} resets, {} \
+        "{stormed:.0?} of storm, {storm_lines} lines ({:.0} a second), {} resets, {} \
          malformed, {} oversized, {} truncated; {} records printed, each exactly once; all back \
          {calmed:.1?} after the storm; {early_kib} KiB in its first third, {late_kib} KiB in its last",
-        form.seed,
         storm_lines as f64 / stormed.as_secs_f64(),
         world.resets.load(Relaxed),
         ended.total("malformed"),
@@ -93,7 +118,7 @@ pub(crate) fn soak(form: Form) -> Outcome {
         ended.total("truncated"),
         ended.total("records printed"),
     );
-    Outcome::Passed(figures, ended.tally())
+    (figures, ended.tally())
 }
 
 /// The state that the servers and the checks share.
@@ -220,8 +245,9 @@ impl Feed {
     /// Sends a few lines and keeps the connection, as the faults have stopped.
     fn serve_last(&mut self, stream: &mut TcpStream) -> (u64, bool) {
         for sequence in 0..LAST_LINES {
-            let line = format!("{}\n", number(self.index, self.connection, sequence));
-            if stream.write_all(line.as_bytes()).is_err() {
+            let mut text = Vec::new();
+            add_varied(&mut text, number(self.index, self.connection, sequence));
+            if stream.write_all(&text).is_err() {
                 return (sequence, false);
             }
         }
@@ -236,7 +262,7 @@ impl Feed {
         let count = if self.rng.random_ratio(1, 500) { 50_000 } else { 30 };
         let mut text = Vec::new();
         for _ in 0..self.rng.random_range(1..=count) {
-            self.add_line(&mut text, *sent);
+            add_varied(&mut text, number(self.index, self.connection, *sent));
             *sent += 1;
         }
         let mut rest = text.as_slice();
@@ -249,31 +275,6 @@ impl Feed {
             }
         }
         stream.write_all(rest)
-    }
-
-    /// Adds a line with a number, in one of several formats. Sometimes a line without a number precedes it.
-    fn add_line(&mut self, text: &mut Vec<u8>, sequence: u64) {
-        match self.rng.random_range(0..400) {
-            0 => text.extend_from_slice(b"junk\n"),
-            1 => text.extend_from_slice(b"6 6\0\xff\x1b[2J\r\n"),
-            2 => text.extend_from_slice(b"\n"),
-            3 => text.extend_from_slice(b"99999999999999999999\n"),
-            4 => {
-                let length = self.rng.random_range(4097..20_000);
-                text.resize(text.len() + length, b'6');
-                text.push(b'\n');
-            }
-            _ => {}
-        }
-        let number = number(self.index, self.connection, sequence);
-        let line = match self.rng.random_range(0..20) {
-            0 => format!("{number}\r\n"),
-            1 => format!("+{number}\n"),
-            2 => format!(" \t{number}  \n"),
-            3 => format!("000{number}\n"),
-            _ => format!("{number}\n"),
-        };
-        text.extend_from_slice(line.as_bytes());
     }
 
     /// Sleeps for up to `most_ms` milliseconds. Half of the pauses are much shorter.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{DEADLINE, Program, Server, Signal, total};
 use crate::ledger::{self, Ledger};
+use crate::mode::Mode;
 
 /// Builds `demo-server`, of another package, beside the program under test. Returns its path.
 pub(crate) fn demo_server() -> String {
@@ -28,21 +29,21 @@ pub(crate) fn demo_server() -> String {
     program.with_file_name("demo-server").to_str().expect("a path in UTF-8").to_owned()
 }
 
-/// The program, which prints all numbers. Its output is read on request only.
+/// The program, which prints all records. Its output is read on request only.
 pub(crate) struct Subject {
     pub(crate) program: Program,
     pub(crate) stdout: Stdout,
 }
 
 impl Subject {
-    pub(crate) fn start(flags: &str, servers: &[SocketAddr]) -> Subject {
-        Subject::spawn(&mut Subject::command(flags, servers))
+    pub(crate) fn start(mode: Mode, flags: &str, servers: &[SocketAddr]) -> Subject {
+        Subject::spawn(&mut Subject::command(mode, flags, servers))
     }
 
-    /// Returns the command with `flags`, which are separated by blanks, and `servers`.
-    pub(crate) fn command(flags: &str, servers: &[SocketAddr]) -> Command {
+    /// Returns the command with the flags of `mode`, with `flags`, which are separated by blanks, and `servers`.
+    pub(crate) fn command(mode: Mode, flags: &str, servers: &[SocketAddr]) -> Command {
         let mut command = Program::command(env!("CARGO_BIN_EXE_tcpcore"));
-        command.args(["--divisor", "1"]).args(flags.split_whitespace());
+        command.args(mode.flags()).args(flags.split_whitespace());
         command.args(servers.iter().map(SocketAddr::to_string));
         command
     }
