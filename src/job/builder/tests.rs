@@ -141,7 +141,9 @@ fn each_line_is_passed_on_once_in_order_with_its_origin() {
 
 #[test]
 fn each_record_is_passed_on_once_in_order_with_its_origin() {
-    let numbers = |server: usize| (0..LINES as i64).map(move |line| 3 * line + server as i64);
+    let numbers = |server: usize| {
+        (0..LINES).map(move |line| i64::try_from(SERVERS * line + server).expect("it is small"))
+    };
     let text = |server| numbers(server).map(|number| format!("{number}\n")).collect::<String>();
     let (builder, feeds) = serve([0, 1, 2].map(|server| text(server).into_bytes()));
     let (sender, receiver) = mpsc::channel();
