@@ -14,7 +14,7 @@ use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tcpcore::internals::proto::connection_error::ConnectionError;
 use tcpcore::internals::proto::fleet::Fleet;
@@ -22,7 +22,7 @@ use tcpcore::internals::proto::link::Sink;
 use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::policy::Policy;
 use tcpcore::internals::proto::socket_id::SocketId;
-use tcpcore::internals::proto::time::Millis;
+use tcpcore::internals::proto::time::Instant;
 use tcpcore::internals::proto::worker::{Handshake, Io, Polled, Ready, Worker};
 use tcpcore::{Config, Counters, Server};
 
@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// A driver of the core: sockets of the standard library.
 struct OwnLoop {
-    start: Instant,
+    start: std::time::Instant,
     sockets: HashMap<SocketId, TcpStream>,
     answers: VecDeque<Answer>,
 }
@@ -46,14 +46,14 @@ impl Io for OwnLoop {
         false
     }
 
-    fn now(&mut self) -> Millis {
-        u64::try_from(self.start.elapsed().as_millis()).expect("half a billion years of uptime")
+    fn now(&mut self) -> Instant {
+        Instant::from_elapsed(self.start.elapsed())
     }
 
-    fn poll(&mut self, until: Option<Millis>, events: &mut Vec<Ready>) -> Polled {
+    fn poll(&mut self, until: Option<Instant>, events: &mut Vec<Ready>) -> Polled {
         let now = self.now();
         if self.answers.is_empty() && until.is_none_or(|until| now < until) {
-            let left = until.map_or(PAUSE, |until| Duration::from_millis(until - now));
+            let left = until.map_or(PAUSE, |until| (until - now).into());
             thread::sleep(left.min(PAUSE));
         }
         // It may mention sockets that have nothing.
@@ -120,14 +120,14 @@ impl<W: Write> Sink<i64> for Lines<W> {
 fn collect(servers: Vec<Server>, output: impl Write) -> Result<(Counters, usize), Box<dyn Error>> {
     let config = Config::builder().servers(servers).once(true).build()?;
     let decoder = config.number_decoder()?;
-    let (worker_index, seed, now) = (0, 1, 0);
+    let (worker_index, seed, now) = (0, 1, Instant::ZERO);
     let policy = Policy::from(&config);
     let mut fleet = Fleet::new(worker_index, policy, decoder, Box::new(()), seed, now);
     for (index, server) in config.servers().iter().enumerate() {
         fleet.add(index, server.clone(), now);
     }
-    let mut driver =
-        OwnLoop { start: Instant::now(), sockets: HashMap::new(), answers: VecDeque::new() };
+    let start = std::time::Instant::now();
+    let mut driver = OwnLoop { start, sockets: HashMap::new(), answers: VecDeque::new() };
     Ok(Worker::new(fleet, Lines(output), now).run(&mut driver))
 }
 

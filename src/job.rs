@@ -26,6 +26,7 @@ use crate::partition;
 use crate::proto::counters::Counters;
 use crate::proto::fleet::Fleet;
 use crate::proto::policy::Policy;
+use crate::proto::time::Instant;
 use crate::proto::worker::Worker;
 use crate::report::{ExitReason, OutputError, Report, Totals};
 use crate::ring::{Doorbell, queue, records_in};
@@ -142,12 +143,12 @@ impl Job {
                 decoder.clone(),
                 Box::new(NoticeLog),
                 seed,
-                0,
+                Instant::ZERO,
             );
             for number in slice {
-                fleet.add(number, servers[number].clone(), 0);
+                fleet.add(number, servers[number].clone(), Instant::ZERO);
             }
-            let worker = Worker::new(fleet, QueueSink::new(records, index), 0);
+            let worker = Worker::new(fleet, QueueSink::new(records, index), Instant::ZERO);
             let (resolver, stop) = (resolver.clone(), stop.clone());
             workers.push(spawn(&format!("worker-{index}"), move || {
                 let _guard = StopOnPanic(stop.clone());

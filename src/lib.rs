@@ -69,6 +69,7 @@
 //! | `backoff` | the delay before the next attempt |
 //! | `outage` | how long a server is down, and how often in a row it has failed |
 //! | `connection_error` | why an attempt failed or a connection ended |
+//! | `time` | moments and spans, in whole milliseconds |
 //! | `wheel` | timers, in O(1) |
 //! | `clock` | a worker's time, without that in which the process did not run |
 //! | `notice` | what happens, as values |
@@ -89,8 +90,8 @@
 //! - `unsafe` is in `ring::slots`, in `codec::number::vector`, and in one attribute of the program.
 //! - mio is named in `net` alone. Only threads read the clock: those of `net`, `output` and `signals`.
 //! - `codec`, `partition`, `proto` and `text` do no I/O of their own. They see bytes as slices or through
-//!   [`Read`](std::io::Read) and `Io`, time as a number and randomness as an argument. A simulator and a
-//!   fuzzer drive the code that runs.
+//!   [`Read`](std::io::Read) and `Io`. Time and randomness are arguments. A simulator and a fuzzer drive the
+//!   code that runs.
 //! - There is no async runtime, and no lock of our own: a worker waits for its poll alone.
 //!
 //! # Glossary
@@ -103,6 +104,7 @@
 //! | attempt | one try to connect to a server, at all its addresses |
 //! | outage | the period in which a server is down |
 //! | backlog | what a connection still has to read when its share of a turn is used up |
+//! | moment, span | a point in a worker's time (`Instant`), and the time between two (`Duration`) |
 //! | turn | one round of a worker's loop |
 //! | delimiter | the byte that ends a line |
 //! | region | one or more whole lines, the last byte a delimiter |

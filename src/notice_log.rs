@@ -9,7 +9,7 @@ use log::{Level, debug, error, info, log, warn};
 use crate::address::Server;
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::notice::{Hint, Notice, Notices, Retry, ServerNotice};
-use crate::proto::time::Millis;
+use crate::proto::time::Duration;
 use crate::text::{count, delimiter};
 
 /// The target of what happens to a server, for the filter of the log.
@@ -33,9 +33,10 @@ impl Notices for NoticeLog {
                 target: WORKER, worker; "Initialized sockets and readers for task index {worker}"
             ),
             Notice::StoodStill { worker, late } => {
-                let (s, ms) = (late / 1000, late % 1000);
+                let late_ms = late.as_millis();
+                let (s, ms) = (late_ms / 1000, late_ms % 1000);
                 warn!(
-                    target: WORKER, worker, late_ms = late;
+                    target: WORKER, worker, late_ms;
                     "Worker {worker} stood still for {s}.{ms:03}s; its timeouts go on from here"
                 );
             }
@@ -61,7 +62,8 @@ fn log_server(server: &Server, what: ServerNotice<'_>) {
             target: LINK, server:%, failures = 0; "Connected successfully to {server}"
         ),
         ServerNotice::Connected { failures, span, is_repeat } => log!(
-            target: LINK, level(Level::Info, is_repeat), server:%, failures, span_ms = span;
+            target: LINK, level(Level::Info, is_repeat),
+            server:%, failures, span_ms = span.as_millis();
             "Connected successfully to {server} after {} in {}", count(failures, "failure"), Span(span)
         ),
         ServerNotice::Failed { error, was_connected, retry, is_repeat } => {
@@ -69,12 +71,13 @@ fn log_server(server: &Server, what: ServerNotice<'_>) {
             log_failure(&failure, retry, is_repeat);
         }
         ServerNotice::Down { span } => error!(
-            target: LINK, server:%, span_ms = span; "{server} has been down for {}", Span(span)
+            target: LINK, server:%, span_ms = span.as_millis();
+            "{server} has been down for {}", Span(span)
         ),
         ServerNotice::GaveUp { failures, span, error } => {
             let error: &dyn fmt::Display = error.map_or(&"no answer", |error| error);
             error!(
-                target: LINK, server:%, failures, span_ms = span, error:%;
+                target: LINK, server:%, failures, span_ms = span.as_millis(), error:%;
                 "Gave up on {server} after {} and {}: {error}", count(failures, "failure"), Span(span)
             );
         }
@@ -123,7 +126,7 @@ fn log_failure(failure: &Failure<'_>, retry: Option<Retry>, is_repeat: bool) {
     match retry {
         Some(Retry { attempt, delay }) => log!(
             target: LINK, level(Level::Warn, is_repeat),
-            server:%, error:%, was_connected, attempt, delay_ms = delay;
+            server:%, error:%, was_connected, attempt, delay_ms = delay.as_millis();
             "{failure}; attempt {attempt} in {}", Span(delay)
         ),
         None => warn!(
@@ -180,11 +183,11 @@ impl fmt::Display for Shown<'_> {
 }
 
 /// A span in the log, to three figures or so.
-struct Span(Millis);
+struct Span(Duration);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
+        match self.0.as_millis() {
             ms @ ..1000 => write!(f, "{ms}ms"),
             ms @ ..60_000 => write!(f, "{}.{:02}s", ms / 1000, ms % 1000 / 10),
             ms => write!(f, "{}m {:02}s", ms / 60_000, ms % 60_000 / 1000),
@@ -195,6 +198,7 @@ impl fmt::Display for Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::time::ms;
     use std::io;
 
     #[test]
@@ -207,7 +211,8 @@ mod tests {
 
     #[test]
     fn spans_read_like_spans() {
-        let texts = [0, 999, 1000, 1999, 59_999, 60_000, 3_723_000].map(|ms| Span(ms).to_string());
+        let texts = [0, 999, 1000, 1999, 59_999, 60_000, 3_723_000]
+            .map(|millis| Span(ms(millis)).to_string());
         assert_eq!(texts, ["0ms", "999ms", "1.00s", "1.99s", "59.99s", "1m 00s", "62m 03s"]);
     }
 

@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use sim::{Coverage, Kind, Outcome};
 use tcpcore::internals::proto::fleet::{Fleet, TIMERS_PER_TURN};
 use tcpcore::internals::proto::policy::Policy;
+use tcpcore::internals::proto::time;
 use tcpcore::{Config, Server};
 
 /// The seeds of a plain `cargo test`.
@@ -140,19 +141,24 @@ fn a_world_without_entropy_has_no_faults_and_recovers() {
 
 #[test]
 fn a_crowd_that_is_due_at_once_is_dialled_in_turns_within_the_bound() {
+    let now = time::Instant::ZERO;
     let server: Server = "192.0.2.1:9000".parse().unwrap();
     let config = Config::builder().servers([server.clone()]).build().unwrap();
     let decoder = config.number_decoder().expect("numbers do not contain the delimiter");
-    let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), 0, 0);
+    let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), 0, now);
     for _ in 0..2 * TIMERS_PER_TURN + 1 {
-        fleet.add(0, server.clone(), 0);
+        fleet.add(0, server.clone(), now);
     }
     for dialed in [TIMERS_PER_TURN, TIMERS_PER_TURN, 1] {
-        assert_eq!(fleet.next_deadline(), Some(0), "there are more");
-        fleet.on_time(0);
+        assert_eq!(fleet.next_deadline(), Some(now), "there are more");
+        fleet.on_time(now);
         assert_eq!(std::iter::from_fn(|| fleet.next_action()).count(), dialed);
     }
-    assert_eq!(fleet.next_deadline(), Some(10_000), "the connect timeout");
+    assert_eq!(
+        fleet.next_deadline(),
+        Some(now + time::Duration::from_secs(10)),
+        "the connect timeout"
+    );
 }
 
 proptest! {

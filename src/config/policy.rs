@@ -2,16 +2,16 @@
 
 use crate::config::Config;
 use crate::proto::policy::Policy;
-use crate::proto::time::millis;
+use crate::proto::time::Duration;
 
 impl From<&Config> for Policy {
     fn from(config: &Config) -> Policy {
         Policy {
             backoff: *config.backoff(),
-            reset_backoff_threshold: millis(config.reset_backoff_threshold()),
-            give_up_after: config.give_up_after().map(millis),
-            connect_timeout: millis(config.connect_timeout()),
-            idle_timeout: config.idle_timeout().map(millis),
+            reset_backoff_threshold: config.reset_backoff_threshold().into(),
+            give_up_after: config.give_up_after().map(Duration::from),
+            connect_timeout: config.connect_timeout().into(),
+            idle_timeout: config.idle_timeout().map(Duration::from),
             framing: config.framing(),
             keep_truncated: config.keep_truncated(),
             once: config.once(),

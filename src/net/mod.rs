@@ -10,7 +10,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token};
@@ -20,7 +19,7 @@ use crate::net::resolver::Resolver;
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::link_id::LinkId;
 use crate::proto::socket_id::SocketId;
-use crate::proto::time::Millis;
+use crate::proto::time::Instant;
 use crate::proto::worker::{Handshake, Io, Polled, Ready};
 use crate::stop::StopHandle;
 
@@ -78,7 +77,7 @@ pub(crate) struct Net<T> {
     sockets: Vec<Option<T>>,
     lookups: Lookups,
     stop: StopHandle,
-    epoch: Instant,
+    epoch: std::time::Instant,
 }
 
 /// A worker's access to the resolver.
@@ -103,7 +102,7 @@ impl<T: Transport> Net<T> {
             sockets: Vec::new(),
             lookups: Lookups { resolver, inbox, outbox, waker: poller.waker },
             stop,
-            epoch: Instant::now(),
+            epoch: std::time::Instant::now(),
         }
     }
 
@@ -119,14 +118,16 @@ impl<T: Transport> Io for Net<T> {
         self.stop.is_stopped()
     }
 
-    fn now(&mut self) -> Millis {
-        u64::try_from(self.epoch.elapsed().as_millis()).expect("half a billion years of uptime")
+    fn now(&mut self) -> Instant {
+        Instant::from_elapsed(self.epoch.elapsed())
     }
 
-    fn poll(&mut self, until: Option<Millis>, events: &mut Vec<Ready>) -> Polled {
+    fn poll(&mut self, until: Option<Instant>, events: &mut Vec<Ready>) -> Polled {
         // mio rounds this up to what the system can wait for.
-        let timeout =
-            until.map(|at| Duration::from_millis(at).saturating_sub(self.epoch.elapsed()));
+        let timeout = until.map(|at| {
+            let at = std::time::Duration::from_millis(at.as_millis());
+            at.saturating_sub(self.epoch.elapsed())
+        });
         events.clear();
         if let Err(error) = self.poll.poll(&mut self.events, timeout) {
             assert_eq!(error.kind(), io::ErrorKind::Interrupted, "the poll is ours: {error}");

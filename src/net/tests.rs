@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
 use std::rc::Rc;
 use std::thread;
+use std::time::Duration;
 
 fn socket() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -137,7 +138,7 @@ fn a_poll_with_a_moment_in_the_past_does_not_wait_and_mentions_each_event_once()
     let (mut net, id, _peer) = connected();
     poll_for(&mut net, id);
     let mut events = vec![Ready { socket: id, read_on: true }];
-    assert_eq!(net.poll(Some(0), &mut events), Polled::Complete);
+    assert_eq!(net.poll(Some(Instant::ZERO), &mut events), Polled::Complete);
     assert_eq!(events, []);
 }
 
@@ -211,11 +212,11 @@ fn a_worker_reads_all_lines_over_a_transport_whose_short_reads_do_not_mean_drain
     });
     let config = Config::builder().servers([server.clone()]).once(true).build().unwrap();
     let decoder = Lines::new(config.framing());
-    let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), 1, 0);
-    fleet.add(7, server, 0);
+    let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), 1, Instant::ZERO);
+    fleet.add(7, server, Instant::ZERO);
     let mut net = Net::<ShortReads>::new(Poller::new().unwrap(), None, StopHandle::new(vec![]));
     let sink = Bytes::default();
-    let mut worker = Worker::new(fleet, sink.clone(), 0);
+    let mut worker = Worker::new(fleet, sink.clone(), Instant::ZERO);
     while sink.0.borrow().len() < text.len() {
         assert!(worker.turn(&mut net).is_continue());
     }

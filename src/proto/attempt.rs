@@ -10,13 +10,13 @@ use std::net::SocketAddr;
 
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::socket_id::SocketId;
-use crate::proto::time::Millis;
+use crate::proto::time::{Duration, Instant};
 
-/// The delay in milliseconds from the start of one address to the start of the next.
+/// The delay from the start of one address to the start of the next.
 ///
 /// It is the recommended Connection Attempt Delay of RFC 8305, section 5. It is cut short when the first of
 /// the two addresses fails.
-pub(crate) const CONNECTION_ATTEMPT_DELAY: Millis = 250;
+pub(crate) const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// The most sockets that one attempt has open at once.
 ///
@@ -32,11 +32,11 @@ pub(crate) struct Attempt {
     open: Vec<(SocketId, SocketAddr)>,
     failed: Vec<(SocketAddr, ConnectionError)>,
     /// The moment at which the next address is due. It has no meaning without a next address.
-    next_at: Millis,
+    next_at: Instant,
     /// The time from the start of one address to the start of the next.
-    delay: Millis,
+    delay: Duration,
     /// The moment at which the attempt ends.
-    deadline: Millis,
+    deadline: Instant,
 }
 
 impl Attempt {
@@ -44,21 +44,21 @@ impl Attempt {
     ///
     /// The delay between two addresses is at most [`CONNECTION_ATTEMPT_DELAY`]. It is shorter if the last
     /// address would otherwise be tried in the second half of the attempt.
-    pub(crate) fn new(addresses: Vec<SocketAddr>, now: Millis, deadline: Millis) -> Attempt {
+    pub(crate) fn new(addresses: Vec<SocketAddr>, now: Instant, deadline: Instant) -> Attempt {
         let untried = interleave(addresses);
-        let half = deadline.saturating_sub(now) / 2;
+        let half = deadline.saturating_duration_since(now) / 2;
         let delay = half / (untried.len() as u64).saturating_sub(1).max(1);
         let delay = delay.min(CONNECTION_ATTEMPT_DELAY);
         Attempt { untried, open: Vec::new(), failed: Vec::new(), next_at: now, delay, deadline }
     }
 
     /// Returns the moment of the next action, unless a socket connects or fails earlier.
-    pub(crate) fn wake_at(&self) -> Millis {
+    pub(crate) fn wake_at(&self) -> Instant {
         if self.untried.is_empty() { self.deadline } else { self.deadline.min(self.next_at) }
     }
 
     /// Returns whether the deadline has passed.
-    pub(crate) fn is_overdue(&self, now: Millis) -> bool {
+    pub(crate) fn is_overdue(&self, now: Instant) -> bool {
         self.deadline <= now
     }
 
@@ -70,7 +70,7 @@ impl Attempt {
     /// Takes the next address if it is due.
     ///
     /// The caller opens a socket, reports it to [`opened`](Attempt::opened), and calls this again.
-    pub(crate) fn next_address(&mut self, now: Millis) -> Option<SocketAddr> {
+    pub(crate) fn next_address(&mut self, now: Instant) -> Option<SocketAddr> {
         if self.next_at > now {
             return None;
         }
@@ -99,7 +99,7 @@ impl Attempt {
     }
 
     /// Removes a socket that has failed. If it was the newest one, the next address is due now.
-    pub(crate) fn failed(&mut self, socket: SocketId, error: ConnectionError, now: Millis) {
+    pub(crate) fn failed(&mut self, socket: SocketId, error: ConnectionError, now: Instant) {
         let Some(index) = self.open.iter().position(|(open, _)| *open == socket) else { return };
         let is_newest = index + 1 == self.open.len();
         let (_, address) = self.open.remove(index);
@@ -143,6 +143,7 @@ fn interleave(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::time::{at, ms};
 
     fn v4(last: u8) -> SocketAddr {
         SocketAddr::from(([192, 0, 2, last], 9000))
@@ -155,7 +156,7 @@ mod tests {
     /// Opens a socket to each address that is due, and returns the addresses.
     ///
     /// The sockets have consecutive numbers, from `first` on.
-    fn open_due(attempt: &mut Attempt, first: usize, now: Millis) -> Vec<SocketAddr> {
+    fn open_due(attempt: &mut Attempt, first: usize, now: Instant) -> Vec<SocketAddr> {
         let mut opened = Vec::new();
         while let Some(address) = attempt.next_address(now) {
             assert_eq!(attempt.opened(SocketId(first + opened.len()), address), None);
@@ -179,36 +180,40 @@ mod tests {
 
     #[test]
     fn the_next_address_is_due_250_ms_after_the_last_and_not_at_249_ms() {
-        let mut attempt = Attempt::new(vec![v4(1), v4(2), v4(3)], 1000, 11_000);
-        for (index, now) in [1000, 1250, 1500].into_iter().enumerate() {
+        let mut attempt = Attempt::new(vec![v4(1), v4(2), v4(3)], at(1000), at(11_000));
+        for (index, now) in [1000, 1250, 1500].map(at).into_iter().enumerate() {
             assert_eq!(attempt.wake_at(), now);
-            assert_eq!(attempt.next_address(now - 1), None);
+            assert_eq!(attempt.next_address(now - ms(1)), None);
             assert_eq!(open_due(&mut attempt, index, now).len(), 1);
         }
-        assert_eq!(attempt.wake_at(), 11_000);
-        assert!(!attempt.is_overdue(10_999) && attempt.is_overdue(11_000));
+        assert_eq!(attempt.wake_at(), at(11_000));
+        assert!(!attempt.is_overdue(at(10_999)) && attempt.is_overdue(at(11_000)));
         assert_eq!(attempt.sockets().count(), 3, "no socket is closed for the next one");
     }
 
     #[test]
     fn a_failure_of_the_newest_socket_makes_the_next_address_due_and_one_of_an_older_does_not() {
-        let mut attempt = Attempt::new(vec![v4(1), v4(2), v4(3), v4(4)], 0, 10_000);
-        open_due(&mut attempt, 0, 0);
-        attempt.failed(SocketId(0), ConnectionError::Refused, 10);
-        assert_eq!(open_due(&mut attempt, 1, 10), [v4(2)]);
-        assert_eq!(open_due(&mut attempt, 2, 260), [v4(3)]);
-        attempt.failed(SocketId(1), ConnectionError::Refused, 300);
-        assert_eq!((attempt.next_address(300), attempt.wake_at()), (None, 510));
+        let mut attempt = Attempt::new(vec![v4(1), v4(2), v4(3), v4(4)], at(0), at(10_000));
+        open_due(&mut attempt, 0, at(0));
+        attempt.failed(SocketId(0), ConnectionError::Refused, at(10));
+        assert_eq!(open_due(&mut attempt, 1, at(10)), [v4(2)]);
+        assert_eq!(open_due(&mut attempt, 2, at(260)), [v4(3)]);
+        attempt.failed(SocketId(1), ConnectionError::Refused, at(300));
+        assert_eq!((attempt.next_address(at(300)), attempt.wake_at()), (None, at(510)));
         assert!(!attempt.has(SocketId(1)) && attempt.has(SocketId(2)));
-        attempt.failed(SocketId(9), ConnectionError::Refused, 300);
-        assert_eq!(attempt.wake_at(), 510, "a failed socket of another attempt changes nothing");
+        attempt.failed(SocketId(9), ConnectionError::Refused, at(300));
+        assert_eq!(
+            attempt.wake_at(),
+            at(510),
+            "a failed socket of another attempt changes nothing"
+        );
     }
 
     #[test]
     fn all_addresses_are_tried_in_the_first_half_of_the_attempt() {
         for (count, timeout) in [(2, 1), (2, 100), (40, 10_000), (60, 10_000), (60, 10)] {
-            let mut attempt = Attempt::new((1..=count).map(v4).collect(), 0, timeout);
-            let (mut now, mut opened, mut last) = (0, 0, 0);
+            let mut attempt = Attempt::new((1..=count).map(v4).collect(), at(0), at(timeout));
+            let (mut now, mut opened, mut last) = (at(0), 0, at(0));
             while !attempt.is_overdue(now) {
                 let due = open_due(&mut attempt, opened, now).len();
                 if due > 0 {
@@ -218,17 +223,17 @@ mod tests {
                 now = attempt.wake_at();
             }
             assert_eq!(opened, usize::from(count), "within {timeout} ms");
-            assert!(last <= timeout / 2, "{count} in {timeout} ms: the last at {last}");
+            assert!(last <= at(timeout / 2), "{count} in {timeout} ms: the last at {last:?}");
         }
     }
 
     #[test]
     fn a_65th_socket_closes_the_oldest() {
         let addresses: Vec<_> = (0..66).map(v6).collect();
-        let mut attempt = Attempt::new(addresses.clone(), 0, 0);
+        let mut attempt = Attempt::new(addresses.clone(), at(0), at(0));
         let mut closed = Vec::new();
         for id in 0..addresses.len() {
-            let address = attempt.next_address(0).unwrap();
+            let address = attempt.next_address(at(0)).unwrap();
             closed.extend(attempt.opened(SocketId(id), address));
         }
         assert_eq!(closed, [SocketId(0), SocketId(1)]);
@@ -238,13 +243,13 @@ mod tests {
 
     #[test]
     fn an_attempt_has_failed_when_each_address_has() {
-        let mut attempt = Attempt::new(vec![v6(1), v4(1)], 0, 10_000);
-        assert_eq!(open_due(&mut attempt, 0, 0), [v6(1)]);
-        attempt.failed(SocketId(0), ConnectionError::TimedOut, 5);
+        let mut attempt = Attempt::new(vec![v6(1), v4(1)], at(0), at(10_000));
+        assert_eq!(open_due(&mut attempt, 0, at(0)), [v6(1)]);
+        attempt.failed(SocketId(0), ConnectionError::TimedOut, at(5));
         assert!(!attempt.has_failed());
-        assert_eq!(open_due(&mut attempt, 1, 5), [v4(1)]);
+        assert_eq!(open_due(&mut attempt, 1, at(5)), [v4(1)]);
         assert!(!attempt.has_failed());
-        attempt.failed(SocketId(1), ConnectionError::Refused, 6);
+        attempt.failed(SocketId(1), ConnectionError::Refused, at(6));
         assert!(attempt.has_failed());
         let text = attempt.into_error().to_string();
         assert_eq!(
@@ -256,9 +261,9 @@ mod tests {
 
     #[test]
     fn an_address_without_an_answer_has_timed_out() {
-        let mut attempt = Attempt::new(vec![v4(1), v4(2)], 0, 10_000);
-        open_due(&mut attempt, 0, 0);
+        let mut attempt = Attempt::new(vec![v4(1), v4(2)], at(0), at(10_000));
+        open_due(&mut attempt, 0, at(0));
         assert!(matches!(attempt.into_error(), ConnectionError::TimedOut));
-        assert!(Attempt::new(vec![], 0, 10).has_failed());
+        assert!(Attempt::new(vec![], at(0), at(10)).has_failed());
     }
 }

@@ -36,7 +36,7 @@ use crate::proto::link_id::{LinkId, LinkMap};
 use crate::proto::notice::{Notice, Notices};
 use crate::proto::policy::Policy;
 use crate::proto::socket_id::SocketId;
-use crate::proto::time::Millis;
+use crate::proto::time::{Duration, Instant};
 use crate::proto::wheel::Wheel;
 
 /// The size in bytes of one read, and the most bytes that a connection is read before others have their turn.
@@ -149,7 +149,7 @@ impl<D: Decoder> Fleet<D> {
         decoder: D,
         notices: Box<dyn Notices + Send>,
         seed: u64,
-        now: Millis,
+        now: Instant,
     ) -> Fleet<D> {
         Fleet {
             index,
@@ -158,7 +158,7 @@ impl<D: Decoder> Fleet<D> {
             notices,
             links: LinkMap::new(),
             sockets: Slab::new(),
-            wheel: Wheel::new(now),
+            wheel: Wheel::new(now.as_millis()),
             rng: SmallRng::seed_from_u64(seed),
             fresh: VecDeque::new(),
             backlog: VecDeque::new(),
@@ -172,13 +172,13 @@ impl<D: Decoder> Fleet<D> {
     }
 
     /// Notes that the worker did not run for a time.
-    pub(crate) fn note_standstill(&mut self, late: Millis) {
+    pub(crate) fn note_standstill(&mut self, late: Duration) {
         self.notices.notice(Notice::StoodStill { worker: self.index, late });
     }
 
     /// Adds a server and returns its id. The next [`on_time`](Fleet::on_time) begins its first attempt. The sink
     /// gets the server's records with `number`.
-    pub fn add(&mut self, number: usize, server: Server, now: Millis) -> LinkId {
+    pub fn add(&mut self, number: usize, server: Server, now: Instant) -> LinkId {
         let member = |id| Member { link: Link::new(id, number, server, now), queue: Queue::None };
         let id = self.links.insert_with(member);
         self.unconnected += 1;
@@ -191,7 +191,7 @@ impl<D: Decoder> Fleet<D> {
     ///
     /// Its sockets are to be closed. Its other actions are not carried out. Its unfinished line is dropped and
     /// counts as truncated. Its counters stay in the [totals](Fleet::totals).
-    pub fn remove(&mut self, id: LinkId, now: Millis) -> bool {
+    pub fn remove(&mut self, id: LinkId, now: Instant) -> bool {
         let Some(mut member) = self.links.remove(id) else { return false };
         self.unqueue(id, member.queue);
         self.wheel.cancel(id.at());
@@ -233,13 +233,13 @@ impl<D: Decoder> Fleet<D> {
     /// Returns when the timer of the server with this id is due; `None` if it has none. A server that waits or
     /// connects has one. A connected server has one only with an idle timeout. It may be early by the time in which
     /// the connection has received bytes since it was set.
-    pub fn deadline(&self, id: LinkId) -> Option<Millis> {
+    pub fn deadline(&self, id: LinkId) -> Option<Instant> {
         self.links.get(id)?;
-        self.wheel.deadline(id.at())
+        self.wheel.deadline(id.at()).map(Instant::from_millis)
     }
 
     /// Returns when the next attempt of the server with this id begins; `None` if it is not waiting for one.
-    pub fn next_attempt_at(&self, id: LinkId) -> Option<Millis> {
+    pub fn next_attempt_at(&self, id: LinkId) -> Option<Instant> {
         self.links.get(id)?.link.next_attempt_at()
     }
 
@@ -263,7 +263,7 @@ impl<D: Decoder> Fleet<D> {
 
     /// Takes an event of a link. Call [`on_ready`](Fleet::on_ready) after [`Event::Connected`], because the event of
     /// the first bytes may have been the same.
-    pub fn handle(&mut self, id: LinkId, event: Event, now: Millis) {
+    pub fn handle(&mut self, id: LinkId, event: Event, now: Instant) {
         let Some(member) = self.links.get_mut(id) else { return };
         let link = &mut member.link;
         if member.queue != Queue::None {
@@ -380,7 +380,7 @@ impl<D: Decoder> Fleet<D> {
         io: &mut impl Read,
         short_read_means_drained: bool,
         sink: &mut impl Sink<D::Record>,
-        now: Millis,
+        now: Instant,
     ) -> bool {
         let NextRead { id, socket, is_fresh } = next;
         let Some(member) = self.links.get_mut(id) else { return true };
@@ -419,17 +419,17 @@ impl<D: Decoder> Fleet<D> {
 
     /// Wakes the links that are due, up to a bounded number. There are more if
     /// [`next_deadline`](Fleet::next_deadline) is still past.
-    pub fn on_time(&mut self, now: Millis) {
+    pub fn on_time(&mut self, now: Instant) {
         for _ in 0..TIMERS_PER_TURN {
-            let Some(index) = self.wheel.expire(now) else { break };
+            let Some(index) = self.wheel.expire(now.as_millis()) else { break };
             let id = self.links.id_at(index).expect("a timer has a link");
             self.handle(id, Event::Wake, now);
         }
     }
 
     /// Returns when to call [`on_time`](Fleet::on_time) next; `None` if nothing will be due.
-    pub fn next_deadline(&self) -> Option<Millis> {
-        self.wheel.next_deadline()
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.wheel.next_deadline().map(Instant::from_millis)
     }
 
     /// Returns the next action and the id of its link. Of a removed link, only closes are left. The number of a
@@ -477,7 +477,7 @@ impl<D: Decoder> Fleet<D> {
     /// Sets the timer of a link to its next wake-up.
     fn arm(&mut self, id: LinkId) {
         match self.links.get(id).and_then(|member| member.link.wake_at(&self.policy)) {
-            Some(deadline) => self.wheel.arm(id.at(), deadline),
+            Some(deadline) => self.wheel.arm(id.at(), deadline.as_millis()),
             None => _ = self.wheel.cancel(id.at()),
         }
     }

@@ -37,7 +37,7 @@ use crate::proto::notice::{Hint, Notice, Notices, Retry, ServerNotice};
 use crate::proto::outage::{Outage, Streak};
 use crate::proto::policy::Policy;
 use crate::proto::socket_id::SocketId;
-use crate::proto::time::{Millis, millis};
+use crate::proto::time::{Duration, Instant};
 
 /// An event of a link.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ pub const HINT_LINES: u32 = 100;
 #[derive(Debug)]
 pub struct Context<'a, R> {
     /// The present moment.
-    pub now: Millis,
+    pub now: Instant,
     /// The settings of links.
     pub policy: &'a Policy,
     /// The source of jitter.
@@ -146,7 +146,7 @@ pub struct Context<'a, R> {
 #[derive(Debug)]
 pub struct ReadContext<'a, D> {
     /// The present moment.
-    pub now: Millis,
+    pub now: Instant,
     /// The settings of links.
     pub policy: &'a Policy,
     /// The decoder of the lines.
@@ -162,9 +162,9 @@ pub struct ReadContext<'a, D> {
 #[derive(Debug)]
 enum State {
     /// Between two attempts.
-    Waiting { until: Millis },
+    Waiting { until: Instant },
     /// Its name is being looked up.
-    Resolving { deadline: Millis },
+    Resolving { deadline: Instant },
     /// Sockets are being connected.
     Connecting(Box<Attempt>),
     /// Connected.
@@ -177,9 +177,9 @@ enum State {
 struct Connection {
     socket: SocketId,
     /// The time of the connect.
-    since: Millis,
+    since: Instant,
     /// The time of the last received bytes, or of the connect.
-    heard: Millis,
+    heard: Instant,
     /// Whether to read on after a short read, until a read would block. The poll has reported that the other side
     /// has shut down or reset, or that a read may stop early.
     read_on: bool,
@@ -232,7 +232,7 @@ struct Hinted {
 impl Link {
     /// Makes a link to `server` that is due for a wake-up immediately. `id` goes with its actions, and `number`
     /// with its records.
-    pub fn new(id: LinkId, number: usize, server: Server, now: Millis) -> Link {
+    pub fn new(id: LinkId, number: usize, server: Server, now: Instant) -> Link {
         Link {
             id,
             number,
@@ -291,7 +291,7 @@ impl Link {
     }
 
     /// Returns when the next attempt begins; `None` if the link is not waiting for one.
-    pub fn next_attempt_at(&self) -> Option<Millis> {
+    pub fn next_attempt_at(&self) -> Option<Instant> {
         match self.state {
             State::Waiting { until } => Some(until),
             _ => None,
@@ -299,7 +299,7 @@ impl Link {
     }
 
     /// Returns when [`Event::Wake`] is due; `None` if none is.
-    pub fn wake_at(&self, policy: &Policy) -> Option<Millis> {
+    pub fn wake_at(&self, policy: &Policy) -> Option<Instant> {
         let due = match &self.state {
             State::Waiting { until } => *until,
             State::Resolving { deadline } => *deadline,
@@ -333,7 +333,7 @@ impl Link {
     }
 
     /// Notes that the connection has unread bytes, so it is not idle.
-    pub fn not_idle(&mut self, now: Millis) {
+    pub fn not_idle(&mut self, now: Instant) {
         if let State::Connected(connection) = &mut self.state {
             connection.heard = now;
         }
@@ -484,7 +484,7 @@ impl Link {
             // It was not down.
             self.outage = None;
         }
-        let span = if failures == 0 { 0 } else { self.streak.span(cx.now) };
+        let span = if failures == 0 { Duration::ZERO } else { self.streak.span(cx.now) };
         self.tell(ServerNotice::Connected { failures, span, is_repeat }, cx.notices);
     }
 
@@ -588,7 +588,7 @@ impl Link {
         }
     }
 
-    fn give_up_at(&self, policy: &Policy) -> Option<Millis> {
+    fn give_up_at(&self, policy: &Policy) -> Option<Instant> {
         Some(self.outage.as_ref()?.end_of(policy.give_up_after?))
     }
 
@@ -695,7 +695,7 @@ impl Link {
     /// Ends the connection.
     fn lose<R: Rng>(&mut self, error: ConnectionError, cx: &mut Context<'_, R>) {
         let State::Connected(Connection { socket, since, .. }) = self.state else { return };
-        if cx.now.saturating_sub(since) >= cx.policy.reset_backoff_threshold {
+        if cx.now.saturating_duration_since(since) >= cx.policy.reset_backoff_threshold {
             (self.streak, self.outage) = (Streak::default(), None);
         }
         self.hint_if_malformed(1, cx.notices);
@@ -737,7 +737,7 @@ impl Link {
             self.state = State::Ended { success: false };
             return;
         }
-        let delay = millis(cx.policy.backoff.delay(retry, cx.rng));
+        let delay = Duration::from(cx.policy.backoff.delay(retry, cx.rng));
         let attempt = self.streak.failures();
         let retry = Retry { attempt, delay };
         self.tell(failed(Some(retry), self.streak.is_repeat()), cx.notices);
@@ -770,7 +770,7 @@ struct Reader<'a, D, S> {
     decoder: &'a D,
     sink: &'a mut S,
     framing: Framing,
-    now: Millis,
+    now: Instant,
     notices: &'a mut dyn Notices,
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::address::Server;
 use crate::proto::connection_error::ConnectionError;
-use crate::proto::time::Millis;
+use crate::proto::time::Duration;
 
 /// A receiver of notices.
 pub trait Notices: Debug {
@@ -40,7 +40,7 @@ pub enum Notice<'a> {
         /// The index of the worker.
         worker: usize,
         /// The time for which it did not run.
-        late: Millis,
+        late: Duration,
     },
 }
 
@@ -67,7 +67,7 @@ pub enum ServerNotice<'a> {
         /// The number of failures in a row before the connection.
         failures: u32,
         /// The time since the first of the failures.
-        span: Millis,
+        span: Duration,
         /// Whether it is one of many connections that the server closes soon.
         is_repeat: bool,
     },
@@ -85,14 +85,14 @@ pub enum ServerNotice<'a> {
     /// An outage has become long. Each outage has at most one such notice.
     Down {
         /// The duration of the outage so far.
-        span: Millis,
+        span: Duration,
     },
     /// The server is given up.
     GaveUp {
         /// The number of failures in a row.
         failures: u32,
         /// The duration of the outage.
-        span: Millis,
+        span: Duration,
         /// The last failure; `None` if the first attempt has not ended.
         error: Option<&'a ConnectionError>,
     },
@@ -162,5 +162,5 @@ pub struct Retry {
     /// The number of the attempt: 1 after the first failure in a row.
     pub attempt: u32,
     /// The delay before the attempt.
-    pub delay: Millis,
+    pub delay: Duration,
 }

@@ -1,9 +1,9 @@
 //! Measures how long a server is down, and counts its failures in a row.
 
-use crate::proto::time::Millis;
+use crate::proto::time::{Duration, Instant};
 
-/// The duration in milliseconds after which an outage is worth one log line at level ERROR.
-pub(crate) const DOWN_ALARM: Millis = 3 * 60 * 1000;
+/// The duration after which an outage is worth one log line at level ERROR.
+pub(crate) const DOWN_ALARM: Duration = Duration::from_secs(3 * 60);
 
 /// The number of failures in a row that are each logged. Of later ones, those at powers of two are logged.
 const FAILURES_LOGGED_EACH: u32 = 8;
@@ -15,34 +15,34 @@ const FAILURES_LOGGED_EACH: u32 = 8;
 /// down.
 #[derive(Debug)]
 pub(crate) struct Outage {
-    since: Millis,
+    since: Instant,
     /// Whether the outage was logged at level ERROR.
     is_alarmed: bool,
 }
 
 impl Outage {
     /// Starts an outage.
-    pub(crate) fn new(since: Millis) -> Outage {
+    pub(crate) fn new(since: Instant) -> Outage {
         Outage { since, is_alarmed: false }
     }
 
     /// Returns how long the outage has lasted.
-    pub(crate) fn span(&self, now: Millis) -> Millis {
-        now.saturating_sub(self.since)
+    pub(crate) fn span(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
     }
 
     /// Returns the moment at which the outage will have lasted for `span`.
-    pub(crate) fn end_of(&self, span: Millis) -> Millis {
+    pub(crate) fn end_of(&self, span: Duration) -> Instant {
         self.since.saturating_add(span)
     }
 
     /// Returns the moment at which the ERROR is due, or `None` once it was logged.
-    pub(crate) fn alarm_at(&self) -> Option<Millis> {
+    pub(crate) fn alarm_at(&self) -> Option<Instant> {
         (!self.is_alarmed).then(|| self.end_of(DOWN_ALARM))
     }
 
     /// Returns whether the ERROR is due now. It is due once.
-    pub(crate) fn take_alarm(&mut self, now: Millis) -> bool {
+    pub(crate) fn take_alarm(&mut self, now: Instant) -> bool {
         let is_due = self.alarm_at().is_some_and(|at| at <= now);
         self.is_alarmed |= is_due;
         is_due
@@ -57,7 +57,7 @@ impl Outage {
 pub(crate) struct Streak {
     failures: u32,
     /// The moment of the first failure. It has no meaning while there is none.
-    since: Millis,
+    since: Instant,
     /// Whether an attempt has failed since the last connection.
     attempt_failed: bool,
 }
@@ -69,12 +69,12 @@ impl Streak {
     }
 
     /// Returns the time since the first failure.
-    pub(crate) fn span(&self, now: Millis) -> Millis {
-        now.saturating_sub(self.since)
+    pub(crate) fn span(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
     }
 
     /// Counts a failed attempt, or the loss of a connection.
-    pub(crate) fn count_failure(&mut self, was_connected: bool, now: Millis) {
+    pub(crate) fn count_failure(&mut self, was_connected: bool, now: Instant) {
         if self.failures == 0 {
             self.since = now;
         }
@@ -100,15 +100,16 @@ impl Streak {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::time::{at, ms};
 
     #[test]
     fn the_alarm_is_due_once_after_three_minutes() {
-        let mut outage = Outage::new(1000);
-        assert_eq!(outage.alarm_at(), Some(181_000));
-        assert!(!outage.take_alarm(180_999));
-        assert!(outage.take_alarm(181_000));
-        assert!(!outage.take_alarm(181_001));
-        assert_eq!((outage.alarm_at(), outage.span(181_000)), (None, 180_000));
+        let mut outage = Outage::new(at(1000));
+        assert_eq!(outage.alarm_at(), Some(at(181_000)));
+        assert!(!outage.take_alarm(at(180_999)));
+        assert!(outage.take_alarm(at(181_000)));
+        assert!(!outage.take_alarm(at(181_001)));
+        assert_eq!((outage.alarm_at(), outage.span(at(181_000))), (None, ms(180_000)));
     }
 
     #[test]
@@ -116,26 +117,26 @@ mod tests {
         let mut streak = Streak::default();
         let mut logged = Vec::new();
         for failure in 1..=40 {
-            streak.count_failure(false, Millis::from(failure) * 100);
+            streak.count_failure(false, at(u64::from(failure) * 100));
             assert_eq!(streak.failures(), failure);
             if !streak.is_repeat() {
                 logged.push(failure);
             }
         }
         assert_eq!(logged, [1, 2, 3, 4, 5, 6, 7, 8, 16, 32]);
-        assert_eq!((streak.is_repeat(), streak.span(4100)), (true, 4000));
+        assert_eq!((streak.is_repeat(), streak.span(at(4100))), (true, ms(4000)));
     }
 
     #[test]
     fn a_connection_after_a_failed_attempt_is_always_logged_and_one_of_many_that_close_is_not() {
         let mut streak = Streak::default();
         for _ in 0..9 {
-            streak.count_failure(false, 0);
+            streak.count_failure(false, at(0));
         }
         assert!(!streak.note_connection(), "an attempt had failed");
-        streak.count_failure(true, 0);
+        streak.count_failure(true, at(0));
         assert!(streak.note_connection(), "no attempt has failed since the last connection");
-        streak.count_failure(false, 0);
+        streak.count_failure(false, at(0));
         assert!(!streak.note_connection());
     }
 }

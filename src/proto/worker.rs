@@ -27,14 +27,14 @@ use crate::proto::link::{Action, Event, Sink};
 use crate::proto::link_id::LinkId;
 use crate::proto::log_limit::LogLimit;
 use crate::proto::socket_id::SocketId;
-use crate::proto::time::Millis;
+use crate::proto::time::{Duration, Instant};
 
 /// The most answers of the resolver that a turn takes. A name that a thousand servers share then does not delay
 /// the connected ones.
 pub const ANSWERS_PER_TURN: usize = 64;
 
-/// The least duration in milliseconds of a standstill that is noted.
-const STANDSTILL_LOGGED: Millis = 1000;
+/// The least duration of a standstill that is noted.
+const STANDSTILL_LOGGED: Duration = Duration::from_secs(1);
 
 /// The interface of a worker to the system.
 pub trait Io {
@@ -45,14 +45,14 @@ pub trait Io {
     fn is_stopped(&self) -> bool;
 
     /// Returns the present moment, rounded down. It never goes back.
-    fn now(&mut self) -> Millis;
+    fn now(&mut self) -> Instant;
 
     /// Replaces `events` by the sockets that have become ready since they were last reported. Returns whether these
     /// are all.
     ///
     /// Waits for readiness until `until`, or forever. A moment in the past does not wait. Only open sockets are
     /// reported. Ready sockets take turns: each is reported once before any other is reported twice.
-    fn poll(&mut self, until: Option<Millis>, events: &mut Vec<Ready>) -> Polled;
+    fn poll(&mut self, until: Option<Instant>, events: &mut Vec<Ready>) -> Polled;
 
     /// Opens a socket and begins to connect it to `address`.
     ///
@@ -132,7 +132,7 @@ pub struct Worker<D, S> {
 
 impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
     /// Makes a worker of the servers in `fleet`. Its time begins at this reading of the clock.
-    pub fn new(fleet: Fleet<D>, sink: S, now: Millis) -> Worker<D, S> {
+    pub fn new(fleet: Fleet<D>, sink: S, now: Instant) -> Worker<D, S> {
         Worker {
             fleet,
             sink,
@@ -196,7 +196,7 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
     }
 
     /// Sleeps until there is work. Returns the moment up to which everything has been reported.
-    fn poll(&mut self, io: &mut impl Io) -> Option<Millis> {
+    fn poll(&mut self, io: &mut impl Io) -> Option<Instant> {
         if self.is_full {
             self.is_full = self.sink.wait_for_room();
         }
@@ -209,7 +209,7 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         self.polls.note(polled, before, self.events.len(), self.fleet.sockets_len())
     }
 
-    fn read_clock(&mut self, io: &mut impl Io) -> Millis {
+    fn read_clock(&mut self, io: &mut impl Io) -> Instant {
         let late = self.clock.read(io.now());
         if let Some(late) = late.filter(|late| *late >= STANDSTILL_LOGGED)
             && self.standstill_log.admit(self.clock.now()).is_some()
@@ -257,7 +257,7 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
     }
 
     /// Lets the final deadlines pass: those up to `told`, if all answers were taken.
-    fn pass_time(&mut self, told: Option<Millis>) {
+    fn pass_time(&mut self, told: Option<Instant>) {
         if let Some(told) = told
             && !self.has_answers
         {
@@ -298,7 +298,7 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         }
     }
 
-    fn read_one<I: Io>(&mut self, next: NextRead, io: &mut I, now: Millis) -> bool {
+    fn read_one<I: Io>(&mut self, next: NextRead, io: &mut I, now: Instant) -> bool {
         let mut socket = Socket { io, id: next.socket };
         let drained = I::SHORT_READ_MEANS_DRAINED;
         self.fleet.read(next, &mut socket, drained, &mut self.sink, now)
@@ -324,7 +324,7 @@ impl<I: Io> Read for Socket<'_, I> {
 #[derive(Debug, Default)]
 struct Polls {
     /// The clock reading before the first of them.
-    since: Option<Millis>,
+    since: Option<Instant>,
     /// The number of their events.
     events: usize,
     /// The most sockets at any of them.
@@ -337,10 +337,10 @@ impl Polls {
     fn note(
         &mut self,
         polled: Polled,
-        before: Millis,
+        before: Instant,
         events: usize,
         sockets: usize,
-    ) -> Option<Millis> {
+    ) -> Option<Instant> {
         let since = *self.since.get_or_insert(before);
         self.events += events;
         self.sockets = self.sockets.max(sockets);
@@ -357,23 +357,24 @@ impl Polls {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::time::at;
 
     #[test]
     fn a_complete_poll_tells_of_everything_up_to_its_beginning() {
         let mut polls = Polls::default();
-        assert_eq!(polls.note(Polled::Complete, 5, 0, 10), Some(5));
-        assert_eq!(polls.note(Polled::Interrupted, 6, 0, 10), None);
-        assert_eq!(polls.note(Polled::Full, 7, 4, 10), None);
-        assert_eq!(polls.note(Polled::Complete, 8, 1, 10), Some(8));
+        assert_eq!(polls.note(Polled::Complete, at(5), 0, 10), Some(at(5)));
+        assert_eq!(polls.note(Polled::Interrupted, at(6), 0, 10), None);
+        assert_eq!(polls.note(Polled::Full, at(7), 4, 10), None);
+        assert_eq!(polls.note(Polled::Complete, at(8), 1, 10), Some(at(8)));
     }
 
     #[test]
     fn full_polls_tell_of_everything_once_each_socket_has_had_its_turn() {
         let mut polls = Polls::default();
-        assert_eq!(polls.note(Polled::Full, 5, 4, 8), None);
-        assert_eq!(polls.note(Polled::Interrupted, 6, 0, 8), None);
-        assert_eq!(polls.note(Polled::Full, 7, 4, 7), None, "there were eight sockets");
-        assert_eq!(polls.note(Polled::Full, 8, 4, 7), Some(5));
-        assert_eq!(polls.note(Polled::Full, 9, 4, 7), None, "from the beginning");
+        assert_eq!(polls.note(Polled::Full, at(5), 4, 8), None);
+        assert_eq!(polls.note(Polled::Interrupted, at(6), 0, 8), None);
+        assert_eq!(polls.note(Polled::Full, at(7), 4, 7), None, "there were eight sockets");
+        assert_eq!(polls.note(Polled::Full, at(8), 4, 7), Some(at(5)));
+        assert_eq!(polls.note(Polled::Full, at(9), 4, 7), None, "from the beginning");
     }
 }

@@ -1,5 +1,7 @@
 //! From bytes to choices, and the record of what was chosen.
 
+use tcpcore::internals::proto::time::Duration;
+
 /// Defines an enum with the list of its variants.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident,)+) => {
@@ -231,13 +233,14 @@ impl<'a> Chance<'a> {
         choices[self.index(choices.len())]
     }
 
-    /// A number up to `max`, small ones as likely as large ones.
-    pub(super) fn span(&mut self, max: u64) -> u64 {
+    /// A span up to `max`, small ones as likely as large ones.
+    pub(super) fn span(&mut self, max: Duration) -> Duration {
+        let max = max.as_millis();
         let bits = 64 - max.leading_zeros();
         let max = max >> self.below(bits + 1);
         let bytes = bits.div_ceil(8);
         let value = (0..bytes).fold(0, |value, _| value << 8 | u64::from(self.byte()));
-        if max == u64::MAX { value } else { value % (max + 1) }
+        Duration::from_millis(if max == u64::MAX { value } else { value % (max + 1) })
     }
 
     /// Whether a fault that this world has is due, which it is once in `n` times.

@@ -30,6 +30,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt, SeedableRng};
+use tcpcore::internals::proto::time::Instant;
 
 pub(crate) use chance::{Coverage, Kind};
 
@@ -87,11 +88,11 @@ pub(crate) fn entropy_of(seed: u64) -> Vec<u8> {
 #[derive(Debug, Hash)]
 enum Step {
     World { servers: usize, faults: u64 },
-    Turn { now: u64, time: u64 },
+    Turn { now: Instant, time: Instant },
     Added { server: usize, index: u32, generation: u32 },
     Removed { server: usize },
-    Polled { until: Option<u64>, now: u64, events: usize, polled: &'static str },
-    Stood { until: u64 },
+    Polled { until: Option<Instant>, now: Instant, events: usize, polled: &'static str },
+    Stood { until: Instant },
     Sent { socket: usize, bytes: usize },
     Event { socket: usize, read_on: bool },
     Handshake { socket: usize, result: &'static str },
@@ -102,7 +103,7 @@ enum Step {
     Connect { socket: usize, address: std::net::SocketAddr, is_open: bool },
     Close { socket: usize },
     Printed { records: usize },
-    Calm { until: u64 },
+    Calm { until: Instant },
     Stop,
 }
 

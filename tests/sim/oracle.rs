@@ -8,13 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tcpcore::internals::proto::fleet::{Fleet, READ_COST, READ_SIZE, SocketRole, TURN_BUDGET};
 use tcpcore::internals::proto::link::MIN_ROOM;
 use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::socket_id::SocketId;
-use tcpcore::internals::proto::time::Millis;
+use tcpcore::internals::proto::time::{Duration, Instant};
 use tcpcore::internals::proto::worker::Polled;
 use tcpcore::{Config, Counters, Host, Server};
 
@@ -24,29 +23,29 @@ use super::net::{self, Lines};
 use super::{Violation, ensure};
 
 /// A server that has been down for so long is reported.
-const ALARM: Millis = 180_000;
+const ALARM: Duration = Duration::from_secs(180);
 
 /// What a worker may be late by.
-const STANDSTILL: Millis = 100;
+const STANDSTILL: Duration = Duration::from_millis(100);
 
 /// How much more time a deadline has that was missed in a standstill.
-const GRACE: Millis = 1000;
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The bytes without a delimiter, and the malformed lines alone, that are worth a hint.
 const HINT_BYTES: usize = 65_536;
 const HINT_LINES: u64 = 100;
 
-/// The policy in milliseconds, but for the back-off's own reckoning, which is in seconds.
+/// The policy in whole milliseconds, but for the back-off's own reckoning, which is in seconds.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     initial_backoff_s: f64,
     max_backoff_s: f64,
     multiplier: f64,
     jitter: f64,
-    pub(super) threshold: Millis,
-    pub(super) give_up_after: Option<Millis>,
-    pub(super) connect_timeout: Millis,
-    pub(super) idle_timeout: Option<Millis>,
+    pub(super) threshold: Duration,
+    pub(super) give_up_after: Option<Duration>,
+    pub(super) connect_timeout: Duration,
+    pub(super) idle_timeout: Option<Duration>,
     pub(super) max_line: usize,
     pub(super) delimiter: u8,
     pub(super) keep_truncated: bool,
@@ -77,49 +76,50 @@ impl From<&Config> for Rules {
 impl Rules {
     /// The shortest and the longest delay before a retry, by the contract's formula and with less
     /// than a millisecond on either side for rounding.
-    pub(super) fn delay_bounds(&self, retry: u32) -> (Millis, Millis) {
+    pub(super) fn delay_bounds(&self, retry: u32) -> (Duration, Duration) {
         // No multiplier of a world needs as many steps to the cap, unless it is 1.
         let growth: f64 = (0..retry.min(64)).map(|_| self.multiplier).product();
         let delay_s = (self.initial_backoff_s * growth).min(self.max_backoff_s);
         let [low, high] = [1.0 - self.jitter, 1.0 + self.jitter]
-            .map(|share| Duration::from_secs_f64(delay_s * share));
-        (ms(low).max(1), ms(high) + 1)
+            .map(|share| std::time::Duration::from_secs_f64(delay_s * share));
+        let millisecond = Duration::from_millis(1);
+        (ms(low).max(millisecond), ms(high) + millisecond)
     }
 
     /// How long it may take to be back after the last fault: a lookup and an attempt that are still to
     /// fail, and the longest delay.
-    pub(super) fn recovery(&self) -> Millis {
-        2 * self.connect_timeout + self.delay_bounds(u32::MAX).1
+    pub(super) fn recovery(&self) -> Duration {
+        self.connect_timeout * 2 + self.delay_bounds(u32::MAX).1
     }
 }
 
 /// The whole milliseconds of a span.
-fn ms(span: Duration) -> Millis {
-    u64::try_from(span.as_millis()).expect("within years")
+fn ms(span: std::time::Duration) -> Duration {
+    Duration::from_millis(u64::try_from(span.as_millis()).expect("within years"))
 }
 
 /// The worker's time: the system's, but for the time in which the worker stood still.
 #[derive(Debug)]
 struct Time {
-    raw: Millis,
+    raw: Instant,
     /// Which reading it was.
     reading: u64,
     /// The worker's time at `raw`.
-    now: Millis,
+    now: Instant,
     /// The worker's moment at which it means to be back, if it sleeps.
-    back_at: Option<Millis>,
+    back_at: Option<Instant>,
     /// Up to which moment a standstill was granted.
-    granted: Option<Millis>,
+    granted: Option<Instant>,
 }
 
 impl Time {
-    fn read(&mut self, raw: Millis, chance: &mut Chance<'_>) {
+    fn read(&mut self, raw: Instant, chance: &mut Chance<'_>) {
         let passed = raw - self.raw;
         self.raw = raw;
         let back_at = self.back_at.map_or(self.now, |at| at.max(self.now));
         self.back_at = None;
         // Until it is back, time passes; then it may be late.
-        let limit = (back_at - self.now).saturating_add(STANDSTILL);
+        let limit = back_at - self.now + STANDSTILL;
         if passed <= limit {
             self.now += passed;
         } else if self.granted.is_none_or(|granted| granted < back_at) {
@@ -137,26 +137,26 @@ impl Time {
 enum State {
     /// `until` is known once the worker has chosen it.
     Waiting {
-        since: Millis,
-        low: Millis,
-        high: Millis,
-        until: Option<Millis>,
+        since: Instant,
+        low: Duration,
+        high: Duration,
+        until: Option<Instant>,
     },
     Resolving {
-        deadline: Millis,
+        deadline: Instant,
     },
     Connecting {
         rest: VecDeque<SocketAddr>,
         /// In the order of their start; without a socket until the worker opens it.
         open: Vec<(Option<SocketId>, SocketAddr)>,
-        next_at: Millis,
-        delay: Millis,
-        deadline: Millis,
+        next_at: Instant,
+        delay: Duration,
+        deadline: Instant,
     },
     Connected {
         socket: SocketId,
-        since: Millis,
-        last_received: Millis,
+        since: Instant,
+        last_received: Instant,
         /// Whether a short read does not mean that nothing is left.
         read_on: bool,
     },
@@ -183,7 +183,7 @@ enum Queue {
 /// A period of being down.
 #[derive(Clone, Debug)]
 struct Down {
-    since: Millis,
+    since: Instant,
     is_reported: bool,
 }
 
@@ -200,7 +200,7 @@ struct Peer {
     has_failed: bool,
     queue: Queue,
     /// The worker's timer at the end of the last turn, unless the state has changed since.
-    timer: Option<Millis>,
+    timer: Option<Instant>,
     has_changed: bool,
     /// The lines of the only connection, and those that were no good, with `once`.
     lines: Lines,
@@ -280,10 +280,10 @@ pub(super) struct Oracle {
     /// The socket that could not be opened, until the worker has looked at the clock.
     refused: Option<SocketId>,
     /// Up to which reading of the clock the last poll was complete: its time, and which one it was.
-    reported: Option<(Millis, u64)>,
+    reported: Option<(Instant, u64)>,
     /// The readings before the first of the polls that were not complete, their events, and the most
     /// sockets that were open.
-    polls_since: Option<(Millis, u64)>,
+    polls_since: Option<(Instant, u64)>,
     polls_events: usize,
     polls_sockets: usize,
     /// The records that the sink has room for.
@@ -291,7 +291,7 @@ pub(super) struct Oracle {
     /// [`Codec::most_bytes`].
     most_bytes: fn(usize, usize) -> usize,
     /// The worker's next deadline. It may be early, if a timer was moved: then it wakes for nothing.
-    next_deadline: Option<Millis>,
+    next_deadline: Option<Instant>,
     /// Whether the worker slept until its deadline and may have been woken by it.
     was_called: bool,
     /// How often a timer may have been moved, each of which excuses one wake-up for nothing.
@@ -305,7 +305,7 @@ impl Oracle {
     pub(super) fn new<C: Codec>(
         rules: Rules,
         short_read_means_drained: bool,
-        raw: Millis,
+        raw: Instant,
     ) -> Oracle {
         Oracle {
             rules,
@@ -347,7 +347,12 @@ impl Oracle {
         self.peers.push(Peer {
             id,
             server,
-            state: State::Waiting { since: now, low: 0, high: 0, until: Some(now) },
+            state: State::Waiting {
+                since: now,
+                low: Duration::ZERO,
+                high: Duration::ZERO,
+                until: Some(now),
+            },
             lookup: Lookup::Idle,
             retries: 0,
             down: None,
@@ -436,7 +441,7 @@ impl Oracle {
         (0..self.peers.len()).all(|id| self.has_ended(id))
     }
 
-    pub(super) fn time(&self) -> Millis {
+    pub(super) fn time(&self) -> Instant {
         self.time.now
     }
 
@@ -449,7 +454,7 @@ impl Oracle {
     /// The worker polls. Returns whether it sleeps.
     pub(super) fn on_poll(
         &mut self,
-        until: Option<Millis>,
+        until: Option<Instant>,
         is_full: bool,
         chance: &mut Chance<'_>,
     ) -> Result<bool, Violation> {
@@ -461,17 +466,17 @@ impl Oracle {
         let is_busy = !self.is_full && self.has_ready();
         let now = self.time.now;
         let moment = if is_busy { Some(now) } else { self.next_deadline };
-        let expected = moment.map(|moment| self.time.raw + moment.saturating_sub(now));
+        let expected = moment.map(|moment| self.time.raw + moment.saturating_duration_since(now));
         let is_late = expected.is_some_and(|at| at <= self.time.raw);
         let is_right = if is_late {
             until <= Some(self.time.raw) && until.is_some()
         } else {
             until == expected
         };
-        ensure!(is_right, "it polls until {until:?}, not {expected:?}, at {}", self.time.raw);
+        ensure!(is_right, "it polls until {until:?}, not {expected:?}, at {:?}", self.time.raw);
         self.time.back_at = moment;
         if moment.is_none() {
-            self.time.back_at = Some(Millis::MAX / 2);
+            self.time.back_at = Some(Instant::from_millis(u64::MAX / 2));
         }
         self.was_called = is_late && !is_busy;
         Ok(!is_late)
@@ -515,7 +520,7 @@ impl Oracle {
     /// next connection.
     pub(super) fn on_clock(
         &mut self,
-        raw: Millis,
+        raw: Instant,
         reading: u64,
         chance: &mut Chance<'_>,
     ) -> Checked {
@@ -917,7 +922,7 @@ impl Oracle {
     // Time.
 
     /// All deadlines up to this moment pass.
-    fn pass_time(&mut self, reported: Millis, chance: &mut Chance<'_>) -> Checked {
+    fn pass_time(&mut self, reported: Instant, chance: &mut Chance<'_>) -> Checked {
         let is_due = |oracle: &Oracle, id| oracle.timer(id).is_some_and(|timer| timer <= reported);
         let any_is_due = (0..self.peers.len()).any(|id| is_due(self, id));
         if self.was_called && !any_is_due {
@@ -936,14 +941,14 @@ impl Oracle {
     }
 
     /// When the worker's timer for a server is due.
-    fn timer(&self, id: usize) -> Option<Millis> {
+    fn timer(&self, id: usize) -> Option<Instant> {
         match &self.peers[id] {
             peer if !peer.has_changed => peer.timer,
             _ => self.timer_bounds(id).map(|(low, _)| low),
         }
     }
 
-    fn wake(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) -> Checked {
+    fn wake(&mut self, id: usize, now: Instant, chance: &mut Chance<'_>) -> Checked {
         if !self.is_connected(id) && !self.has_ended(id) {
             self.note_outage(id, now, chance);
         }
@@ -981,11 +986,11 @@ impl Oracle {
         }
     }
 
-    fn give_up_at(&self, id: usize) -> Option<Millis> {
+    fn give_up_at(&self, id: usize) -> Option<Instant> {
         Some(self.peers[id].down.as_ref()?.since.saturating_add(self.rules.give_up_after?))
     }
 
-    fn note_outage(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) {
+    fn note_outage(&mut self, id: usize, now: Instant, chance: &mut Chance<'_>) {
         let give_up_at = self.give_up_at(id);
         let peer = &mut self.peers[id];
         if let Some(down) = &mut peer.down
@@ -1010,7 +1015,7 @@ impl Oracle {
 
     // Attempts.
 
-    fn begin(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) -> Checked {
+    fn begin(&mut self, id: usize, now: Instant, chance: &mut Chance<'_>) -> Checked {
         self.moves += 1;
         let peer = &mut self.peers[id];
         peer.has_changed = true;
@@ -1041,7 +1046,7 @@ impl Oracle {
         &mut self,
         id: usize,
         addresses: Vec<SocketAddr>,
-        now: Millis,
+        now: Instant,
         chance: &mut Chance<'_>,
     ) -> Checked {
         let timeout = self.rules.connect_timeout;
@@ -1050,7 +1055,7 @@ impl Oracle {
             rest: take_turns(&addresses),
             open: Vec::new(),
             next_at: now,
-            delay: (timeout / 2 / gaps).min(250),
+            delay: (timeout / 2 / gaps).min(Duration::from_millis(250)),
             deadline: now + timeout,
         };
         self.connect_next(id, false, now, chance)
@@ -1060,7 +1065,7 @@ impl Oracle {
         &mut self,
         id: usize,
         is_after_failure: bool,
-        now: Millis,
+        now: Instant,
         chance: &mut Chance<'_>,
     ) -> Checked {
         let peer = &mut self.peers[id];
@@ -1139,13 +1144,13 @@ impl Oracle {
         id: usize,
         is_closed: bool,
         has_tail: bool,
-        now: Millis,
+        now: Instant,
         chance: &mut Chance<'_>,
     ) -> Checked {
         let State::Connected { socket, since, .. } = self.peers[id].state else { return Ok(()) };
         self.hint_if_malformed(id, 1, Kind::HintAtTheEnd, chance);
         let peer = &mut self.peers[id];
-        if now.saturating_sub(since) >= self.rules.threshold {
+        if now.saturating_duration_since(since) >= self.rules.threshold {
             if peer.retries > 0 {
                 chance.saw(Kind::BackoffStartedOver);
             }
@@ -1167,7 +1172,7 @@ impl Oracle {
         self.fail(id, now, chance)
     }
 
-    fn fail(&mut self, id: usize, now: Millis, chance: &mut Chance<'_>) -> Checked {
+    fn fail(&mut self, id: usize, now: Instant, chance: &mut Chance<'_>) -> Checked {
         self.moves += 1;
         self.counters.failures += 1;
         let peer = &mut self.peers[id];
@@ -1259,7 +1264,7 @@ impl Oracle {
                     return Err(Violation(format!("{id} does not wait")));
                 };
                 let is_right = (*since + *low..=*since + *high).contains(&chosen);
-                ensure!(is_right, "{id} waits until {chosen}, not {since} + {low}..{high}");
+                ensure!(is_right, "{id} waits until {chosen:?}, not {since:?} + {low:?}..{high:?}");
                 ensure!(until.is_none_or(|until| until == chosen), "{id} waits again");
                 *until = Some(chosen);
             }
@@ -1287,11 +1292,11 @@ impl Oracle {
     }
 
     /// When a server's timer may be due; `None` if it must not have one.
-    fn timer_bounds(&self, id: usize) -> Option<(Millis, Millis)> {
+    fn timer_bounds(&self, id: usize) -> Option<(Instant, Instant)> {
         let peer = &self.peers[id];
         let due = match &peer.state {
             // One that is not known yet was chosen in this turn, and is later than it.
-            State::Waiting { until, .. } => until.unwrap_or(Millis::MAX),
+            State::Waiting { until, .. } => until.unwrap_or(Instant::MAX),
             State::Resolving { deadline } => *deadline,
             State::Connecting { rest, next_at, deadline, .. } if !rest.is_empty() => {
                 (*next_at).min(*deadline)
@@ -1300,7 +1305,7 @@ impl Oracle {
             State::Connected { since, last_received, .. } => {
                 // The timer is moved when it is due, not with each read.
                 let idle = self.rules.idle_timeout?;
-                return Some((since + idle, last_received + idle));
+                return Some((*since + idle, *last_received + idle));
             }
             State::Ended { .. } | State::Removed => return None,
         };

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tcpcore::Lines as WholeLines;
 use tcpcore::internals::codec::number::NumberDecoder;
@@ -20,7 +19,7 @@ use tcpcore::internals::proto::link::Sink;
 use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::policy::Policy;
 use tcpcore::internals::proto::socket_id::SocketId;
-use tcpcore::internals::proto::time::Millis;
+use tcpcore::internals::proto::time::{Duration, Instant};
 use tcpcore::internals::proto::worker::{Handshake, Io, Polled, Ready, Worker};
 use tcpcore::{Config, ConnectionError, Host, Server};
 
@@ -63,11 +62,11 @@ struct World<'a, 'b, C: Codec, const SHORT_READ_MEANS_DRAINED: bool> {
     rules: Rules,
     oracle: Oracle,
     violation: Option<Violation>,
-    now: Millis,
+    now: Instant,
     /// How often the worker has read the clock.
     readings: u64,
     /// By time; the middle number keeps the order of those at the same time.
-    due: BinaryHeap<Reverse<(Millis, u64, Due)>>,
+    due: BinaryHeap<Reverse<(Instant, u64, Due)>>,
     scheduled: u64,
     /// All sockets there ever were, and the open ones by their number.
     sockets: Vec<Socket>,
@@ -89,7 +88,7 @@ struct World<'a, 'b, C: Codec, const SHORT_READ_MEANS_DRAINED: bool> {
     /// A buffer for what is expected of one read.
     buffer: Vec<C::Record>,
     is_output_running: bool,
-    calm_until: Option<Millis>,
+    calm_until: Option<Instant>,
     is_stopped: bool,
     turns: u64,
     noted: Noted,
@@ -227,7 +226,7 @@ fn live<C: Codec, const D: bool>(
 impl<'a, 'b, C: Codec, const D: bool> World<'a, 'b, C, D> {
     fn new(mut chance: Chance<'a>, trace: &'b mut Trace) -> (World<'a, 'b, C, D>, Fleet<C>) {
         let config = config(&mut chance);
-        let now = chance.pick(&[0, 1, 63, 4095, 1 << 40]);
+        let now = Instant::from_millis(chance.pick(&[0, 1, 63, 4095, 1 << 40]));
         let rules = Rules::from(&config);
         let decoder = C::new(&config);
         let seed = u64::from(chance.below(256));
@@ -500,9 +499,9 @@ impl<'a, 'b, C: Codec, const D: bool> World<'a, 'b, C, D> {
     fn enter(&mut self) {
         self.note_pushed();
         if self.chance.fault(Kind::SlowCall, 64) {
-            self.now += 1 + self.chance.span(150);
+            self.now += ms(1) + self.chance.span(ms(150));
         } else if self.chance.fault(Kind::Standstill, 128) {
-            self.now += self.chance.span(2 * self.rules.recovery());
+            self.now += self.chance.span(self.rules.recovery() * 2);
             self.trace.step(Step::Stood { until: self.now });
         }
         self.take_due();
@@ -564,7 +563,7 @@ impl<'a, 'b, C: Codec, const D: bool> World<'a, 'b, C, D> {
     }
 
     /// Sleeps until something is ready or the moment has come.
-    fn sleep(&mut self, until: Option<Millis>) {
+    fn sleep(&mut self, until: Option<Instant>) {
         loop {
             self.take_due();
             if !self.ready.is_empty() || self.is_woken || self.queue.borrow().has_room() {
@@ -578,7 +577,7 @@ impl<'a, 'b, C: Codec, const D: bool> World<'a, 'b, C, D> {
                 return;
             };
             if self.chance.fault(Kind::EarlyWake, 16) {
-                self.now += self.chance.span(next.saturating_sub(self.now));
+                self.now += self.chance.span(next.saturating_duration_since(self.now));
                 return;
             }
             self.now = self.now.max(next);
@@ -817,22 +816,22 @@ impl<'a, 'b, C: Codec, const D: bool> World<'a, 'b, C, D> {
     // The clock.
 
     /// Some later moment: one that matters to the rules, or any.
-    fn moment(&mut self) -> Millis {
+    fn moment(&mut self) -> Instant {
         let rules = &self.rules;
         let spans = [
-            1,
-            0,
+            ms(1),
+            ms(0),
             rules.threshold,
             rules.connect_timeout,
             rules.delay_bounds(0).1,
-            rules.idle_timeout.unwrap_or(100),
+            rules.idle_timeout.unwrap_or(ms(100)),
         ];
         let longest = self.chance.pick(&spans);
         let span = if self.chance.one_in(2) { longest } else { self.chance.span(longest) };
-        self.now + span.max(1)
+        self.now + span.max(ms(1))
     }
 
-    fn schedule(&mut self, at: Millis, due: Due) {
+    fn schedule(&mut self, at: Instant, due: Due) {
         self.scheduled += 1;
         self.due.push(Reverse((at, self.scheduled, due)));
     }
@@ -859,7 +858,7 @@ impl<C: Codec, const D: bool> Io for World<'_, '_, C, D> {
         self.is_stopped
     }
 
-    fn now(&mut self) -> Millis {
+    fn now(&mut self) -> Instant {
         self.enter();
         self.readings += 1;
         let result = self.oracle.on_clock(self.now, self.readings, &mut self.chance);
@@ -867,7 +866,7 @@ impl<C: Codec, const D: bool> Io for World<'_, '_, C, D> {
         self.now
     }
 
-    fn poll(&mut self, until: Option<Millis>, events: &mut Vec<Ready>) -> Polled {
+    fn poll(&mut self, until: Option<Instant>, events: &mut Vec<Ready>) -> Polled {
         self.note_pushed();
         let is_awaited = self.queue.borrow().is_awaited;
         events.clear();
@@ -882,7 +881,7 @@ impl<C: Codec, const D: bool> Io for World<'_, '_, C, D> {
             Err(violation) => self.check(Err(violation)),
         }
         if self.chance.fault(Kind::ClockJump, 32) {
-            self.now += self.chance.span(1 << 32);
+            self.now += self.chance.span(ms(1 << 32));
             self.take_due();
         }
         let polled = if self.chance.fault(Kind::PollInterrupted, 8) {
@@ -1048,7 +1047,7 @@ impl<C: Codec, const D: bool> Io for World<'_, '_, C, D> {
         let timeout = self.rules.connect_timeout;
         let mut delay = self.chance.span(timeout / 2);
         if self.chance.fault(Kind::LateAnswer, 4) {
-            delay = timeout + self.chance.span(2 * self.rules.recovery());
+            delay = timeout + self.chance.span(self.rules.recovery() * 2);
         }
         let addresses = self.addresses(number);
         self.schedule(self.now + delay, Due::Answer { server: number, addresses });
@@ -1072,20 +1071,24 @@ impl<C: Codec, const D: bool> Io for World<'_, '_, C, D> {
     }
 }
 
+/// A span of so many milliseconds.
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
 /// A policy, the default one if chance says nothing else.
 fn config(chance: &mut Chance<'_>) -> Config {
-    let ms = Duration::from_millis;
-    let initial_ms = chance.pick(&[1000, 1, 5, 100, 60_000]);
-    let max_ms = initial_ms * chance.pick(&[60, 1, 4, 1000]);
-    let connect_timeout_ms = chance.pick(&[10_000, 1, 50, 1000, 600_000]);
+    let initial = ms(chance.pick(&[1000, 1, 5, 100, 60_000]));
+    let max = initial * chance.pick(&[60, 1, 4, 1000]);
+    let connect_timeout = ms(chance.pick(&[10_000, 1, 50, 1000, 600_000]));
     let builder = Config::builder()
         .servers(["192.0.2.1:9000".parse().expect("well formed")])
-        .initial_backoff(ms(initial_ms))
-        .max_backoff(ms(max_ms))
+        .initial_backoff(initial.into())
+        .max_backoff(max.into())
         .backoff_multiplier(chance.pick(&[2.0, 1.0, 1.5, 10.0]))
         .jitter_factor(chance.pick(&[0.1, 0.0, 0.5, 1.0]))
-        .reset_backoff_threshold(ms(chance.pick(&[180_000, 0, 1, 5000, 60_000])))
-        .connect_timeout(ms(connect_timeout_ms))
+        .reset_backoff_threshold(ms(chance.pick(&[180_000, 0, 1, 5000, 60_000])).into())
+        .connect_timeout(connect_timeout.into())
         .divisor(chance.pick(&[6, 1, 1, 2, 7]))
         .once(chance.one_in(8))
         .delimiter(chance.pick(b"\n\n\n\r\0; \xff"))
@@ -1096,18 +1099,18 @@ fn config(chance: &mut Chance<'_>) -> Config {
         _ => 8 + chance.index(64),
     };
     let give_up_after = match chance.below(4) {
-        3 => Some(ms(1 + chance.span(400_000))),
+        3 => Some(ms(1) + chance.span(ms(400_000))),
         _ => None,
     };
     let idle_timeout = match chance.below(3) {
         // Not so short that the calm takes thousands of turns.
-        2 => Some(ms((connect_timeout_ms + 2 * max_ms) / 16 + 2 + chance.span(10_000))),
+        2 => Some((connect_timeout + max * 2) / 16 + ms(2) + chance.span(ms(10_000))),
         _ => None,
     };
     builder
         .max_line(max_line)
-        .give_up_after(give_up_after)
-        .idle_timeout(idle_timeout)
+        .give_up_after(give_up_after.map(Into::into))
+        .idle_timeout(idle_timeout.map(Into::into))
         .build()
         .expect("all within their bounds")
 }

@@ -8,6 +8,7 @@ use super::*;
 use crate::codec::number::{Divisor, NumberDecoder};
 use crate::config::Config;
 use crate::proto::outage::DOWN_ALARM;
+use crate::proto::time::{at, ms};
 
 /// The notices so far, in short.
 #[derive(Debug, Default)]
@@ -20,16 +21,18 @@ impl Notices for Recorder {
             ServerNotice::Trying { is_repeat } => format!("trying, repeat: {is_repeat}"),
             ServerNotice::Dialing { address } => format!("dialing {address}"),
             ServerNotice::Connected { failures, span, is_repeat } => {
-                format!("connected after {failures} in {span}, repeat: {is_repeat}")
+                let span_ms = span.as_millis();
+                format!("connected after {failures} in {span_ms}, repeat: {is_repeat}")
             }
             ServerNotice::Failed { error, was_connected, retry, is_repeat } => {
-                let retry = retry.map(|Retry { attempt, delay }| (attempt, delay));
+                let retry = retry.map(|Retry { attempt, delay }| (attempt, delay.as_millis()));
                 format!("failed: {error}, {was_connected}, {retry:?}, repeat: {is_repeat}")
             }
-            ServerNotice::Down { span } => format!("down for {span}"),
+            ServerNotice::Down { span } => format!("down for {}", span.as_millis()),
             ServerNotice::GaveUp { failures, span, error } => {
                 let error = error.map(ToString::to_string);
-                format!("gave up after {failures} in {span}: {error:?}")
+                let span_ms = span.as_millis();
+                format!("gave up after {failures} in {span_ms}: {error:?}")
             }
             ServerNotice::ReadToEnd { lines, success } => format!("read {lines}, {success}"),
             ServerNotice::Malformed { line, error, skipped } => {
@@ -59,7 +62,7 @@ struct Bench {
     rng: SmallRng,
     actions: VecDeque<(LinkId, Action)>,
     sockets: Slab<LinkId>,
-    now: Millis,
+    now: Instant,
     pushed: Vec<i64>,
     room: usize,
     trusts_short_reads: bool,
@@ -78,12 +81,12 @@ impl Bench {
         let server: Server = server.parse().unwrap();
         let config = Config::builder().servers([server.clone()]).jitter_factor(0.0);
         Bench {
-            link: Link::new(ID, 7, server, 0),
+            link: Link::new(ID, 7, server, at(0)),
             policy: Policy::from(&adjust(config).build().unwrap()),
             rng: SmallRng::seed_from_u64(1),
             actions: VecDeque::new(),
             sockets: Slab::new(),
-            now: 0,
+            now: at(0),
             pushed: Vec::new(),
             room: usize::MAX / 4,
             trusts_short_reads: true,
@@ -156,8 +159,8 @@ impl Bench {
     }
 
     /// When the present outage began.
-    fn down_since(&self) -> Millis {
-        self.link.outage.as_ref().expect("an outage").end_of(0)
+    fn down_since(&self) -> Instant {
+        self.link.outage.as_ref().expect("an outage").end_of(ms(0))
     }
 
     fn resolved(&mut self, addresses: &[&str]) {
@@ -165,7 +168,7 @@ impl Bench {
         self.handle(Event::Resolved(Ok(addresses)));
     }
 
-    fn wake_at(&self) -> Option<Millis> {
+    fn wake_at(&self) -> Option<Instant> {
         self.link.wake_at(&self.policy)
     }
 
@@ -249,13 +252,13 @@ fn address(text: &str) -> SocketAddr {
 #[test]
 fn the_first_attempt_is_due_at_once_and_the_next_after_1_2_4_seconds() {
     let mut bench = Bench::new("127.0.0.1:8001");
-    assert_eq!(bench.wake_at(), Some(0));
+    assert_eq!(bench.wake_at(), Some(at(0)));
     for delay in [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000] {
         bench.wake();
         assert_eq!(bench.actions(), connect_to("127.0.0.1:8001"));
         bench.refused();
         assert_eq!(bench.actions(), [Action::Close(SocketId(0))]);
-        assert_eq!(bench.wake_at(), Some(bench.now + delay));
+        assert_eq!(bench.wake_at(), Some(bench.now + ms(delay)));
     }
 }
 
@@ -265,9 +268,9 @@ fn a_wake_up_before_its_time_changes_nothing() {
     bench.wake();
     bench.refused();
     bench.actions();
-    bench.now = 999;
+    bench.now = at(999);
     bench.handle(Event::Wake);
-    assert_eq!((bench.actions(), bench.wake_at()), (vec![], Some(1000)));
+    assert_eq!((bench.actions(), bench.wake_at()), (vec![], Some(at(1000))));
 }
 
 #[test]
@@ -278,9 +281,9 @@ fn the_back_off_starts_over_at_the_threshold_and_not_a_millisecond_earlier() {
         bench.refused();
         bench.actions();
         bench.connect();
-        bench.now += stood;
+        bench.now += ms(stood);
         bench.closed();
-        assert_eq!(bench.wake_at(), Some(bench.now + delay), "after {stood} ms");
+        assert_eq!(bench.wake_at(), Some(bench.now + ms(delay)), "after {stood} ms");
     }
 }
 
@@ -291,7 +294,7 @@ fn accepting_and_closing_at_once_makes_no_storm() {
         bench.connect();
         bench.closed();
         bench.actions();
-        assert_eq!(bench.wake_at(), Some(bench.now + delay));
+        assert_eq!(bench.wake_at(), Some(bench.now + ms(delay)));
     }
 }
 
@@ -307,7 +310,7 @@ fn accepting_and_closing_at_once_is_an_outage_and_ends_in_giving_up() {
         bench.closed();
         bench.actions();
     }
-    assert_eq!((bench.now, bench.wake_at()), (3000, Some(5000)));
+    assert_eq!((bench.now, bench.wake_at()), (at(3000), Some(at(5000))));
     bench.wake();
     assert_eq!(bench.link.ended(), Some(false));
 }
@@ -326,7 +329,7 @@ fn a_byte_and_standing_for_the_threshold_each_end_an_outage_but_only_the_latter_
         let since = bench.down_since();
         bench.connect();
         bench.read(&mut Script::new([Ok(&b"\n"[..bytes])].into_iter().take(bytes)));
-        bench.now += stood;
+        bench.now += ms(stood);
         bench.closed();
         assert_eq!(bench.link.streak.failures(), failures, "{bytes} bytes, {stood} ms");
         assert_eq!(bench.down_since() == since, is_same, "{bytes} bytes, {stood} ms");
@@ -341,7 +344,7 @@ fn the_number_of_an_attempt_is_that_of_its_delay_though_each_connection_brings_a
         bench.read(&mut Script::new([Ok(&b"6\n"[..])]));
         bench.closed();
         bench.actions();
-        assert_eq!(bench.wake_at(), Some(bench.now + delay));
+        assert_eq!(bench.wake_at(), Some(bench.now + ms(delay)));
         assert_eq!(bench.link.streak.failures(), failures);
     }
 }
@@ -365,11 +368,15 @@ fn a_lookup_that_outlasts_its_attempt_serves_the_next_one() {
     bench.wake();
     bench.actions();
     bench.wake();
-    assert_eq!((bench.now, bench.wake_at()), (10_000, Some(11_000)), "the lookup has timed out");
+    assert_eq!(
+        (bench.now, bench.wake_at()),
+        (at(10_000), Some(at(11_000))),
+        "the lookup has timed out"
+    );
     bench.wake();
     assert_eq!(bench.actions(), [], "the first lookup is still under way");
-    assert_eq!(bench.wake_at(), Some(21_000));
-    bench.now = 15_000;
+    assert_eq!(bench.wake_at(), Some(at(21_000)));
+    bench.now = at(15_000);
     bench.resolved(&["192.0.2.1:8001"]);
     assert_eq!(bench.actions(), connect_to("192.0.2.1:8001"));
 }
@@ -380,9 +387,9 @@ fn an_answer_between_two_attempts_is_kept_for_the_next_one_and_used_once() {
     bench.wake();
     bench.actions();
     bench.wake();
-    bench.now = 10_500;
+    bench.now = at(10_500);
     bench.resolved(&["192.0.2.1:8001"]);
-    assert_eq!((bench.actions(), bench.wake_at()), (vec![], Some(11_000)));
+    assert_eq!((bench.actions(), bench.wake_at()), (vec![], Some(at(11_000))));
     bench.wake();
     assert_eq!(bench.actions(), connect_to("192.0.2.1:8001"));
     bench.refused();
@@ -421,11 +428,11 @@ fn connecting_has_the_whole_timeout_however_long_the_lookup_took() {
     let mut bench = Bench::new("name.test:8001");
     bench.wake();
     bench.actions();
-    bench.now = 9_999;
+    bench.now = at(9_999);
     bench.resolved(&["192.0.2.1:8001"]);
-    assert_eq!(bench.wake_at(), Some(19_999));
+    assert_eq!(bench.wake_at(), Some(at(19_999)));
     bench.wake();
-    assert_eq!(bench.wake_at(), Some(20_999), "timed out, and to be tried again after 1 s");
+    assert_eq!(bench.wake_at(), Some(at(20_999)), "timed out, and to be tried again after 1 s");
 }
 
 #[test]
@@ -434,7 +441,7 @@ fn a_name_without_addresses_and_one_not_found_fail_the_attempt() {
         let mut bench = Bench::new("name.test:8001");
         bench.wake();
         bench.handle(Event::Resolved(result));
-        assert_eq!(bench.wake_at(), Some(1000));
+        assert_eq!(bench.wake_at(), Some(at(1000)));
         assert_eq!(bench.link.counters().failures, 1);
     }
 }
@@ -452,7 +459,7 @@ fn all_addresses_are_tried_in_one_attempt_the_next_one_when_the_last_has_failed(
     assert_eq!(bench.link.counters().failures, 0, "the attempt has not failed yet");
     bench.refused();
     assert_eq!(bench.actions(), [Action::Close(SocketId(1))]);
-    assert_eq!((bench.link.counters().failures, bench.wake_at()), (1, Some(1000)));
+    assert_eq!((bench.link.counters().failures, bench.wake_at()), (1, Some(at(1000))));
 }
 
 #[test]
@@ -463,12 +470,12 @@ fn a_silent_address_does_not_keep_the_next_one_waiting_and_the_first_to_connect_
         bench.actions();
         bench.resolved(&["192.0.2.1:8001", "192.0.2.2:8001", "192.0.2.3:8001"]);
         assert_eq!(bench.dialed(), [(0, "192.0.2.1:8001".into())]);
-        for (socket, at) in [(1, 250), (2, 500)] {
-            assert_eq!(bench.wake_at(), Some(at));
+        for (socket, due) in [(1, at(250)), (2, at(500))] {
+            assert_eq!(bench.wake_at(), Some(due));
             bench.wake();
             assert_eq!(bench.dialed(), [(socket, format!("192.0.2.{}:8001", socket + 1))]);
         }
-        assert_eq!(bench.wake_at(), Some(10_000), "none is closed before the attempt ends");
+        assert_eq!(bench.wake_at(), Some(at(10_000)), "none is closed before the attempt ends");
         bench.connected(winner);
         let others = [0, 1, 2].into_iter().filter(|socket| *socket != winner);
         let closes: Vec<_> = others.map(|socket| Action::Close(SocketId(socket))).collect();
@@ -490,12 +497,12 @@ fn at_the_end_of_the_attempt_every_socket_is_closed() {
     bench.resolved(&["192.0.2.1:8001", "192.0.2.2:8001"]);
     bench.wake();
     bench.actions();
-    bench.now = 9_999;
+    bench.now = at(9_999);
     bench.handle(Event::Wake);
     assert_eq!(bench.actions(), []);
     bench.wake();
     assert_eq!(bench.actions(), [0, 1].map(|socket| Action::Close(SocketId(socket))));
-    assert_eq!((bench.wake_at(), bench.link.counters().failures), (Some(11_000), 1));
+    assert_eq!((bench.wake_at(), bench.link.counters().failures), (Some(at(11_000)), 1));
 }
 
 #[test]
@@ -506,10 +513,10 @@ fn an_attempt_takes_64_sockets_at_most() {
     let addresses: Vec<_> = (0..70).map(|last| format!("192.0.2.{last}:8001")).collect();
     bench.resolved(&addresses.iter().map(String::as_str).collect::<Vec<_>>());
     let mut most = 0;
-    while bench.now < 9000 {
+    while bench.now < at(9000) {
         bench.actions();
         most = most.max(bench.sockets.len());
-        bench.now = bench.wake_at().unwrap().min(9000);
+        bench.now = bench.wake_at().unwrap().min(at(9000));
         bench.handle(Event::Wake);
     }
     bench.actions();
@@ -542,8 +549,8 @@ fn a_link_gives_up_when_it_is_told_to_and_not_before() {
     bench.refused();
     bench.wake();
     bench.refused();
-    assert_eq!(bench.wake_at(), Some(2500), "before the next attempt, which is due at 3000");
-    bench.now = 2499;
+    assert_eq!(bench.wake_at(), Some(at(2500)), "before the next attempt, which is due at 3000");
+    bench.now = at(2499);
     bench.handle(Event::Wake);
     assert_eq!(bench.link.ended(), None);
     bench.wake();
@@ -555,10 +562,10 @@ fn a_link_gives_up_when_it_is_told_to_and_not_before() {
 fn no_link_is_given_up_before_its_first_attempt() {
     let span = Duration::from_millis(1);
     let mut bench = Bench::with("127.0.0.1:8001", |config| config.give_up_after(span));
-    bench.now = 5;
+    bench.now = at(5);
     bench.handle(Event::Wake);
     assert_eq!(bench.actions().len(), 1);
-    assert_eq!(bench.wake_at(), Some(6), "its time begins with the attempt");
+    assert_eq!(bench.wake_at(), Some(at(6)), "its time begins with the attempt");
     bench.wake();
     assert_eq!(bench.link.ended(), Some(false));
 }
@@ -570,7 +577,7 @@ fn giving_up_closes_the_socket_that_is_being_connected() {
     bench.wake();
     bench.actions();
     bench.wake();
-    assert_eq!(bench.now, 5000);
+    assert_eq!(bench.now, at(5000));
     assert_eq!(bench.actions(), [Action::Close(SocketId(0))]);
     assert_eq!(bench.link.ended(), Some(false));
     assert_eq!(bench.link.counters().failures, 1, "that attempt has failed");
@@ -584,11 +591,11 @@ fn the_alarm_wakes_once_in_an_outage_of_three_minutes() {
     });
     bench.wake();
     bench.refused();
-    assert_eq!(bench.wake_at(), Some(DOWN_ALARM));
+    assert_eq!(bench.wake_at(), Some(at(0) + DOWN_ALARM));
     assert!(!bench.has_alarmed());
     bench.wake();
     assert!(bench.has_alarmed());
-    assert_eq!(bench.wake_at(), Some(86_400_000));
+    assert_eq!(bench.wake_at(), Some(at(86_400_000)));
 }
 
 #[test]
@@ -596,10 +603,10 @@ fn an_idle_connection_is_lost_at_the_timeout_after_the_last_byte() {
     let idle = Duration::from_secs(5);
     let mut bench = Bench::with("127.0.0.1:8001", |config| config.idle_timeout(idle));
     bench.connect();
-    bench.now = 3000;
+    bench.now = at(3000);
     assert!(matches!(bench.read(&mut Script::new([Ok(&b"6\n"[..])])), Progress::Drained));
-    assert_eq!(bench.wake_at(), Some(8000));
-    bench.now = 7999;
+    assert_eq!(bench.wake_at(), Some(at(8000)));
+    bench.now = at(7999);
     bench.handle(Event::Wake);
     assert!(bench.link.is_connected());
     bench.wake();
@@ -902,7 +909,7 @@ fn malformed_lines_are_counted_each_and_logged_within_a_limit() {
     bench.connect();
     bench.read(&mut Script::new([Ok(&b"junk\n\x00\n6\n"[..])]));
     assert_eq!(bench.link.counters().malformed, 2);
-    assert_eq!(bench.link.malformed_log.admit(10_000), Some(1), "of two, one was logged");
+    assert_eq!(bench.link.malformed_log.admit(at(10_000)), Some(1), "of two, one was logged");
 }
 
 #[test]
@@ -916,7 +923,7 @@ fn a_dropped_tail_is_logged_within_the_same_limit() {
         bench.link.malformed_log = match skipped {
             None => LogLimit::default(),
             Some(skipped) => {
-                assert_eq!(bench.link.malformed_log.admit(bench.now + 10_000), Some(skipped));
+                assert_eq!(bench.link.malformed_log.admit(bench.now + ms(10_000)), Some(skipped));
                 LogLimit::default()
             }
         };
@@ -998,16 +1005,16 @@ fn as_much_room_as_the_least_is_enough() {
 
 #[test]
 fn a_wake_up_for_the_alarm_ends_no_attempt() {
-    let timeout = Duration::from_millis(2 * DOWN_ALARM);
+    let timeout = Duration::from(DOWN_ALARM * 2);
     for server in ["127.0.0.1:8001", "name.example:8001"] {
         let mut bench = Bench::with(server, |config| config.connect_timeout(timeout));
         bench.wake();
         bench.actions();
-        bench.now = DOWN_ALARM;
+        bench.now = at(0) + DOWN_ALARM;
         bench.handle(Event::Wake);
         assert!(bench.has_alarmed());
         assert_eq!((bench.actions(), bench.link.counters().failures), (vec![], 0));
-        bench.now = 2 * DOWN_ALARM;
+        bench.now = at(0) + DOWN_ALARM * 2;
         bench.handle(Event::Wake);
         assert_eq!(bench.link.counters().failures, 1);
     }
@@ -1015,13 +1022,13 @@ fn a_wake_up_for_the_alarm_ends_no_attempt() {
 
 #[test]
 fn a_wake_up_while_connected_is_no_outage() {
-    let span = Duration::from_millis(DOWN_ALARM);
+    let span = Duration::from(DOWN_ALARM);
     let mut bench =
         Bench::with("127.0.0.1:8001", |config| config.idle_timeout(2 * span).give_up_after(span));
     bench.connect();
-    bench.now = DOWN_ALARM;
+    bench.now = at(0) + DOWN_ALARM;
     bench.read(&mut Script::new([Ok(&b"6\n"[..])]));
-    bench.now = 2 * DOWN_ALARM;
+    bench.now = at(0) + DOWN_ALARM * 2;
     bench.handle(Event::Wake);
     assert!(bench.link.is_connected() && bench.link.outage.is_none());
 }
@@ -1030,7 +1037,7 @@ fn a_wake_up_while_connected_is_no_outage() {
 fn each_step_of_an_outage_is_a_notice() {
     let mut bench = Bench::with("127.0.0.1:8001", |config| {
         config
-            .give_up_after(Duration::from_millis(2 * DOWN_ALARM))
+            .give_up_after(Duration::from(DOWN_ALARM * 2))
             .connect_timeout(Duration::from_secs(3600))
             .max_line(4)
     });
