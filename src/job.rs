@@ -1,12 +1,16 @@
 //! Starts the threads of a job, stops them, and sums up their counts.
 
 mod builder;
+mod observer;
+mod servers;
 
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::panic;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::SystemTime;
 
 use log::{info, warn};
 use rand::TryRng;
@@ -17,24 +21,27 @@ use crate::codec::Decoder;
 use crate::codec::number::NumberDecoder;
 use crate::config::Config;
 use crate::format::Format;
+use crate::job::observer::Observer;
+use crate::job::servers::Inbox;
 use crate::net::resolver::Resolver;
 use crate::net::{Net, Poller, QueueSink, Tcp};
 use crate::notice_log::NoticeLog;
 use crate::output::encode::{Encoder, Plain, PlainLines, TaggedLines, TaggedNumbers};
 use crate::output::{self, Drained};
 use crate::partition;
-use crate::proto::counters::Counters;
 use crate::proto::fleet::Fleet;
 use crate::proto::policy::Policy;
 use crate::proto::time::Instant;
 use crate::proto::worker::Worker;
 use crate::report::{ExitReason, OutputError, Report, Totals};
 use crate::ring::{Doorbell, queue, records_in};
+use crate::stats::{Counters, ServerNames, Stats};
 use crate::stop::{StopHandle, Wake};
 use crate::text::count;
 use crate::threads::spawn;
 
 pub use builder::JobBuilder;
+pub use servers::{Replaced, ServersHandle};
 
 /// The bytes of records that wait for the output, per worker: 512 KiB, or 64 Ki numbers.
 const RING_BYTES: usize = 512 * 1024;
@@ -49,7 +56,8 @@ const LEAST_READ: usize = 4096;
 #[derive(Debug)]
 pub struct Job {
     stop: StopHandle,
-    servers: usize,
+    stats: Arc<Stats>,
+    servers: ServersHandle,
     workers: Vec<JoinHandle<(Counters, usize)>>,
     output: JoinHandle<Drained>,
 }
@@ -96,7 +104,11 @@ impl Job {
         let servers = config.servers().len();
         // If the system does not report its cores, there is at least one.
         let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let workers = partition::workers(servers, config.parallelism(), cores);
+        let workers = match config.waits_for_servers() {
+            false => partition::workers(servers, config.parallelism(), cores),
+            // The list may grow.
+            true => config.parallelism().unwrap_or(cores).get(),
+        };
         if let Some(asked) = config.parallelism().filter(|asked| asked.get() > workers) {
             warn!("Parallelism {asked} is more than one worker per server: only {workers} started");
         }
@@ -116,13 +128,25 @@ impl Job {
         config: &Config,
         pollers: Vec<Poller>,
         stop: StopHandle,
-        (decoder, encoder): (D, impl Encoder<D::Record>),
+        (decoder, mut encoder): (D, impl Encoder<D::Record>),
         output: impl Write + Send + 'static,
     ) -> io::Result<Job> {
         let (servers, count) = (config.servers(), pollers.len());
         let has_names = servers.iter().any(|server| matches!(server.host(), Host::Name(_)));
-        let resolver = has_names.then(Resolver::start).transpose()?.map(Arc::new);
+        let needs_resolver = has_names || config.waits_for_servers();
+        let resolver = needs_resolver.then(Resolver::start).transpose()?.map(Arc::new);
+        let stats = Arc::new(Stats::new(count));
+        encoder.set_servers(ServerNames(Arc::clone(&stats)));
+        let list: Vec<_> = (0..count)
+            .flat_map(|index| {
+                partition::slice(servers.len(), count, index).map(move |at| (index, at))
+            })
+            .map(|(index, at)| stats.new_server(index, servers[at].clone()))
+            .collect();
+        stats.set_servers(list.clone(), Vec::new());
+        stats.note_reload(true, SystemTime::now());
         let mut bell = Doorbell::new();
+        let mut inboxes = Vec::new();
         let mut rings = Vec::new();
         let mut workers = Vec::new();
         for (index, poller) in pollers.into_iter().enumerate() {
@@ -135,38 +159,62 @@ impl Job {
             let wake = move || waker.wake();
             let (records, consumer) =
                 queue(ring_capacity::<D>(config), encoder.needs_origin(), &bell, wake);
-            rings.push(consumer);
+            let own_stats = stats.worker(index);
+            rings.push((consumer, Arc::clone(own_stats)));
+            let (changes, inbox) = mpsc::channel();
+            inboxes.push(Inbox { changes, waker: poller.waker() });
+            let observer = Observer {
+                log: NoticeLog,
+                worker: Arc::clone(own_stats),
+                stats: Arc::clone(&stats),
+                end: config.waits_for_servers().then(|| stop.clone()),
+            };
             let seed = SysRng.try_next_u64()?;
             let mut fleet = Fleet::new(
                 index,
                 Policy::from(config),
                 decoder.clone(),
-                Box::new(NoticeLog),
+                Box::new(observer),
                 seed,
                 Instant::ZERO,
             );
-            for number in slice {
-                fleet.add(number, servers[number].clone(), Instant::ZERO);
+            for server in &list[slice] {
+                fleet.add_published(Arc::clone(server), Instant::ZERO);
             }
-            let worker = Worker::new(fleet, QueueSink::new(records, index), Instant::ZERO);
+            let sink = QueueSink::new(records, index, Arc::clone(own_stats));
+            let worker = Worker::new(fleet, sink, Instant::ZERO);
+            let epoch = stats.epoch();
             let (resolver, stop) = (resolver.clone(), stop.clone());
             workers.push(spawn(&format!("worker-{index}"), move || {
                 let _guard = StopOnPanic(stop.clone());
-                worker.run(&mut Net::<Tcp>::new(poller, resolver, stop))
+                worker.run(&mut Net::<Tcp>::new(poller, resolver, inbox, stop, epoch))
             })?);
         }
         let on_error = stop.clone();
         let guard = StopOnPanic(stop.clone());
+        let figures = Arc::clone(&stats);
         let output = spawn("output", move || {
             let _guard = guard;
-            output::drain(rings, &mut bell, encoder, output, || on_error.halt())
+            output::drain(rings, figures.output(), &mut bell, encoder, output, || on_error.halt())
         })?;
-        Ok(Job { stop, servers: servers.len(), workers, output })
+        let servers = ServersHandle::new(Arc::clone(&stats), inboxes, list);
+        Ok(Job { stop, stats, servers, workers, output })
     }
 
     /// Returns a handle that stops this job from any thread.
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
+    }
+
+    /// Returns a handle that changes the servers of this job, from any thread.
+    pub fn servers_handle(&self) -> ServersHandle {
+        self.servers.clone()
+    }
+
+    /// Returns the figures of this job, for the program.
+    #[doc(hidden)]
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
     }
 
     /// Waits for the end of the job. All records that were read are then printed, unless the output is closed.
@@ -188,7 +236,8 @@ impl Job {
             failed += its_failed;
         }
         let drained = join(self.output);
-        let totals = Totals { servers: self.servers, counters, printed: drained.written };
+        let totals =
+            Totals { servers: self.stats.servers().len(), counters, printed: drained.written };
         let is_asked = self.stop.is_asked();
         // Ctrl-C also ends the reader in a pipeline. The stop and the close then arrive in any order, and the
         // result must not depend on it.

@@ -40,17 +40,18 @@
 //! | `config` | settings, their defaults and bounds | `address`, `codec`, `format`, `proto`, `text` |
 //! | `descriptor` | waiting for a descriptor that may not block | |
 //! | `format` | the names of the formats of the output | |
-//! | `job` | the threads: start, stop, report | `address`, `codec`, `config`, `format`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stop`, `text`, `threads` |
+//! | `job` | the threads: start, stop, change of servers, report | `address`, `codec`, `config`, `format`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stats`, `stop`, `text`, `threads` |
 //! | `logging` | log records to stderr, without holding up a caller | `descriptor`, `threads` |
-//! | `net` | sockets, readiness, the clock, lookups: all that uses mio | `address`, `origin`, `proto`, `ring`, `stop`, `threads` |
+//! | `net` | sockets, readiness, the clock, lookups: all that uses mio | `address`, `origin`, `proto`, `ring`, `stats`, `stop`, `threads` |
 //! | `notice_log` | the notices of the core as lines of the log | `address`, `proto`, `text` |
 //! | `origin` | which server sent a record, and when it was read | |
-//! | `output` | the records of all workers to one output, as text | `address`, `codec`, `descriptor`, `format`, `origin`, `ring`, `stop`, `threads` |
+//! | `output` | the records of all workers to one output, as text | `address`, `codec`, `descriptor`, `format`, `origin`, `ring`, `stats`, `stop`, `threads` |
 //! | `partition` | which worker dials which servers | |
-//! | `proto` | the core: all decisions of a worker | `address`, `codec`, `text` |
-//! | `report` | how a job ended, and what it did | `proto`, `text` |
+//! | `proto` | the core: all decisions of a worker | `address`, `codec`, `stats`, `text` |
+//! | `report` | how a job ended, and what it did | `stats`, `text` |
 //! | `ring` | records from a worker to the output, without locks, and the doorbell | |
 //! | `signals` | what SIGINT, SIGTERM and SIGHUP do | `proto`, `stop`, `threads` |
+//! | `stats` | what a job publishes: counters and states, in atomics | `address` |
 //! | `stop` | stopping a job, from any thread | |
 //! | `text` | durations, delimiters and quotations, as a user reads and writes them | |
 //! | `threads` | starting a thread | |
@@ -88,11 +89,12 @@
 //!
 //! - A module imports what the map says. There is no circle.
 //! - `unsafe` is in `ring::slots`, in `codec::number::vector`, and in one attribute of the program.
-//! - mio is named in `net` alone. Only threads read the clock: those of `net`, `output` and `signals`.
+//! - mio is named in `net` alone. Only threads read the clock: those of `net`, `output` and `signals`, and a
+//!   snapshot of `stats`.
 //! - `codec`, `partition`, `proto` and `text` do no I/O of their own. They see bytes as slices or through
 //!   [`Read`](std::io::Read) and `Io`. Time and randomness are arguments. A simulator and a fuzzer drive the
 //!   code that runs.
-//! - There is no async runtime, and no lock of our own: a worker waits for its poll alone.
+//! - There is no async runtime. A worker takes no lock, and waits for its poll alone.
 //!
 //! # Glossary
 //!
@@ -144,6 +146,7 @@ mod report;
 mod ring;
 #[cfg(all(feature = "cli", unix))]
 mod signals;
+mod stats;
 mod stop;
 mod text;
 mod threads;
@@ -153,12 +156,12 @@ pub use codec::number::{Divisor, NumberDecoder, NumberError};
 pub use codec::{ByLine, Decoder, Framing, Handler, LineDecoder, Lines};
 pub use config::{Config, ConfigBuilder, ConfigError};
 pub use format::{Format, FormatError};
-pub use job::{Job, JobBuilder};
+pub use job::{Job, JobBuilder, Replaced, ServersHandle};
 pub use origin::Origin;
 pub use output::encode::{ENCODE_SLACK, Encoder, Plain, PlainLines, TaggedLines, TaggedNumbers};
 pub use proto::connection_error::ConnectionError;
-pub use proto::counters::Counters;
 pub use report::{ExitReason, OutputError, Report, Totals};
+pub use stats::{Counters, ServerNames};
 pub use stop::StopHandle;
 
 /// The parts within, for the program, tests, fuzz targets and benchmarks of this project.
@@ -187,6 +190,7 @@ pub mod internals {
         ring,
         #[cfg(all(feature = "cli", unix))]
         signals,
+        stats,
         text,
     }
 }

@@ -29,6 +29,7 @@ impl Notices for NoticeLog {
     fn notice(&mut self, notice: Notice<'_>) {
         match notice {
             Notice::Server { server, what } => log_server(server, what),
+            Notice::Ended { .. } => {}
             Notice::AllConnected { worker } => info!(
                 target: WORKER, worker; "Initialized sockets and readers for task index {worker}"
             ),
@@ -61,7 +62,7 @@ fn log_server(server: &Server, what: ServerNotice<'_>) {
         ServerNotice::Connected { failures: 0, .. } => info!(
             target: LINK, server:%, failures = 0; "Connected successfully to {server}"
         ),
-        ServerNotice::Connected { failures, span, is_repeat } => log!(
+        ServerNotice::Connected { failures, span, is_repeat, .. } => log!(
             target: LINK, level(Level::Info, is_repeat),
             server:%, failures, span_ms = span.as_millis();
             "Connected successfully to {server} after {} in {}", count(failures, "failure"), Span(span)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::proto::counters::Counters;
+use crate::stats::Counters;
 use crate::text::count;
 
 /// The end of a job and its totals.

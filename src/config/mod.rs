@@ -52,6 +52,7 @@ pub struct Config {
     lines: bool,
     format: Format,
     once: bool,
+    waits_for_servers: bool,
 }
 
 impl Config {
@@ -190,6 +191,11 @@ impl Config {
         self.format
     }
 
+    /// Returns whether the job waits for servers to be added when it has none.
+    pub fn waits_for_servers(&self) -> bool {
+        self.waits_for_servers
+    }
+
     /// Returns whether each server gets one attempt and is read to its end once.
     pub fn once(&self) -> bool {
         self.once
@@ -220,6 +226,7 @@ pub struct ConfigBuilder {
     lines: bool,
     format: Format,
     once: bool,
+    waits_for_servers: bool,
 }
 
 impl Default for ConfigBuilder {
@@ -242,6 +249,7 @@ impl Default for ConfigBuilder {
             lines: false,
             format: Format::Plain,
             once: false,
+            waits_for_servers: false,
         }
     }
 }
@@ -392,6 +400,16 @@ impl ConfigBuilder {
         self
     }
 
+    /// Sets whether the job waits for servers to be added when it has none, instead of ending or being refused.
+    ///
+    /// It is for jobs whose [`ServersHandle`](crate::ServersHandle) adds and removes servers. Such a job starts all
+    /// its workers, even if there are more than servers. It ends when each of its servers has ended, but not while
+    /// it has none. The default is false.
+    pub fn wait_for_servers(mut self, wait: bool) -> Self {
+        self.waits_for_servers = wait;
+        self
+    }
+
     /// Sets whether each server gets one attempt, at all its addresses, and is read to its end once.
     ///
     /// The job then ends with the last of them. The default is `false`.
@@ -408,7 +426,7 @@ impl ConfigBuilder {
     /// longest one. The error names one such setting.
     pub fn build(self) -> Result<Config, ConfigError> {
         let backoff = self.backoff()?;
-        if self.servers.is_empty() {
+        if self.servers.is_empty() && !self.waits_for_servers {
             return Err(ConfigError { setting: Setting::Servers, problem: Problem::NoServer });
         }
         Ok(Config {
@@ -429,6 +447,7 @@ impl ConfigBuilder {
             lines: self.lines,
             format: self.format,
             once: self.once,
+            waits_for_servers: self.waits_for_servers,
         })
     }
 

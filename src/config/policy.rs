@@ -14,6 +14,7 @@ impl From<&Config> for Policy {
             idle_timeout: config.idle_timeout().map(Duration::from),
             framing: config.framing(),
             keep_truncated: config.keep_truncated(),
+            stays: config.waits_for_servers(),
             once: config.once(),
         }
     }

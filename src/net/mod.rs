@@ -20,7 +20,7 @@ use crate::proto::connection_error::ConnectionError;
 use crate::proto::link_id::LinkId;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::Instant;
-use crate::proto::worker::{Handshake, Io, Polled, Ready};
+use crate::proto::worker::{Change, Handshake, Io, Polled, Ready};
 use crate::stop::StopHandle;
 
 pub(crate) use sink::QueueSink;
@@ -76,6 +76,7 @@ pub(crate) struct Net<T> {
     /// The open sockets, by number.
     sockets: Vec<Option<T>>,
     lookups: Lookups,
+    changes: Receiver<Change>,
     stop: StopHandle,
     epoch: std::time::Instant,
 }
@@ -93,16 +94,23 @@ struct Lookups {
 type Answer = (LinkId, io::Result<Vec<SocketAddr>>);
 
 impl<T: Transport> Net<T> {
-    /// Makes the I/O of a worker whose time begins now, at 0. It needs a `resolver` if a server has a name.
-    pub(crate) fn new(poller: Poller, resolver: Option<Arc<Resolver>>, stop: StopHandle) -> Net<T> {
+    /// Makes the I/O of a worker whose time is 0 at `epoch`. It needs a `resolver` if a server has a name.
+    pub(crate) fn new(
+        poller: Poller,
+        resolver: Option<Arc<Resolver>>,
+        changes: Receiver<Change>,
+        stop: StopHandle,
+        epoch: std::time::Instant,
+    ) -> Net<T> {
         let (outbox, inbox) = mpsc::channel();
         Net {
             poll: poller.poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
             sockets: Vec::new(),
             lookups: Lookups { resolver, inbox, outbox, waker: poller.waker },
+            changes,
             stop,
-            epoch: std::time::Instant::now(),
+            epoch,
         }
     }
 
@@ -177,6 +185,10 @@ impl<T: Transport> Io for Net<T> {
 
     fn answer(&mut self) -> Option<Answer> {
         self.lookups.inbox.try_recv().ok()
+    }
+
+    fn change(&mut self) -> Option<Change> {
+        self.changes.try_recv().ok()
     }
 }
 

@@ -1,10 +1,12 @@
 //! Passes a worker's records to its ring, with their origin if the encoder needs it.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::origin::Origin;
 use crate::proto::link::Sink;
 use crate::ring::{QueueProducer, Wait, records_in};
+use crate::stats::WorkerStats;
 
 /// The bytes of staged records at which they are published before the turn ends: 32 KiB, or 4096 numbers.
 const PUBLISH_AT: usize = 32 * 1024;
@@ -14,11 +16,17 @@ const PUBLISH_AT: usize = 32 * 1024;
 pub(crate) struct QueueSink<T: Copy + Send> {
     queue: QueueProducer<T, Origin>,
     worker: usize,
+    stats: Arc<WorkerStats>,
 }
 
 impl<T: Copy + Send> QueueSink<T> {
-    pub(crate) fn new(queue: QueueProducer<T, Origin>, worker: usize) -> QueueSink<T> {
-        QueueSink { queue, worker }
+    /// Makes the sink of the worker with this index.
+    pub(crate) fn new(
+        queue: QueueProducer<T, Origin>,
+        worker: usize,
+        stats: Arc<WorkerStats>,
+    ) -> QueueSink<T> {
+        QueueSink { queue, worker, stats }
     }
 }
 
@@ -35,11 +43,13 @@ impl<T: Copy + Send> Sink<T> for QueueSink<T> {
 
     fn push(&mut self, records: &[T]) {
         self.queue.stage(records);
+        self.stats.pushed(records.len());
         self.queue.publish_from(records_in::<T>(PUBLISH_AT));
     }
 
     fn publish(&mut self) {
         self.queue.publish();
+        self.stats.turned();
     }
 
     fn wait_for_room(&mut self) -> bool {

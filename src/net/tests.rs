@@ -31,7 +31,7 @@ fn nonblocking(socket: Socket) -> Tcp {
 fn connected() -> (Net<Tcp>, SocketId, std::net::TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let stop = StopHandle::new(vec![]);
-    let mut net: Net<Tcp> = Net::new(Poller::new().unwrap(), None, stop);
+    let mut net: Net<Tcp> = net(stop);
     let id = SocketId(3);
     net.connect(id, listener.local_addr().unwrap()).unwrap();
     let (peer, _) = listener.accept().unwrap();
@@ -47,6 +47,12 @@ fn poll_for(net: &mut Net<Tcp>, id: SocketId) -> bool {
             return ready.read_on;
         }
     }
+}
+
+/// The I/O of a worker whose list does not change.
+fn net<T: Transport>(stop: StopHandle) -> Net<T> {
+    let (_, changes) = mpsc::channel();
+    Net::new(Poller::new().unwrap(), None, changes, stop, std::time::Instant::now())
 }
 
 #[test]
@@ -86,7 +92,7 @@ fn a_socket_that_was_never_connected_is_not_yet() {
 fn a_refused_socket_has_failed() {
     // It is bound, so that no other socket is, and does not listen.
     let (_socket, address) = socket();
-    let mut net: Net<Tcp> = Net::new(Poller::new().unwrap(), None, StopHandle::new(vec![]));
+    let mut net: Net<Tcp> = net(StopHandle::new(vec![]));
     let result = net.connect(SocketId(0), address).and_then(|()| {
         poll_for(&mut net, SocketId(0));
         net.handshake(SocketId(0))
@@ -214,7 +220,7 @@ fn a_worker_reads_all_lines_over_a_transport_whose_short_reads_do_not_mean_drain
     let decoder = Lines::new(config.framing());
     let mut fleet = Fleet::new(0, Policy::from(&config), decoder, Box::new(()), 1, Instant::ZERO);
     fleet.add(7, server, Instant::ZERO);
-    let mut net = Net::<ShortReads>::new(Poller::new().unwrap(), None, StopHandle::new(vec![]));
+    let mut net = net::<ShortReads>(StopHandle::new(vec![]));
     let sink = Bytes::default();
     let mut worker = Worker::new(fleet, sink.clone(), Instant::ZERO);
     while sink.0.borrow().len() < text.len() {

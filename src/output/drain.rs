@@ -132,6 +132,11 @@ impl<T, E: Encoder<T>> Drain<T, E> {
         self.pacing.should_poll(std::mem::take(&mut self.has_read_since_wait), now)
     }
 
+    /// Returns the number of records written.
+    pub(super) fn written(&self) -> u64 {
+        self.buffer.result().written
+    }
+
     pub(super) fn into_result(self) -> Drained {
         self.buffer.into_result()
     }

@@ -16,11 +16,13 @@ pub mod stdout;
 mod tests;
 
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::origin::Origin;
 use crate::ring::{Doorbell, QueueConsumer};
+use crate::stats::{OutputStats, WorkerStats};
 
 pub(crate) use buffer::Drained;
 use buffer::add_max;
@@ -33,14 +35,15 @@ use pacing::POLL_INTERVAL;
 /// If the output fails, it calls `on_error` once. It then reads further records only to count them, so that no
 /// producer waits for room forever.
 pub(crate) fn drain<T: Copy + Send>(
-    rings: Vec<QueueConsumer<T, Origin>>,
+    rings: Vec<Ring<T>>,
+    stats: &OutputStats,
     bell: &mut Doorbell,
     encoder: impl Encoder<T>,
     output: impl Write,
     on_error: impl FnMut(),
 ) -> Drained {
     let start = Instant::now();
-    run(encoder, &mut Threaded { rings: Rings(rings), bell, output, on_error, start })
+    run(encoder, &mut Threaded { rings: Rings(rings), stats, bell, output, on_error, start })
 }
 
 /// The operations of the system that the thread needs.
@@ -55,6 +58,11 @@ trait Io<T> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize>;
 
     fn flush(&mut self) -> io::Result<()>;
+
+    /// Takes the number of records written so far.
+    fn note_written(&mut self, records: u64) {
+        _ = records;
+    }
 
     /// Reports that the output has failed.
     fn report_error(&mut self);
@@ -84,7 +92,10 @@ fn run<T>(encoder: impl Encoder<T>, io: &mut impl Io<T>) -> Drained {
                 let result = io.write(drain.unwritten());
                 drain.on_written(result);
             }
-            Step::Flush => drain.on_flushed(io.flush()),
+            Step::Flush => {
+                drain.on_flushed(io.flush());
+                io.note_written(drain.written());
+            }
             Step::ReportError => {
                 io.report_error();
                 drain.on_error_reported();
@@ -103,27 +114,34 @@ fn run<T>(encoder: impl Encoder<T>, io: &mut impl Io<T>) -> Drained {
 }
 
 /// The rings that are not finished yet.
-struct Rings<T>(Vec<QueueConsumer<T, Origin>>);
+struct Rings<T>(Vec<Ring<T>>);
+
+/// The consuming end of a worker's queue, and the figures of that worker.
+pub(crate) type Ring<T> = (QueueConsumer<T, Origin>, Arc<WorkerStats>);
 
 impl<T: Copy + Send> Rings<T> {
     fn read(&mut self, ring: usize, max: usize, take: impl FnOnce(Option<Origin>, &[T])) -> usize {
-        self.0[ring].read(max, take)
+        let (ring, stats) = &mut self.0[ring];
+        let count = ring.read(max, take);
+        stats.taken(count);
+        count
     }
 
     fn drop_finished(&mut self) -> usize {
-        self.0.retain(|ring| !ring.is_finished());
+        self.0.retain(|(ring, _)| !ring.is_finished());
         self.0.len()
     }
 
     /// Returns whether a ring has records or is finished, so that the thread must not sleep.
     fn is_ready(&self) -> bool {
-        self.0.iter().any(QueueConsumer::is_ready)
+        self.0.iter().any(|(ring, _)| ring.is_ready())
     }
 }
 
 /// The operations of the real system: rings, a doorbell, an output and the clock.
 struct Threaded<'a, T, W, F> {
     rings: Rings<T>,
+    stats: &'a OutputStats,
     bell: &'a mut Doorbell,
     output: W,
     on_error: F,
@@ -140,11 +158,21 @@ impl<T: Copy + Send, W: Write, F: FnMut()> Io<T> for Threaded<'_, T, W, F> {
     }
 
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.output.write(text)
+        let start = Instant::now();
+        let result = self.output.write(text);
+        self.stats.add_blocked(start.elapsed());
+        result
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.output.flush()
+        let start = Instant::now();
+        let result = self.output.flush();
+        self.stats.add_blocked(start.elapsed());
+        result
+    }
+
+    fn note_written(&mut self, records: u64) {
+        self.stats.set_written(records);
     }
 
     fn report_error(&mut self) {

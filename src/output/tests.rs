@@ -20,10 +20,12 @@ fn drain_all(
     feed: impl FnOnce(Vec<QueueProducer<i64, Origin>>) + Send,
 ) -> Drained {
     let mut bell = Doorbell::new();
-    let (producers, consumers) = (0..rings).map(|_| queue(1 << 16, false, &bell, || ())).unzip();
+    let queues = (0..rings).map(|_| queue(1 << 16, false, &bell, || ()));
+    let (producers, consumers) =
+        queues.map(|(producer, consumer)| (producer, (consumer, Arc::default()))).unzip();
     thread::scope(|scope| {
         scope.spawn(move || feed(producers));
-        drain(consumers, &mut bell, Plain::default(), output, on_error)
+        drain(consumers, &OutputStats::default(), &mut bell, Plain::default(), output, on_error)
     })
 }
 
@@ -226,9 +228,9 @@ fn a_failed_flush_loses_all_records_since_the_last_one() {
 fn the_clock_advances_and_a_pause_takes_its_time() {
     let start = Instant::now();
     let mut bell = Doorbell::new();
-    let (output, on_error) = (io::sink(), || ());
-    let mut io =
-        Threaded { rings: Rings::<i64>(Vec::new()), bell: &mut bell, output, on_error, start };
+    let (output, on_error, rings) = (io::sink(), || (), Rings::<i64>(Vec::new()));
+    let (stats, bell) = (&OutputStats::default(), &mut bell);
+    let mut io = Threaded { rings, stats, bell, output, on_error, start };
     io.pause(Duration::from_millis(2));
     let elapsed = io.now();
     assert!(elapsed >= Duration::from_millis(2) && elapsed <= start.elapsed(), "{elapsed:?}");

@@ -31,6 +31,8 @@ pub(crate) struct Attempt {
     /// The sockets that are connecting, in the order of their start.
     open: Vec<(SocketId, SocketAddr)>,
     failed: Vec<(SocketAddr, ConnectionError)>,
+    /// The moment at which the attempt began.
+    since: Instant,
     /// The moment at which the next address is due. It has no meaning without a next address.
     next_at: Instant,
     /// The time from the start of one address to the start of the next.
@@ -49,7 +51,20 @@ impl Attempt {
         let half = deadline.saturating_duration_since(now) / 2;
         let delay = half / (untried.len() as u64).saturating_sub(1).max(1);
         let delay = delay.min(CONNECTION_ATTEMPT_DELAY);
-        Attempt { untried, open: Vec::new(), failed: Vec::new(), next_at: now, delay, deadline }
+        Attempt {
+            untried,
+            open: Vec::new(),
+            failed: Vec::new(),
+            since: now,
+            next_at: now,
+            delay,
+            deadline,
+        }
+    }
+
+    /// Returns how long the attempt has lasted.
+    pub(crate) fn span(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
     }
 
     /// Returns the moment of the next action, unless a socket connects or fails earlier.

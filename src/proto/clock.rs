@@ -45,6 +45,11 @@ impl Clock {
         self.raw - self.lost
     }
 
+    /// Returns the total time that did not count.
+    pub fn lost(&self) -> Duration {
+        self.lost
+    }
+
     /// Sets the latest moment at which the worker will wake up, in its time; `None` for no limit.
     ///
     /// Returns the moment in the system's time.

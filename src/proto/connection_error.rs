@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::stats::{DisconnectReason, FailureReason, LastError};
+
 /// The reason for which an attempt failed or a connection ended.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -45,6 +47,67 @@ impl ConnectionError {
         }
         ConnectionError::AllAddresses(failed.into())
     }
+}
+
+impl ConnectionError {
+    /// Returns its reason, as counters and metrics tell reasons apart. Of several addresses, the first one counts.
+    pub(crate) fn summary(&self, was_connected: bool) -> LastError {
+        if let ConnectionError::AllAddresses(errors) = self
+            && let Some((_, first)) = errors.first()
+        {
+            return first.summary(was_connected);
+        }
+        let code = match self {
+            ConnectionError::NotResolved(error) | ConnectionError::Io(error) => {
+                error.raw_os_error()
+            }
+            _ => None,
+        };
+        match was_connected {
+            true => LastError::Disconnect(self.disconnect_reason(), code),
+            false => LastError::Failure(self.failure_reason(), code),
+        }
+    }
+
+    fn failure_reason(&self) -> FailureReason {
+        match self {
+            ConnectionError::Refused => FailureReason::Refused,
+            ConnectionError::TimedOut => FailureReason::Timeout,
+            ConnectionError::NotResolved(_) => FailureReason::Resolve,
+            ConnectionError::ConnectedToItself => FailureReason::ToSelf,
+            ConnectionError::Io(error) if is_out_of_descriptors(error) => {
+                FailureReason::Descriptors
+            }
+            ConnectionError::Io(error) => match error.kind() {
+                io::ErrorKind::TimedOut => FailureReason::Timeout,
+                io::ErrorKind::HostUnreachable
+                | io::ErrorKind::NetworkUnreachable
+                | io::ErrorKind::NetworkDown
+                | io::ErrorKind::AddrNotAvailable => FailureReason::Unreachable,
+                _ => FailureReason::Other,
+            },
+            ConnectionError::Closed | ConnectionError::Idle | ConnectionError::AllAddresses(_) => {
+                FailureReason::Other
+            }
+        }
+    }
+
+    fn disconnect_reason(&self) -> DisconnectReason {
+        match self {
+            ConnectionError::Closed => DisconnectReason::Eof,
+            ConnectionError::Idle => DisconnectReason::Idle,
+            ConnectionError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                DisconnectReason::Reset
+            }
+            _ => DisconnectReason::Other,
+        }
+    }
+}
+
+/// Returns whether the process or the system has no file descriptors left: EMFILE or ENFILE, which have the same
+/// numbers on all systems.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 impl From<io::Error> for ConnectionError {

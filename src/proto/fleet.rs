@@ -23,6 +23,7 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
+use std::sync::Arc;
 
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -30,7 +31,6 @@ use slab::Slab;
 
 use crate::address::Server;
 use crate::codec::Decoder;
-use crate::proto::counters::Counters;
 use crate::proto::link::{Action, Context, Event, Link, Progress, ReadContext, Sink};
 use crate::proto::link_id::{LinkId, LinkMap};
 use crate::proto::notice::{Notice, Notices};
@@ -38,6 +38,8 @@ use crate::proto::policy::Policy;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::{Duration, Instant};
 use crate::proto::wheel::Wheel;
+use crate::stats::Counters;
+use crate::stats::ServerStats;
 
 /// The size in bytes of one read, and the most bytes that a connection is read before others have their turn.
 pub const READ_SIZE: usize = 64 * 1024;
@@ -86,6 +88,8 @@ pub struct Fleet<D> {
     alive: usize,
     /// The counters of removed links, and how many of these links had ended badly.
     removed: (Counters, usize),
+    /// The time that the worker does not count: see [`Clock`](crate::proto::clock::Clock).
+    lost: Duration,
 }
 
 #[derive(Debug)]
@@ -168,6 +172,7 @@ impl<D: Decoder> Fleet<D> {
             unconnected: 0,
             alive: 0,
             removed: (Counters::default(), 0),
+            lost: Duration::ZERO,
         }
     }
 
@@ -176,11 +181,25 @@ impl<D: Decoder> Fleet<D> {
         self.notices.notice(Notice::StoodStill { worker: self.index, late });
     }
 
-    /// Adds a server and returns its id. The next [`on_time`](Fleet::on_time) begins its first attempt. The sink
-    /// gets the server's records with `number`.
+    /// Sets the time that the worker does not count. Published times include it.
+    pub(crate) fn set_lost(&mut self, lost: Duration) {
+        self.lost = lost;
+    }
+
+    /// Adds a server and returns its id, as [`add_published`](Fleet::add_published) does.
     pub fn add(&mut self, number: usize, server: Server, now: Instant) -> LinkId {
-        let member = |id| Member { link: Link::new(id, number, server, now), queue: Queue::None };
-        let id = self.links.insert_with(member);
+        self.add_published(Arc::new(ServerStats::new(number, self.index, server)), now)
+    }
+
+    /// Adds a server and returns its id. The next [`on_time`](Fleet::on_time) begins its first attempt. The sink
+    /// gets its records with the number in `stats`, where its state and counters are published.
+    pub fn add_published(&mut self, stats: Arc<ServerStats>, now: Instant) -> LinkId {
+        stats.added(now.saturating_add(self.lost).as_millis());
+        let id = self.links.insert_with(|id| Member {
+            link: Link::new(id, Arc::clone(&stats), now),
+            queue: Queue::None,
+        });
+        stats.set_handle(id.pack());
         self.unconnected += 1;
         self.alive += 1;
         self.arm(id);
@@ -196,7 +215,10 @@ impl<D: Decoder> Fleet<D> {
         self.unqueue(id, member.queue);
         self.wheel.cancel(id.at());
         let link = &mut member.link;
-        self.alive -= usize::from(link.ended().is_none());
+        if link.ended().is_none() {
+            self.alive -= 1;
+            self.notices.notice(Notice::Ended { server: link.server() });
+        }
         let mut cx = Context {
             now,
             policy: &self.policy,
@@ -206,6 +228,7 @@ impl<D: Decoder> Fleet<D> {
             sockets: &mut self.sockets,
         };
         link.remove(&mut cx);
+        link.publish(now, self.lost);
         let (counters, failed) = &mut self.removed;
         *counters += link.counters();
         *failed += usize::from(link.ended() == Some(false));
@@ -280,8 +303,10 @@ impl<D: Decoder> Fleet<D> {
             sockets: &mut self.sockets,
         };
         link.handle(event, &mut cx);
+        link.publish(now, self.lost);
         if link.ended().is_some() && !had_ended {
             self.alive -= 1;
+            self.notices.notice(Notice::Ended { server: link.server() });
         }
         if link.is_connected() && !was_connected && link.counters().connects == 1 {
             self.one_less_unconnected();
@@ -394,6 +419,7 @@ impl<D: Decoder> Fleet<D> {
             short_read_means_drained,
         };
         let progress = member.link.read(io, sink, &mut cx);
+        member.link.publish(now, self.lost);
         let bytes = usize::try_from(member.link.counters().bytes - bytes_before);
         let cost = bytes.unwrap_or(usize::MAX).saturating_add(READ_COST);
         self.turn.budget = self.turn.budget.saturating_sub(cost);
@@ -446,15 +472,26 @@ impl<D: Decoder> Fleet<D> {
         None
     }
 
-    /// Returns whether all links have ended or were removed.
+    /// Returns whether all links have ended or were removed, and no server will be added.
     pub fn is_finished(&self) -> bool {
-        self.alive == 0
+        self.alive == 0 && !self.policy.stays
+    }
+
+    /// Begins the next attempt of all servers that wait for one with the next [`on_time`](Fleet::on_time).
+    pub fn retry_now(&mut self, now: Instant) {
+        let waiting: Vec<LinkId> = self.links.ids().collect();
+        for id in waiting {
+            if self.links.get_mut(id).is_some_and(|member| member.link.retry_now(now)) {
+                self.arm(id);
+            }
+        }
     }
 
     /// Ends all links for good. The driver may close their sockets without further actions.
-    pub fn shut_down(&mut self) {
+    pub fn shut_down(&mut self, now: Instant) {
         for member in self.links.values_mut() {
             member.link.shut_down(&mut *self.notices);
+            member.link.publish(now, self.lost);
             member.queue = Queue::None;
         }
         self.alive = 0;

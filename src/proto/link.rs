@@ -21,6 +21,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rand::Rng;
 use slab::Slab;
@@ -30,7 +31,6 @@ use crate::codec::framer::{Framed, Framer};
 use crate::codec::{Decoder, Framing, Handler};
 use crate::proto::attempt::Attempt;
 use crate::proto::connection_error::ConnectionError;
-use crate::proto::counters::Counters;
 use crate::proto::link_id::LinkId;
 use crate::proto::log_limit::LogLimit;
 use crate::proto::notice::{Hint, Notice, Notices, Retry, ServerNotice};
@@ -38,6 +38,8 @@ use crate::proto::outage::{Outage, Streak};
 use crate::proto::policy::Policy;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::{Duration, Instant};
+use crate::stats::Counters;
+use crate::stats::{DisconnectReason, LastError, ServerState, ServerStats, Update};
 
 /// An event of a link.
 #[derive(Debug)]
@@ -207,8 +209,8 @@ enum Lookup {
 #[derive(Debug)]
 pub struct Link {
     id: LinkId,
-    number: usize,
-    server: Server,
+    /// The server, and what is published of it.
+    stats: Arc<ServerStats>,
     state: State,
     lookup: Lookup,
     framer: Framer,
@@ -230,13 +232,11 @@ struct Hinted {
 }
 
 impl Link {
-    /// Makes a link to `server` that is due for a wake-up immediately. `id` goes with its actions, and `number`
-    /// with its records.
-    pub fn new(id: LinkId, number: usize, server: Server, now: Instant) -> Link {
+    /// Makes a link to the server of `stats` that is due for a wake-up immediately. `id` goes with its actions.
+    pub fn new(id: LinkId, stats: Arc<ServerStats>, now: Instant) -> Link {
         Link {
             id,
-            number,
-            server,
+            stats,
             state: State::Waiting { until: now },
             lookup: Lookup::Idle,
             framer: Framer::default(),
@@ -251,7 +251,35 @@ impl Link {
 
     /// Returns the server.
     pub fn server(&self) -> &Server {
-        &self.server
+        self.stats.server()
+    }
+
+    /// Returns the cells to which the state is published.
+    pub fn stats(&self) -> &Arc<ServerStats> {
+        &self.stats
+    }
+
+    /// Publishes the state and the counters. `lost` is the time that the worker does not count.
+    pub fn publish(&self, now: Instant, lost: Duration) {
+        let published = |moment: Instant| moment.saturating_add(lost).as_millis();
+        self.stats.update(&Update {
+            now: published(now),
+            state: self.published_state(),
+            counters: self.counters,
+            failures: self.streak.failures(),
+            next_attempt: self.next_attempt_at().map(published),
+        });
+    }
+
+    fn published_state(&self) -> ServerState {
+        match self.state {
+            State::Waiting { .. } => ServerState::Waiting,
+            State::Resolving { .. } => ServerState::Resolving,
+            State::Connecting(_) => ServerState::Connecting,
+            State::Connected(_) => ServerState::Connected,
+            State::Ended { success: false } => ServerState::Failed,
+            State::Ended { success: true } => ServerState::Ended,
+        }
     }
 
     /// Returns the counters.
@@ -296,6 +324,13 @@ impl Link {
             State::Waiting { until } => Some(until),
             _ => None,
         }
+    }
+
+    /// Makes the next attempt due now, if the link waits for one. Returns whether it does.
+    pub fn retry_now(&mut self, now: Instant) -> bool {
+        let State::Waiting { until } = &mut self.state else { return false };
+        *until = now.min(*until);
+        true
     }
 
     /// Returns when [`Event::Wake`] is due; `None` if none is.
@@ -407,6 +442,7 @@ impl Link {
     /// Ends the link for good when its server is removed, and closes its sockets. An earlier end keeps its result.
     pub fn remove<R>(&mut self, cx: &mut Context<'_, R>) {
         if let Some(socket) = self.connection() {
+            self.stats.failed(LastError::Disconnect(DisconnectReason::Removed, None));
             self.act(Action::Close(socket), cx);
         }
         self.close_attempt(None, cx);
@@ -463,9 +499,10 @@ impl Link {
         if !self.is_connecting(socket) {
             return;
         }
-        self.close_attempt(Some(socket), cx);
+        let attempt = self.close_attempt(Some(socket), cx);
+        let took = attempt.map_or(Duration::ZERO, |attempt| attempt.span(cx.now));
         self.counters.connects += 1;
-        self.note_connection(cx);
+        self.note_connection(took, cx);
         self.state = State::Connected(Connection {
             socket,
             since: cx.now,
@@ -477,7 +514,7 @@ impl Link {
         });
     }
 
-    fn note_connection<R>(&mut self, cx: &mut Context<'_, R>) {
+    fn note_connection<R>(&mut self, took: Duration, cx: &mut Context<'_, R>) {
         let is_repeat = self.streak.note_connection();
         let failures = self.streak.failures();
         if failures == 0 {
@@ -485,7 +522,7 @@ impl Link {
             self.outage = None;
         }
         let span = if failures == 0 { Duration::ZERO } else { self.streak.span(cx.now) };
-        self.tell(ServerNotice::Connected { failures, span, is_repeat }, cx.notices);
+        self.tell(ServerNotice::Connected { failures, span, is_repeat, took }, cx.notices);
     }
 
     fn socket_failed<R: Rng>(
@@ -542,7 +579,7 @@ impl Link {
         let before = self.counters;
         let (decoder, framing) = (cx.decoder, cx.policy.framing);
         let mut framer = std::mem::take(&mut self.framer);
-        sink.begin(self.number);
+        sink.begin(self.stats.number());
         let mut reader =
             Reader { link: self, decoder, sink, framing, now: cx.now, notices: cx.notices };
         framer.feed(bytes, framing, |framed| match framed {
@@ -613,6 +650,7 @@ impl Link {
             // The attempt under way has failed, too: its time is over.
             self.streak.count_failure(false, cx.now);
             self.counters.failures += 1;
+            self.stats.failed(ConnectionError::TimedOut.summary(false));
         }
         let (failures, span) = (self.streak.failures(), outage.span(cx.now));
         let error = self.last_error.take();
@@ -625,9 +663,10 @@ impl Link {
     fn begin_attempt<R: Rng>(&mut self, cx: &mut Context<'_, R>) {
         self.outage.get_or_insert_with(|| Outage::new(cx.now));
         let is_repeat = self.streak.is_repeat();
+        self.stats.attempt();
         self.tell(ServerNotice::Trying { is_repeat }, cx.notices);
-        if let Host::Ip(ip) = self.server.host() {
-            let address = SocketAddr::new(*ip, self.server.port());
+        if let Host::Ip(ip) = self.server().host() {
+            let address = SocketAddr::new(*ip, self.server().port());
             return self.connect(vec![address], cx);
         }
         match std::mem::replace(&mut self.lookup, Lookup::Pending) {
@@ -655,7 +694,7 @@ impl Link {
         let State::Connecting(attempt) = &mut self.state else { return };
         while let Some(address) = attempt.next_address(cx.now) {
             let what = ServerNotice::Dialing { address };
-            cx.notices.notice(Notice::Server { server: &self.server, what });
+            cx.notices.notice(Notice::Server { server: self.stats.server(), what });
             let socket = SocketId(cx.sockets.insert(self.id));
             cx.actions.push_back((self.id, Action::Connect { socket, address }));
             if let Some(oldest) = attempt.opened(socket, address) {
@@ -723,6 +762,7 @@ impl Link {
             return self.end_once(cx);
         }
         self.counters.failures += 1;
+        self.stats.failed(error.summary(was_connected));
         self.outage.get_or_insert_with(|| Outage::new(cx.now));
         let retry = self.streak.failures();
         self.streak.count_failure(was_connected, cx.now);
@@ -756,7 +796,7 @@ impl Link {
     }
 
     fn tell(&self, what: ServerNotice<'_>, notices: &mut dyn Notices) {
-        notices.notice(Notice::Server { server: &self.server, what });
+        notices.notice(Notice::Server { server: self.stats.server(), what });
     }
 
     fn act<R>(&self, action: Action, cx: &mut Context<'_, R>) {

@@ -15,6 +15,17 @@ pub struct LinkId {
 }
 
 impl LinkId {
+    /// Packs the id into one number.
+    pub(crate) fn pack(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// Unpacks a number of [`pack`](Self::pack).
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of the number")]
+    pub(crate) fn unpack(packed: u64) -> LinkId {
+        LinkId { index: packed as u32, generation: (packed >> 32) as u32 }
+    }
+
     /// Returns the index as a position.
     pub(crate) fn at(self) -> usize {
         self.index as usize
@@ -66,6 +77,11 @@ impl<T> LinkMap<T> {
     /// Returns the id of the value with this index, if there is one.
     pub(crate) fn id_at(&self, index: usize) -> Option<LinkId> {
         self.values.contains(index).then(|| id(index, self.generations[index]))
+    }
+
+    /// Returns the ids of all values.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = LinkId> {
+        self.values.iter().map(|(index, _)| id(index, self.generations[index]))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -1,10 +1,9 @@
-//! Makes all decisions of a worker, without any I/O, clock, thread, atomic or log.
+//! Makes all decisions of a worker, without any I/O, clock, thread or log.
 
 pub(crate) mod attempt;
 pub mod backoff;
 pub mod clock;
 pub mod connection_error;
-pub mod counters;
 pub mod fleet;
 pub mod link;
 pub mod link_id;

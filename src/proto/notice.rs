@@ -30,6 +30,11 @@ pub enum Notice<'a> {
         /// The event.
         what: ServerNotice<'a>,
     },
+    /// A server has ended or was removed before its end: it is not dialed again.
+    Ended {
+        /// The server.
+        server: &'a Server,
+    },
     /// A worker has connected to each of its servers at least once.
     AllConnected {
         /// The index of the worker.
@@ -68,6 +73,8 @@ pub enum ServerNotice<'a> {
         failures: u32,
         /// The time since the first of the failures.
         span: Duration,
+        /// The time from the first address of the attempt to the connection.
+        took: Duration,
         /// Whether it is one of many connections that the server closes soon.
         is_repeat: bool,
     },

@@ -21,6 +21,8 @@ pub struct Policy {
     pub framing: Framing,
     /// Whether the bytes after the last delimiter are a line when the server has closed in good order.
     pub keep_truncated: bool,
+    /// Whether a worker without a server stays, because servers may be added.
+    pub stays: bool,
     /// Whether each server has one attempt only and is read to the end of its stream.
     pub once: bool,
 }

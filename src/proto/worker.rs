@@ -16,22 +16,27 @@
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use crate::address::Server;
 use crate::codec::Decoder;
 use crate::proto::clock::Clock;
 use crate::proto::connection_error::ConnectionError;
-use crate::proto::counters::Counters;
 use crate::proto::fleet::{Fleet, NextRead, SocketRole};
 use crate::proto::link::{Action, Event, Sink};
 use crate::proto::link_id::LinkId;
 use crate::proto::log_limit::LogLimit;
 use crate::proto::socket_id::SocketId;
 use crate::proto::time::{Duration, Instant};
+use crate::stats::{Counters, ServerStats};
 
 /// The most answers of the resolver that a turn takes. A name that a thousand servers share then does not delay
 /// the connected ones.
 pub const ANSWERS_PER_TURN: usize = 64;
+
+/// The most changes of the list of servers that a turn takes. A long list then does not delay the connected servers:
+/// each change costs up to a system call.
+pub const CHANGES_PER_TURN: usize = 128;
 
 /// The least duration of a standstill that is noted.
 const STANDSTILL_LOGGED: Duration = Duration::from_secs(1);
@@ -81,6 +86,22 @@ pub trait Io {
     /// Returns the next answer to a lookup: the id of the link, and the addresses with the port of the server. A new
     /// answer ends a poll that waits.
     fn answer(&mut self) -> Option<(LinkId, io::Result<Vec<SocketAddr>>)>;
+
+    /// Returns the next change of the list of servers. A new change ends a poll that waits.
+    fn change(&mut self) -> Option<Change> {
+        None
+    }
+}
+
+/// A change of the servers of a worker, requested while it runs.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Dial this server, too.
+    Add(Arc<ServerStats>),
+    /// Close the connection of this server and dial it no more. It was added to the same worker before.
+    Remove(Arc<ServerStats>),
+    /// Try all servers now that wait for their next attempt.
+    RetryNow,
 }
 
 /// A socket that has become ready.
@@ -128,6 +149,8 @@ pub struct Worker<D, S> {
     is_full: bool,
     /// Whether the resolver may have more answers than the last turn took.
     has_answers: bool,
+    /// Whether there may be more changes of the list than the last turn took.
+    has_changes: bool,
 }
 
 impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
@@ -142,6 +165,7 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
             polls: Polls::default(),
             is_full: false,
             has_answers: false,
+            has_changes: false,
         }
     }
 
@@ -165,12 +189,32 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         }
         self.take_events(io);
         self.take_answers(io);
+        self.take_changes(io);
         self.pass_time(polled);
         self.act(io);
         self.read(io);
         self.act(io);
         self.sink.publish();
         ControlFlow::Continue(())
+    }
+
+    /// Takes the changes of the list of servers, up to a bounded number.
+    fn take_changes(&mut self, io: &mut impl Io) {
+        let now = self.clock.now();
+        for _ in 0..CHANGES_PER_TURN {
+            match io.change() {
+                None => {
+                    self.has_changes = false;
+                    return;
+                }
+                Some(Change::Add(stats)) => _ = self.fleet.add_published(stats, now),
+                Some(Change::Remove(stats)) => {
+                    _ = self.fleet.remove(LinkId::unpack(stats.handle()), now);
+                }
+                Some(Change::RetryNow) => self.fleet.retry_now(now),
+            }
+        }
+        self.has_changes = true;
     }
 
     /// Adds a server between two turns. The next turn does not sleep, so the first attempt begins immediately.
@@ -186,7 +230,7 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
 
     /// Ends all servers. Returns the counters, and how many servers have ended badly.
     pub fn shut_down(&mut self) -> (Counters, usize) {
-        self.fleet.shut_down();
+        self.fleet.shut_down(self.clock.now());
         self.fleet.totals()
     }
 
@@ -200,7 +244,8 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         if self.is_full {
             self.is_full = self.sink.wait_for_room();
         }
-        let is_busy = self.has_answers || (self.fleet.has_ready() && !self.is_full);
+        let is_busy =
+            self.has_answers || self.has_changes || (self.fleet.has_ready() && !self.is_full);
         let until = if is_busy { Some(self.clock.now()) } else { self.fleet.next_deadline() };
         let before = self.clock.now();
         let until = self.clock.sleep_until(until);
@@ -211,6 +256,9 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
 
     fn read_clock(&mut self, io: &mut impl Io) -> Instant {
         let late = self.clock.read(io.now());
+        if late.is_some() {
+            self.fleet.set_lost(self.clock.lost());
+        }
         if let Some(late) = late.filter(|late| *late >= STANDSTILL_LOGGED)
             && self.standstill_log.admit(self.clock.now()).is_some()
         {

@@ -8,6 +8,7 @@ mod prefix;
 mod tagged;
 
 use crate::origin::Origin;
+use crate::stats::ServerNames;
 
 pub(crate) use each::{EachLine, EachRecord};
 pub use plain::{NUMBER_MAX_LEN, Plain, PlainLines};
@@ -32,6 +33,11 @@ pub trait Encoder<T>: Send + 'static {
     /// Without it, a job does not keep track of the origins, which costs some time per read of a connection.
     fn needs_origin(&self) -> bool {
         false
+    }
+
+    /// Takes the names of the servers, before any record. The default does nothing.
+    fn set_servers(&mut self, servers: ServerNames) {
+        _ = servers;
     }
 
     /// Sets the origin of the records that are encoded next. The default does nothing.

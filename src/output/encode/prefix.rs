@@ -1,15 +1,20 @@
 //! Writes what stands in front of a record: its worker, or its server and time.
 
+use std::collections::HashMap;
 use std::io::Write;
 
 use crate::address::Server;
 use crate::format::Format;
 use crate::origin::Origin;
+use crate::stats::ServerNames;
 
 use super::escape;
 
 /// The size in bytes of a piece of a prefix. A copy of fixed size is two stores instead of a call.
 const PIECE: usize = 32;
+
+/// The most texts of servers that were added later. They are made anew when there are more.
+const MOST_ADDED: usize = 64 * 1024;
 
 /// The text in front of all records of one origin.
 ///
@@ -20,6 +25,9 @@ pub(super) struct Prefix {
     format: Format,
     /// By server: the text up to the time.
     servers: Box<[Box<[u8]>]>,
+    /// The same of servers that were added later.
+    added: HashMap<usize, Box<[u8]>>,
+    names: Option<ServerNames>,
     /// The text after the time.
     last: &'static [u8],
     /// The prefix, and as many zeros as make whole pieces.
@@ -31,7 +39,19 @@ impl Prefix {
     /// Makes the prefix of records whose origins have the indices of these servers. `last` ends it in JSON.
     pub(super) fn new(format: Format, servers: &[Server], last: &'static [u8]) -> Prefix {
         let servers = servers.iter().map(|server| of_server(format, &server.to_string()));
-        Prefix { format, servers: servers.collect(), last, text: Vec::new(), len: 0 }
+        Prefix {
+            format,
+            servers: servers.collect(),
+            added: HashMap::new(),
+            names: None,
+            last,
+            text: Vec::new(),
+            len: 0,
+        }
+    }
+
+    pub(super) fn set_servers(&mut self, servers: ServerNames) {
+        self.names = Some(servers);
     }
 
     pub(super) fn set_origin(&mut self, origin: Origin) {
@@ -43,10 +63,13 @@ impl Prefix {
             }
             Format::Tsv | Format::Json => match self.servers.get(origin.server()) {
                 Some(server) => self.text.extend_from_slice(server),
-                // A server that is not in the list has no name.
                 None => {
-                    let name = format!("#{}", origin.server());
-                    self.text.extend_from_slice(&of_server(self.format, &name));
+                    let Prefix { format, added, names, text, .. } = self;
+                    if added.len() >= MOST_ADDED {
+                        added.clear();
+                    }
+                    let make = || of_server(*format, &name_of(origin.server(), names.as_ref()));
+                    text.extend_from_slice(added.entry(origin.server()).or_insert_with(make));
                 }
             },
         }
@@ -74,6 +97,15 @@ impl Prefix {
             *to = *piece;
         }
         self.len
+    }
+}
+
+/// Returns the name of a server that was added later. One that is not in the list has none, and its number stands for
+/// it.
+fn name_of(server: usize, names: Option<&ServerNames>) -> String {
+    match names.and_then(|names| names.get(server)) {
+        Some(server) => server.to_string(),
+        None => format!("#{server}"),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::address::Server;
 use crate::codec::Framing;
 use crate::format::Format;
 use crate::origin::Origin;
+use crate::stats::ServerNames;
 
 use super::lines::LineJoiner;
 use super::prefix::Prefix;
@@ -34,6 +35,10 @@ impl TaggedNumbers {
 impl Encoder<i64> for TaggedNumbers {
     fn needs_origin(&self) -> bool {
         true
+    }
+
+    fn set_servers(&mut self, servers: ServerNames) {
+        self.prefix.set_servers(servers);
     }
 
     fn set_origin(&mut self, origin: Origin) {
@@ -89,6 +94,10 @@ impl TaggedLines {
 impl Encoder<u8> for TaggedLines {
     fn needs_origin(&self) -> bool {
         true
+    }
+
+    fn set_servers(&mut self, servers: ServerNames) {
+        self.prefix.set_servers(servers);
     }
 
     fn set_origin(&mut self, origin: Origin) {

@@ -414,7 +414,7 @@ impl<R: Records> World<'_, R> {
                     is_held_back: false,
                     woken,
                 };
-                (source, consumer)
+                (source, (consumer, Arc::default()))
             })
             .unzip();
         World {
@@ -670,7 +670,7 @@ impl<R: Records> Io<R::Record> for World<'_, R> {
 
     fn drop_finished(&mut self) -> usize {
         self.between_calls();
-        let mut is_finished = self.rings.0.iter().map(|ring| ring.is_finished());
+        let mut is_finished = self.rings.0.iter().map(|(ring, _)| ring.is_finished());
         let sources = &self.sources;
         self.ids.retain(|&id| {
             let is_finished = is_finished.next().expect("there is an id for each ring");

@@ -337,7 +337,7 @@ fn shutting_down_counts_what_is_cut() {
     let mut sink = numbers();
     fleet.on_ready(id(0), false);
     read(&mut fleet, 0, &mut &b"6\n12"[..], &mut sink, at(0));
-    fleet.shut_down();
+    fleet.shut_down(at(0));
     assert_eq!((sink.numbers, fleet.totals().0.truncated), (vec![6], 1));
     assert!(fleet.is_finished() && !fleet.has_ready());
 }
@@ -562,7 +562,7 @@ fn the_totals_keep_what_removed_servers_have_done_and_how_they_ended() {
     fleet.add(0, "127.0.0.1:8001".parse().unwrap(), at(0));
     connect_all(&mut fleet, at(0));
     assert_eq!(fleet.totals(), (Counters { truncated: 1, connects: 4, ..before }, 1));
-    fleet.shut_down();
+    fleet.shut_down(at(0));
     assert_eq!(fleet.totals(), (Counters { truncated: 1, connects: 4, ..before }, 1));
 }
 

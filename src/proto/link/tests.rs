@@ -20,7 +20,7 @@ impl Notices for Recorder {
         self.0.push(match what {
             ServerNotice::Trying { is_repeat } => format!("trying, repeat: {is_repeat}"),
             ServerNotice::Dialing { address } => format!("dialing {address}"),
-            ServerNotice::Connected { failures, span, is_repeat } => {
+            ServerNotice::Connected { failures, span, is_repeat, .. } => {
                 let span_ms = span.as_millis();
                 format!("connected after {failures} in {span_ms}, repeat: {is_repeat}")
             }
@@ -81,7 +81,7 @@ impl Bench {
         let server: Server = server.parse().unwrap();
         let config = Config::builder().servers([server.clone()]).jitter_factor(0.0);
         Bench {
-            link: Link::new(ID, 7, server, at(0)),
+            link: Link::new(ID, Arc::new(ServerStats::new(7, 0, server)), at(0)),
             policy: Policy::from(&adjust(config).build().unwrap()),
             rng: SmallRng::seed_from_u64(1),
             actions: VecDeque::new(),

@@ -1,0 +1,153 @@
+//! Changes the servers of a running job.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use crate::address::Server;
+use crate::net::Waker;
+use crate::proto::worker::Change;
+use crate::stats::{ServerStats, Stats};
+
+/// Changes the servers of a running [`Job`](crate::Job), from any thread.
+///
+/// All clones of a handle belong to the same job. After the end of the job, changes have no effect.
+#[derive(Clone)]
+pub struct ServersHandle(Arc<Shared>);
+
+struct Shared {
+    stats: Arc<Stats>,
+    workers: Vec<Inbox>,
+    /// The list that the last change has left. Two changes at once would each miss what the other does.
+    list: Mutex<Vec<Arc<ServerStats>>>,
+}
+
+/// The inbox of a worker.
+pub(super) struct Inbox {
+    pub(super) changes: Sender<Change>,
+    pub(super) waker: Waker,
+}
+
+/// The effect of [`ServersHandle::replace`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Replaced {
+    /// The servers that stay. Each keeps its connection, its unfinished line, its back-off and its counters.
+    pub kept: usize,
+    /// The servers that are new.
+    pub added: usize,
+    /// The servers that are gone. Their connections are closed.
+    pub removed: usize,
+}
+
+impl ServersHandle {
+    pub(super) fn new(
+        stats: Arc<Stats>,
+        workers: Vec<Inbox>,
+        list: Vec<Arc<ServerStats>>,
+    ) -> ServersHandle {
+        ServersHandle(Arc::new(Shared { stats, workers, list: Mutex::new(list) }))
+    }
+
+    /// Replaces the list of servers.
+    ///
+    /// A server of the old list that equals one of the new list stays as it is. If a server is listed more than
+    /// once, each occurrence stays for one in the new list. A new server goes to the worker with the fewest servers.
+    /// No record is lost or doubled: a record that was read before its server was removed is written.
+    ///
+    /// The workers carry it out in their next turns. The effect on them is bounded, so a long list takes several
+    /// turns.
+    pub fn replace(&self, servers: impl IntoIterator<Item = Server>) -> Replaced {
+        let Shared { stats, workers, list } = &*self.0;
+        // A panic of another thread leaves the old list, which is complete.
+        let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut old: HashMap<Server, Vec<Arc<ServerStats>>> = HashMap::new();
+        let mut load = vec![0_usize; workers.len()];
+        // The first occurrence of a server is the last of its vector.
+        for server in list.iter().rev() {
+            old.entry(server.server().clone()).or_default().push(Arc::clone(server));
+        }
+        let new: Vec<_> = servers
+            .into_iter()
+            .map(|server| {
+                let kept = old.get_mut(&server).and_then(Vec::pop);
+                if let Some(kept) = &kept {
+                    load[kept.worker()] += 1;
+                }
+                kept.ok_or(server)
+            })
+            .collect();
+        let removed: Vec<_> = old.into_values().flatten().collect();
+        let mut added = Vec::new();
+        let present: Vec<_> = new
+            .into_iter()
+            .map(|server| {
+                server.unwrap_or_else(|server| {
+                    let worker = least(&load);
+                    load[worker] += 1;
+                    let server = stats.new_server(worker, server);
+                    added.push(Arc::clone(&server));
+                    server
+                })
+            })
+            .collect();
+        let replaced = Replaced {
+            kept: present.len() - added.len(),
+            added: added.len(),
+            removed: removed.len(),
+        };
+        // The list comes first, so that a worker that ends its last server finds the new ones.
+        stats.set_servers(present.clone(), removed.clone());
+        *list = present;
+        // The removals come first, so that their descriptors are free for the new servers.
+        for server in removed {
+            self.send(server.worker(), |worker| worker.send(Change::Remove(server)));
+        }
+        for server in added {
+            self.send(server.worker(), |worker| worker.send(Change::Add(server)));
+        }
+        for worker in workers {
+            worker.waker.wake();
+        }
+        replaced
+    }
+
+    /// Begins the next attempt of all servers that wait for one, without waiting for the end of the delay.
+    pub fn retry_now(&self) {
+        for (index, worker) in self.0.workers.iter().enumerate() {
+            self.send(index, |worker| worker.send(Change::RetryNow));
+            worker.waker.wake();
+        }
+    }
+
+    /// Notes that the list could not be read again, for the metrics.
+    pub fn note_failed_reload(&self) {
+        self.0.stats.note_reload(false, SystemTime::now());
+    }
+
+    /// Notes that the list was read again, for the metrics.
+    pub fn note_reload(&self) {
+        self.0.stats.note_reload(true, SystemTime::now());
+    }
+
+    fn send<E>(&self, worker: usize, send: impl FnOnce(&Sender<Change>) -> Result<(), E>) {
+        // A worker that has ended takes no changes.
+        _ = send(&self.0.workers[worker].changes);
+    }
+}
+
+/// Returns the index of the smallest load, the first one of several.
+fn least(load: &[usize]) -> usize {
+    (0..load.len()).min_by_key(|index| load[*index]).expect("there is a worker")
+}
+
+impl fmt::Debug for ServersHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServersHandle").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
