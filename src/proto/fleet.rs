@@ -243,6 +243,11 @@ impl<D: Decoder> Fleet<D> {
         Some(self.links.get(id)?.link.server())
     }
 
+    /// Returns what is published of the server with this id, if there is one.
+    pub fn stats(&self, id: LinkId) -> Option<&Arc<ServerStats>> {
+        Some(self.links.get(id)?.link.stats())
+    }
+
     /// Returns whether the server with this id is connected.
     pub fn is_connected(&self, id: LinkId) -> bool {
         self.links.get(id).is_some_and(|member| member.link.is_connected())

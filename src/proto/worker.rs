@@ -1,6 +1,6 @@
 //! Runs the turns of a worker, over the [`Io`] that it needs of the system.
 //!
-//! A turn is: poll, events, answers of the resolver, timers, actions, reads, actions, publish. `net` implements
+//! A turn is: changes of the list, poll, events, answers of the resolver, timers, actions, reads, actions, publish. `net` implements
 //! the I/O with mio, and the simulation implements it with a world of its own. [`Io`] states what a worker may
 //! rely on. Servers may be added and removed between two turns; the next turn begins with the actions of that.
 //!
@@ -178,6 +178,7 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
 
     /// Does one turn. Returns whether another turn has to follow.
     pub fn turn<I: Io>(&mut self, io: &mut I) -> ControlFlow<()> {
+        self.take_changes(io);
         // The poll may sleep long, and the sockets of a removed server must not stay open meanwhile.
         self.act(io);
         if self.fleet.is_finished() {
@@ -189,7 +190,6 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         }
         self.take_events(io);
         self.take_answers(io);
-        self.take_changes(io);
         self.pass_time(polled);
         self.act(io);
         self.read(io);
@@ -198,28 +198,25 @@ impl<D: Decoder, S: Sink<D::Record>> Worker<D, S> {
         ControlFlow::Continue(())
     }
 
-    /// Takes the changes of the list of servers, up to a bounded number.
+    /// Takes the changes of the list of servers that wait, up to a bounded number.
     fn take_changes(&mut self, io: &mut impl Io) {
-        let now = self.clock.now();
         for _ in 0..CHANGES_PER_TURN {
             match io.change() {
                 None => {
                     self.has_changes = false;
                     return;
                 }
-                Some(Change::Add(stats)) => _ = self.fleet.add_published(stats, now),
-                Some(Change::Remove(stats)) => {
-                    _ = self.fleet.remove(LinkId::unpack(stats.handle()), now);
-                }
-                Some(Change::RetryNow) => self.fleet.retry_now(now),
+                Some(Change::Add(server)) => _ = self.add(server),
+                Some(Change::Remove(server)) => _ = self.remove(LinkId::unpack(server.handle())),
+                Some(Change::RetryNow) => self.fleet.retry_now(self.clock.now()),
             }
         }
         self.has_changes = true;
     }
 
     /// Adds a server between two turns. The next turn does not sleep, so the first attempt begins immediately.
-    pub fn add(&mut self, number: usize, server: Server) -> LinkId {
-        self.fleet.add(number, server, self.clock.now())
+    pub fn add(&mut self, server: Arc<ServerStats>) -> LinkId {
+        self.fleet.add_published(server, self.clock.now())
     }
 
     /// Removes a server between two turns, and returns whether there was one with this id. The next turn begins

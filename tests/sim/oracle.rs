@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tcpcore::internals::proto::fleet::{Fleet, READ_COST, READ_SIZE, SocketRole, TURN_BUDGET};
 use tcpcore::internals::proto::link::MIN_ROOM;
@@ -15,6 +16,7 @@ use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::socket_id::SocketId;
 use tcpcore::internals::proto::time::{Duration, Instant};
 use tcpcore::internals::proto::worker::Polled;
+use tcpcore::internals::stats::{ServerState as Published, ServerStats};
 use tcpcore::{Config, Counters, Host, Server};
 
 use super::chance::{Chance, Kind};
@@ -191,6 +193,8 @@ struct Down {
 struct Peer {
     id: LinkId,
     server: Server,
+    /// What the worker publishes of it.
+    published: Option<Arc<ServerStats>>,
     state: State,
     lookup: Lookup,
     retries: u32,
@@ -347,6 +351,7 @@ impl Oracle {
         self.peers.push(Peer {
             id,
             server,
+            published: None,
             state: State::Waiting {
                 since: now,
                 low: Duration::ZERO,
@@ -1244,6 +1249,7 @@ impl Oracle {
             let limit = self.rules.max_line.max(2);
             ensure!(held <= limit, "{id} holds {held} bytes of a line");
         }
+        self.check_published(fleet)?;
         self.next_deadline = fleet.next_deadline();
         let next = self.next_deadline;
         let is_right = next.is_some() == first.is_some() && next <= first;
@@ -1274,6 +1280,34 @@ impl Oracle {
     }
 
     /// The worker knows each server by its id, and none of those that were removed.
+    /// What is published of each server is its state now. The counters add up to those of the fleet.
+    fn check_published<C: Codec>(&mut self, fleet: &Fleet<C>) -> Checked {
+        let mut sum = Counters::default();
+        for id in 0..self.peers.len() {
+            if let Some(stats) = fleet.stats(self.peers[id].id) {
+                self.peers[id].published = Some(Arc::clone(stats));
+            }
+            let Some(stats) = &self.peers[id].published else { continue };
+            let expected = match &self.peers[id].state {
+                State::Waiting { .. } => Published::Waiting,
+                State::Resolving { .. } => Published::Resolving,
+                State::Connecting { .. } => Published::Connecting,
+                State::Connected { .. } => Published::Connected,
+                State::Ended { is_well: false } => Published::Failed,
+                State::Ended { is_well: true } => Published::Ended,
+                // An earlier end keeps its result.
+                State::Removed if stats.state() == Published::Failed => Published::Failed,
+                State::Removed => Published::Ended,
+            };
+            let state = stats.state();
+            ensure!(state == expected, "{id} is published as {state:?}, not {expected:?}");
+            sum += stats.counters();
+        }
+        let (counters, _) = fleet.totals();
+        ensure!(sum == counters, "{sum:?} are published, but {counters:?} were counted");
+        Ok(())
+    }
+
     fn check_server<C: Codec>(&self, id: usize, fleet: &Fleet<C>) -> Checked {
         let peer = &self.peers[id];
         let is_removed = matches!(peer.state, State::Removed);

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tcpcore::Lines as WholeLines;
 use tcpcore::internals::codec::number::NumberDecoder;
@@ -21,6 +22,7 @@ use tcpcore::internals::proto::policy::Policy;
 use tcpcore::internals::proto::socket_id::SocketId;
 use tcpcore::internals::proto::time::{Duration, Instant};
 use tcpcore::internals::proto::worker::{Handshake, Io, Polled, Ready, Worker};
+use tcpcore::internals::stats::ServerStats;
 use tcpcore::{Config, ConnectionError, Host, Server};
 
 use super::chance::{Chance, Kind};
@@ -347,7 +349,7 @@ impl<'a, 'b, C: Codec, const D: bool> World<'a, 'b, C, D> {
         if !self.oracle.has_servers() {
             self.chance.saw(Kind::AddedToNone);
         }
-        self.add(|number, server| worker.add(number, server));
+        self.add(|number, server| worker.add(Arc::new(ServerStats::new(number, 0, server))));
         self.oracle.check_fleet(worker.fleet())
     }
 
