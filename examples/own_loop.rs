@@ -84,7 +84,7 @@ impl Io for OwnLoop {
     }
 
     fn resolve(&mut self, id: LinkId, server: &Server) {
-        let addresses = server.to_string().to_socket_addrs().map(Iterator::collect);
+        let addresses = server.address().to_socket_addrs().map(Iterator::collect);
         self.answers.push_back((id, addresses));
     }
 

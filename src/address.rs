@@ -1,5 +1,8 @@
 //! Parses and shows servers in the form in which a user writes them.
 
+mod name;
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
@@ -9,7 +12,9 @@ use std::str::FromStr;
 
 use crate::text::echo::{character, quoted};
 
-/// A server to dial: a host and a port from 1 to 65535.
+pub use name::ServerNameError;
+
+/// A server to dial: a host, a port from 1 to 65535, and an optional name.
 ///
 /// Parsing is the only way to make one, so every `Server` is well formed. These are its forms:
 ///
@@ -20,8 +25,12 @@ use crate::text::echo::{character, quoted};
 /// | `[v6]:port` | `[2001:db8::1]:8001` |
 /// | `[v6%zone]:port` | `[fe80::1%eth0]:8001` |
 ///
-/// [`Display`](fmt::Display) writes the same form. An address is then in its canonical notation
-/// ([RFC 5952](https://www.rfc-editor.org/rfc/rfc5952) for IPv6).
+/// [`address`](Self::address) returns the same form. An IP address is then in its canonical notation
+/// ([RFC 5952](https://www.rfc-editor.org/rfc/rfc5952) for IPv6). [`Display`](fmt::Display) writes the address,
+/// or the name with the address, as for the log: `gate-7 (10.0.0.7:9000)`.
+///
+/// Two servers are equal if their hosts, ports and names are. A server with another name is another one, because the
+/// name is in all records and metrics of the server.
 ///
 /// # Errors
 ///
@@ -33,12 +42,19 @@ use crate::text::echo::{character, quoted};
 /// let server: Server = "[2001:db8:0::1]:8001".parse()?;
 /// assert_eq!(server.port(), 8001);
 /// assert_eq!(server.to_string(), "[2001:db8::1]:8001");
-/// # Ok::<(), tcpcore::ServerError>(())
+/// assert_eq!(server.label(), "[2001:db8::1]:8001");
+///
+/// let server = server.with_name("gate-7")?;
+/// assert_eq!(server.to_string(), "gate-7 ([2001:db8::1]:8001)");
+/// assert_eq!(server.label(), "gate-7");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Server {
     host: Host,
     port: NonZeroU16,
+    /// Invariant: [`name::check`] accepts it.
+    name: Option<Box<str>>,
 }
 
 /// The host of a [`Server`]: an address, or a name that needs a lookup before each attempt.
@@ -64,15 +80,56 @@ impl Server {
     pub fn port(&self) -> u16 {
         self.port.get()
     }
+
+    /// Names the server: the name replaces the address in formats, and precedes it in the log.
+    ///
+    /// A name has 1 to 128 bytes. Its characters are visible, and neither blanks nor `"`.
+    ///
+    /// # Errors
+    ///
+    /// Fails with a [`ServerNameError`] for any other text.
+    pub fn with_name(self, name: impl Into<Box<str>>) -> Result<Server, ServerNameError> {
+        let name = name.into();
+        name::check(&name)?;
+        Ok(Server { name: Some(name), ..self })
+    }
+
+    /// Returns the name, if it has one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Returns host and port in the form in which a server is parsed.
+    pub fn address(&self) -> String {
+        Address(self).to_string()
+    }
+
+    /// Returns the name, or the [`address`](Self::address) of a server without one.
+    pub fn label(&self) -> Cow<'_, str> {
+        self.name().map_or_else(|| self.address().into(), Cow::Borrowed)
+    }
 }
 
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.host {
-            Host::Ip(ip) => SocketAddr::new(*ip, self.port()).fmt(f),
+        match &self.name {
+            Some(name) => write!(f, "{name} ({})", Address(self)),
+            None => Address(self).fmt(f),
+        }
+    }
+}
+
+/// The host and the port of a server, as text.
+struct Address<'a>(&'a Server);
+
+impl fmt::Display for Address<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Server { host, port, .. } = self.0;
+        match host {
+            Host::Ip(ip) => SocketAddr::new(*ip, port.get()).fmt(f),
             // Of the names, only an address with a zone holds a colon.
-            Host::Name(name) if name.contains(':') => write!(f, "[{name}]:{}", self.port),
-            Host::Name(name) => write!(f, "{name}:{}", self.port),
+            Host::Name(name) if name.contains(':') => write!(f, "[{name}]:{port}"),
+            Host::Name(name) => write!(f, "{name}:{port}"),
         }
     }
 }
@@ -94,9 +151,6 @@ impl TryFrom<&str> for Server {
 }
 
 /// Finds each server that is listed more than once, with its count, in the order of the list.
-///
-/// Names are compared without case. An IPv4 address equals its IPv4-mapped IPv6 address. A root dot makes a
-/// name different, because a resolver tries its search domains without it.
 pub(crate) fn repeated(servers: &[Server]) -> Vec<(&Server, usize)> {
     let mut counts = HashMap::new();
     for server in servers {
@@ -107,8 +161,11 @@ pub(crate) fn repeated(servers: &[Server]) -> Vec<(&Server, usize)> {
 }
 
 impl Server {
-    /// Returns a key that is equal for equal servers.
-    fn identity(&self) -> (Host, NonZeroU16) {
+    /// Returns a key that is equal for equal addresses, whatever the names of the servers.
+    ///
+    /// Host names are compared without case. An IPv4 address equals its IPv4-mapped IPv6 address. A root dot makes
+    /// a host name different, because a resolver tries its search domains without it.
+    pub(crate) fn identity(&self) -> (Host, NonZeroU16) {
         let host = match &self.host {
             Host::Ip(ip) => Host::Ip(ip.to_canonical()),
             // The case of an interface's name counts.
@@ -348,7 +405,7 @@ fn parse(text: &str) -> Result<Server, ServerErrorKind> {
             (parse_host(host)?, port)
         }
     };
-    Ok(Server { host, port: parse_port(port)? })
+    Ok(Server { host, port: parse_port(port)?, name: None })
 }
 
 /// Splits `address]:port`, without the opening bracket.

@@ -328,9 +328,22 @@ fn a_repeated_server_is_found_once_with_its_count() {
 }
 
 #[test]
+fn a_label_is_the_name_or_else_the_address_and_the_log_has_both() {
+    let unnamed = server("[2001:DB8::1]:80");
+    assert_eq!((unnamed.name(), &*unnamed.label()), (None, "[2001:db8::1]:80"));
+    let named = unnamed.clone().with_name("gate-7").unwrap();
+    assert_eq!((named.name(), &*named.label()), (Some("gate-7"), "gate-7"));
+    assert_eq!(named.address(), unnamed.address());
+    assert_eq!(named.to_string(), "gate-7 ([2001:db8::1]:80)");
+    let renamed = named.clone().with_name("gate-8").unwrap();
+    assert!(named != unnamed && named != renamed);
+    assert_eq!(named.identity(), renamed.identity());
+}
+
+#[test]
 fn a_server_stays_small() {
-    // There may be tens of thousands of them. A `String` for the host would take 40 bytes.
-    assert!(size_of::<Server>() <= 32);
+    // There may be tens of thousands of them. A `String` for the host and one for the name would take 64 bytes.
+    assert!(size_of::<Server>() <= 48);
 }
 
 fn any_server() -> impl Strategy<Value = String> {

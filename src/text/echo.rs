@@ -18,7 +18,6 @@ pub(crate) fn quoted(text: impl AsRef<OsStr>) -> String {
 }
 
 /// Shows a text as [`quoted`] does, without the quotes.
-#[cfg(any(feature = "cli", test))]
 pub(crate) fn plain(text: impl AsRef<OsStr>) -> String {
     let (shown, more) = escape(text.as_ref());
     format!("{shown}{more}")
@@ -57,7 +56,7 @@ fn escape_char(c: char, is_first: bool) -> String {
 }
 
 /// Returns whether a character is visible, or combines with the previous one.
-fn is_printable(c: char) -> bool {
+pub(crate) fn is_printable(c: char) -> bool {
     // The standard library has a table of printable characters. Within a string it escapes a mark only
     // at the start.
     let is_escaped = || ["a", c.encode_utf8(&mut [0; 4])].concat().escape_debug().count() > 2;

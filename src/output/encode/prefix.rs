@@ -38,7 +38,7 @@ pub(super) struct Prefix {
 impl Prefix {
     /// Makes the prefix of records whose origins have the indices of these servers. `last` ends it in JSON.
     pub(super) fn new(format: Format, servers: &[Server], last: &'static [u8]) -> Prefix {
-        let servers = servers.iter().map(|server| of_server(format, &server.to_string()));
+        let servers = servers.iter().map(|server| of_server(format, &server.label()));
         Prefix {
             format,
             servers: servers.collect(),
@@ -104,7 +104,7 @@ impl Prefix {
 /// it.
 fn name_of(server: usize, names: Option<&ServerNames>) -> String {
     match names.and_then(|names| names.get(server)) {
-        Some(server) => server.to_string(),
+        Some(server) => server.label().into_owned(),
         None => format!("#{server}"),
     }
 }

@@ -28,6 +28,19 @@ fn encode<T>(encoder: &mut impl Encoder<T>, records: &[T]) -> String {
     String::from_utf8(to).expect("all formats are UTF-8 if the lines are")
 }
 
+#[test]
+fn a_named_server_is_its_name() {
+    let server = servers()[0].clone().with_name("a\\b").unwrap();
+    for (format, expected) in
+        [(Format::Tsv, "a\\\\b\t6\n"), (Format::Json, "{\"server\":\"a\\\\b\",")]
+    {
+        let mut encoder = TaggedNumbers::new(format, std::slice::from_ref(&server));
+        encoder.set_origin(origin(0, 0));
+        let text = encode(&mut encoder, &[6]);
+        assert!(text.starts_with(expected), "{text}");
+    }
+}
+
 fn numbers(format: Format, server: usize, numbers: &[i64]) -> String {
     let mut encoder = TaggedNumbers::new(format, &servers());
     assert!(Encoder::<i64>::needs_origin(&encoder));
