@@ -53,7 +53,7 @@
 //! | `signals` | what SIGINT, SIGTERM and SIGHUP do | `proto`, `stop`, `threads` |
 //! | `stats` | what a job publishes: counters and states, in atomics | `address` |
 //! | `stop` | stopping a job, from any thread | |
-//! | `text` | durations, delimiters and quotations, as a user reads and writes them | |
+//! | `text` | durations, delimiters, quotations and mistyped names, as a user reads and writes them | |
 //! | `threads` | starting a thread | |
 //!
 //! The program is `main` over `cli`, `logging`, `signals` and [`Job`].
@@ -151,7 +151,7 @@ mod stop;
 mod text;
 mod threads;
 
-pub use address::{Host, Server, ServerError, ServerErrorKind};
+pub use address::{Host, Server, ServerError, ServerErrorKind, ServerNameError};
 pub use codec::number::{Divisor, NumberDecoder, NumberError};
 pub use codec::{ByLine, Decoder, Framing, Handler, LineDecoder, Lines};
 pub use config::{Config, ConfigBuilder, ConfigError};
@@ -182,6 +182,7 @@ pub mod internals {
         #[cfg(feature = "cli")]
         cli,
         codec,
+        config,
         #[cfg(all(feature = "cli", unix))]
         logging,
         output,

@@ -4,14 +4,19 @@ mod startup;
 
 use std::env;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::thread;
 
 use log::{debug, error, info};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tcpcore::internals::cli::{self, Command};
+use tcpcore::internals::config::servers::{self, ListError};
 use tcpcore::internals::logging::{self, Options};
 use tcpcore::internals::output::stdout::Stdout;
+use tcpcore::internals::partition;
 use tcpcore::internals::signals::{self, CaughtSignals};
+use tcpcore::internals::text::count;
 use tcpcore::{Config, ExitReason, Job};
 
 /// The exit status of bad usage: 2, as for most programs.
@@ -23,7 +28,14 @@ fn main() -> ExitCode {
         complain(&format_args!("tcpcore: cannot handle SIGXFSZ: {error}"));
         return ExitCode::FAILURE;
     }
-    match cli::parse(env::args_os().skip(1)) {
+    let command = match cli::parse(env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(error) => {
+            complain(&error);
+            return ExitCode::from(USAGE);
+        }
+    };
+    match with_list(command) {
         Ok(Command::Run { config, log_level }) => {
             match logging::init(Options { level: log_level, ..Options::default() }) {
                 Ok(_flushed_at_the_end) => run(config),
@@ -33,12 +45,34 @@ fn main() -> ExitCode {
                 }
             }
         }
+        Ok(Command::Check(config)) => print(&summary(&config)),
         Ok(Command::Print(text)) => print(&text),
         Err(error) => {
-            complain(&error);
+            for message in error.messages() {
+                complain(&format_args!("tcpcore: {message}"));
+            }
             ExitCode::from(USAGE)
         }
     }
+}
+
+/// Adds the servers of the list file to the settings of a command.
+fn with_list(command: Command) -> Result<Command, ListError> {
+    Ok(match command {
+        Command::Run { config, log_level } => {
+            Command::Run { config: servers::load(config)?, log_level }
+        }
+        Command::Check(config) => Command::Check(servers::load(config)?),
+        Command::Print(text) => Command::Print(text),
+    })
+}
+
+/// Describes what a job with these settings would start.
+fn summary(config: &Config) -> String {
+    let servers = config.servers().len();
+    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let workers = partition::workers(servers, config.parallelism(), cores);
+    format!("{}, {}: ok\n", count(servers, "server"), count(workers, "worker"))
 }
 
 fn run(config: Config) -> ExitCode {

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::num::{IntErrorKind, ParseIntError};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use log::LevelFilter;
 pub use crate::text::duration::{DurationError, parse as parse_duration};
 
 use crate::address::Server;
+use crate::config::servers::STDIN;
 use crate::config::{Config, ConfigBuilder, ConfigError, Setting};
 use crate::format::Format;
 use crate::text::delimiter;
 use crate::text::duration::show;
 use crate::text::echo::{plain, quoted};
-
-mod nearest;
+use crate::text::nearest::nearest;
 
 /// The request of the arguments.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +34,8 @@ pub enum Command {
         /// The level that `-q` and `-v` set, counted from info. `None` without these flags.
         log_level: Option<LevelFilter>,
     },
+    /// Check these settings and the list file that they name, and end.
+    Check(Config),
     /// Print this text, the help or the version, to stdout. It ends with a line feed.
     Print(String),
 }
@@ -55,7 +58,7 @@ impl fmt::Display for UsageError {
 /// Parses the arguments, without the program's name.
 ///
 /// The last value of a flag counts. `-q` and `-v` add up. `-h`, `--help`, `-V` and `--version` end the
-/// parsing, so later arguments have no effect.
+/// parsing, so later arguments have no effect. A list file is not read: see [`Config::with_listed`].
 ///
 /// # Errors
 ///
@@ -65,6 +68,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     let mut config = Config::builder();
     let mut servers = Vec::new();
     let mut verbosity = None;
+    let mut file = None;
+    let mut is_check = false;
     let mut typed = TypedValues::default();
     let mut argument = OsString::new();
     loop {
@@ -85,13 +90,27 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         match flag.action {
             Action::Value { setting, apply, .. } => {
                 let text = value_of(&mut parser, &name, setting)?;
+                let text = utf8(text).map_err(|text| {
+                    UsageError(format!("{name}: {text}, expected {}", setting.expected()))
+                })?;
                 config = apply(config, &text).map_err(|mut refusal| {
                     refusal.remedy = refusal.remedy.filter(|text| is_in_bounds(apply, text));
                     bad_value(&name, setting, &text, refusal, &argument)
                 })?;
                 typed.0.push((setting, name, text));
             }
+            Action::File => {
+                let path = value_of(&mut parser, &name, Setting::ServersFile)?;
+                if file.is_some() {
+                    return Err(UsageError(format!(
+                        "{name}: given twice, expected one file; for several, write \
+                         cat FILES | tcpcore -f {STDIN}"
+                    )));
+                }
+                file = Some(checked_path(&name, path, &argument)?);
+            }
             Action::Switch(apply) => config = apply(config),
+            Action::Check => is_check = true,
             Action::Verbosity(step) => verbosity = Some(verbosity.unwrap_or(0) + step),
             Action::Print(text) => {
                 // Fails if the flag has a value.
@@ -100,7 +119,18 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             }
         }
     }
-    let config = config.servers(servers).build().map_err(|error| bad_setting(&error, &typed))?;
+    let config = config.servers(servers).servers_file(file);
+    let config = config.build().map_err(|error| bad_setting(&error, &typed))?;
+    if config.watch() {
+        let problem = match config.servers_file() {
+            None => "no file to watch, expected -f FILE too",
+            Some(path) if path == STDIN => "stdin cannot be watched, expected -f with a file",
+            Some(_) => "",
+        };
+        if !problem.is_empty() {
+            return Err(UsageError(format!("--watch: {problem}")));
+        }
+    }
     if config.lines() {
         if let Some((flag, _)) = typed.last(Setting::Divisor) {
             return Err(UsageError(format!(
@@ -109,6 +139,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         }
     } else {
         config.number_decoder().map_err(|error| bad_setting(&error, &typed))?;
+    }
+    if is_check {
+        return Ok(Command::Check(config));
     }
     Ok(Command::Run { config, log_level: verbosity.map(log_level) })
 }
@@ -154,7 +187,7 @@ fn meant_by(long: &str) -> Option<String> {
     if letters.next().is_none() {
         return find_short(letter).map(|_| format!("did you mean -{letter}?"));
     }
-    let names = nearest::nearest(long, FLAGS.iter().map(|flag| flag.long));
+    let names = nearest(long, FLAGS.iter().map(|flag| flag.long));
     let names: Vec<String> = names.iter().map(|name| format!("--{name}")).collect();
     (!names.is_empty()).then(|| format!("did you mean {}?", names.join(" or ")))
 }
@@ -173,8 +206,7 @@ fn parse_server(text: OsString) -> Result<Server, UsageError> {
 }
 
 /// Reads the value of a flag, which must not be another flag.
-fn value_of(parser: &mut Parser, name: &str, setting: Setting) -> Result<String, UsageError> {
-    let expected = setting.expected();
+fn value_of(parser: &mut Parser, name: &str, setting: Setting) -> Result<OsString, UsageError> {
     let attached = parser.optional_value();
     let value = attached.or_else(|| {
         let mut rest = parser.try_raw_args()?;
@@ -184,7 +216,22 @@ fn value_of(parser: &mut Parser, name: &str, setting: Setting) -> Result<String,
         let next = parser.try_raw_args().and_then(|rest| rest.peek().map(plain));
         return Err(missing_value(name, setting, next.as_deref()));
     };
-    utf8(value).map_err(|text| UsageError(format!("{name}: {text}, expected {expected}")))
+    if value.is_empty() {
+        let expected = setting.expected();
+        return Err(UsageError(format!("{name}: the value is empty, expected {expected}")));
+    }
+    Ok(value)
+}
+
+/// Makes a path of the value of `-f`, unless it is a server before which the value is missing.
+fn checked_path(name: &str, path: OsString, argument: &OsStr) -> Result<PathBuf, UsageError> {
+    let is_attached = argument.to_string_lossy().ends_with(&*path.to_string_lossy());
+    match path.to_str() {
+        Some(text) if !is_attached && text.parse::<Server>().is_ok() => {
+            Err(missing_value(name, Setting::ServersFile, Some(text)))
+        }
+        _ => Ok(path.into()),
+    }
 }
 
 fn missing_value(name: &str, setting: Setting, next: Option<&str>) -> UsageError {
@@ -218,9 +265,6 @@ fn bad_value(
     argument: &OsStr,
 ) -> UsageError {
     let expected = setting.expected();
-    if text.is_empty() {
-        return UsageError(format!("{name}: the value is empty, expected {expected}"));
-    }
     let is_attached = argument.to_string_lossy().ends_with(text);
     if !is_attached && text.parse::<Server>().is_ok() {
         return missing_value(name, setting, Some(text));
@@ -243,7 +287,9 @@ fn is_in_bounds(apply: Apply, text: &str) -> bool {
 fn bad_setting(error: &ConfigError, typed: &TypedValues) -> UsageError {
     if error.setting() == Setting::Servers.name() {
         let expected = Setting::Servers.expected();
-        return UsageError(format!("no servers, expected {expected}; see tcpcore -h"));
+        return UsageError(format!(
+            "no servers, expected {expected}, or a list of servers with -f; see tcpcore -h"
+        ));
     }
     UsageError(error.describe(
         |setting| {
@@ -390,7 +436,11 @@ enum Action {
         /// Sets the value in the builder, which checks its bounds.
         apply: Apply,
     },
+    /// Takes the path of the list file.
+    File,
     Switch(fn(ConfigBuilder) -> ConfigBuilder),
+    /// Checks instead of running.
+    Check,
     /// Adds to the log level, which is info at 0.
     Verbosity(i32),
     /// Prints a text. The argument is whether the long name of the flag was typed.
@@ -399,6 +449,37 @@ enum Action {
 
 /// The flags, in the order of the help.
 const FLAGS: &[Flag] = &[
+    Flag {
+        long: "servers-file",
+        short: Some('f'),
+        brief: "Servers, one a line; - is stdin",
+        doc: "\
+Read servers from a file, after those of the arguments. Each line is a
+server, which may be followed by name=NAME. The log, the formats and the
+metrics show the name. It has no blanks and stands for one server. No
+address may be listed twice. A # at the start or after a blank begins a
+comment. Empty lines are skipped.",
+        action: Action::File,
+    },
+    Flag {
+        long: "watch",
+        short: None,
+        brief: "Read the file again when it changes",
+        doc: "\
+Look every 5 s whether the file of -f has changed, and read it again
+then. Links are followed. Off unless given.",
+        action: Action::Switch(|config| config.watch(true)),
+    },
+    Flag {
+        long: "check",
+        short: None,
+        brief: "Check flags and servers, then end",
+        doc: "\
+Check the flags, the servers and the file of -f, print how many servers
+and workers there are, and end without dialing. The status is 0 if all
+is well, else 2. Off unless given.",
+        action: Action::Check,
+    },
     Flag {
         long: "parallelism",
         short: Some('p'),
@@ -676,7 +757,10 @@ Print the version.",
     },
 ];
 
-const USAGE: &str = "Usage: tcpcore [FLAGS] HOST:PORT...\n";
+const USAGE: &str = "\
+Usage: tcpcore [FLAGS] HOST:PORT...
+       tcpcore [FLAGS] -f FILE [HOST:PORT...]
+";
 const SUMMARY: &str =
     "Reads lines from TCP servers: prints multiples of 6, or whole lines (--lines).\n";
 
@@ -730,9 +814,15 @@ fn long_help() -> String {
         for line in flag.doc.lines() {
             help += &format!("        {line}\n");
         }
-        if let Action::Value { setting, default, .. } = flag.action {
-            let (expected, default) = (setting.expected(), default());
-            help += &format!("        Takes {expected}.\n        Default: {default}.\n");
+        match flag.action {
+            Action::Value { setting, default, .. } => {
+                let (expected, default) = (setting.expected(), default());
+                help += &format!("        Takes {expected}.\n        Default: {default}.\n");
+            }
+            Action::File => {
+                help += &format!("        Takes {}.\n", Setting::ServersFile.expected());
+            }
+            _ => {}
         }
         help.push('\n');
     }
@@ -745,6 +835,7 @@ impl Flag {
         let short = self.short.map_or("    ".into(), |short| format!("-{short}, "));
         match self.action {
             Action::Value { placeholder, .. } => format!("{short}--{} {placeholder}", self.long),
+            Action::File => format!("{short}--{} FILE", self.long),
             _ => format!("{short}--{}", self.long),
         }
     }

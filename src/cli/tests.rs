@@ -321,6 +321,8 @@ fn switches_take_no_value() {
     assert_eq!(config(&["--lines"]), built(|c| c.lines(true)));
     for (arg, flag) in [
         ("--once=yes", "--once"),
+        ("--check=yes", "--check"),
+        ("--watch=yes", "--watch"),
         ("--keep-truncated=yes", "--keep-truncated"),
         ("--quiet=yes", "--quiet"),
         ("-q=yes", "-q"),
@@ -398,11 +400,75 @@ fn servers_keep_their_order_among_the_flags() {
 }
 
 #[test]
+fn a_list_file_is_given_once_and_needs_no_other_server() {
+    let file = |args: &[&str]| match parse_strs(args) {
+        Ok(Command::Run { config, .. }) => {
+            let path = config.servers_file().expect("a file was given").to_owned();
+            (config.servers().len(), config.watch(), path)
+        }
+        other => panic!("{args:?}: {other:?}"),
+    };
+    assert_eq!(file(&["-f", "list"]), (0, false, "list".into()));
+    assert_eq!(file(&["a:1", "-flist", "b:2"]), (2, false, "list".into()));
+    assert_eq!(file(&["--servers-file=a:1", "--watch"]), (0, true, "a:1".into()));
+    assert_eq!(file(&["-f", "-", "a:1"]), (1, false, "-".into()));
+    assert_eq!(config(&[]).servers_file(), None);
+
+    let message = |args: &[&str]| parse_strs(args).unwrap_err().to_string();
+    let expected = "expected a file with a server a line; - is stdin";
+    assert_eq!(message(&["-f"]), format!("tcpcore: -f: the value is missing, {expected}"));
+    for next in ["--watch", "-q", SERVER] {
+        assert_eq!(
+            message(&["-f", next]),
+            format!("tcpcore: -f: the value is missing before {next}, {expected}")
+        );
+    }
+    for args in [&["-f", ""][..], &["--servers-file="]] {
+        assert!(message(args).ends_with(&format!(": the value is empty, {expected}")));
+    }
+    assert_eq!(
+        message(&["-f", "a", "--servers-file", "b"]),
+        "tcpcore: --servers-file: given twice, expected one file; for several, write \
+         cat FILES | tcpcore -f -"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn the_path_of_a_list_file_need_not_be_utf8() {
+    use std::os::unix::ffi::OsStringExt;
+    let path = OsString::from_vec(b"\xff".to_vec());
+    let Ok(Command::Run { config, .. }) = parse(["-f".into(), path.clone()]) else {
+        panic!("the line is valid");
+    };
+    assert_eq!(config.servers_file(), Some(path.as_ref()));
+}
+
+#[test]
+fn only_a_file_can_be_watched() {
+    assert_eq!(message(&["--watch"]), "tcpcore: --watch: no file to watch, expected -f FILE too");
+    assert_eq!(
+        message(&["--watch", "-f", "-"]),
+        "tcpcore: --watch: stdin cannot be watched, expected -f with a file"
+    );
+}
+
+#[test]
+fn a_check_has_the_settings_of_the_run() {
+    let Ok(Command::Check(checked)) = parse_strs(&["--check", "-d", "3", "-q", SERVER]) else {
+        panic!("the line is valid");
+    };
+    assert_eq!(checked, config(&["-d", "3"]));
+    assert_eq!(message(&["--check", "-d0"]), message(&["-d0"]));
+}
+
+#[test]
 fn a_missing_and_a_bad_server_are_errors() {
     let message = |args: &[&str]| parse_strs(args).unwrap_err().to_string();
     assert_eq!(
         message(&[]),
-        "tcpcore: no servers, expected at least one server, as host:port; see tcpcore -h"
+        "tcpcore: no servers, expected at least one server, as host:port, or a list of servers with \
+         -f; see tcpcore -h"
     );
     assert_eq!(
         message(&["a:1", "localhost"]),
@@ -420,7 +486,8 @@ fn an_unknown_flag_is_named_with_the_nearest_one() {
         ("--timeout", "--timeout", "did you mean --connect-timeout or --idle-timeout?"),
         ("--d=3", "--d", "did you mean -d?"),
         ("--x", "--x", ""),
-        ("--servers", "--servers", ""),
+        ("--servers", "--servers", "did you mean --servers-file?"),
+        ("--targets", "--targets", ""),
         ("-x", "-x", ""),
         ("-qx", "-x", ""),
         ("-once", "-o", "did you mean --once?"),

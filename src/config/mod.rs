@@ -1,10 +1,12 @@
 //! Collects the settings of a job and checks their bounds once.
 
 mod policy;
+pub mod servers;
 
 use std::error::Error;
 use std::fmt;
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::address::Server;
@@ -33,8 +35,12 @@ use crate::text::duration::show;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Invariant: at least one.
+    /// Invariant: at least one, unless there is a list file. The servers of the list file come last.
     servers: Box<[Server]>,
+    /// The number of servers that do not come from the list file.
+    arguments: usize,
+    servers_file: Option<PathBuf>,
+    watch: bool,
     parallelism: Option<NonZeroUsize>,
     /// Invariant: at most [`Config::MAX_DIVISOR`].
     divisor: NonZeroU64,
@@ -91,6 +97,34 @@ impl Config {
     /// Returns the servers to dial, at least one, in the order in which they were given.
     pub fn servers(&self) -> &[Server] {
         &self.servers
+    }
+
+    /// Returns the path of the program's list file, or [`servers::STDIN`].
+    #[doc(hidden)]
+    pub fn servers_file(&self) -> Option<&Path> {
+        self.servers_file.as_deref()
+    }
+
+    /// Returns whether the program looks for changes of its list file.
+    #[doc(hidden)]
+    pub fn watch(&self) -> bool {
+        self.watch
+    }
+
+    /// Returns the servers that do not come from the list file. They are the first of [`servers`](Self::servers).
+    #[doc(hidden)]
+    pub fn argument_servers(&self) -> &[Server] {
+        &self.servers[..self.arguments]
+    }
+
+    /// Replaces the servers of the list file, which come after those of the arguments.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_listed(self, listed: Vec<Server>) -> Config {
+        let mut servers = self.servers.into_vec();
+        servers.truncate(self.arguments);
+        servers.extend(listed);
+        Config { servers: servers.into(), ..self }
     }
 
     /// Returns the requested number of workers, at least 1; `None` is one per core, at most one per server.
@@ -209,6 +243,8 @@ impl Config {
 #[must_use]
 pub struct ConfigBuilder {
     servers: Vec<Server>,
+    servers_file: Option<PathBuf>,
+    watch: bool,
     parallelism: Option<usize>,
     divisor: u64,
     /// `None` if not set. If the two delays contradict each other, the error names the one that was set.
@@ -233,6 +269,8 @@ impl Default for ConfigBuilder {
     fn default() -> Self {
         Self {
             servers: Vec::new(),
+            servers_file: None,
+            watch: false,
             parallelism: None,
             divisor: Config::DEFAULT_DIVISOR,
             initial_backoff: None,
@@ -260,6 +298,20 @@ impl ConfigBuilder {
     /// Each worker gets one contiguous slice of them. A server that is listed twice is dialed twice.
     pub fn servers(mut self, servers: impl IntoIterator<Item = Server>) -> Self {
         self.servers = servers.into_iter().collect();
+        self
+    }
+
+    /// Sets the program's list file. Its servers are not read here: [`Config::with_listed`] adds them.
+    #[cfg(feature = "cli")]
+    pub(crate) fn servers_file(mut self, path: Option<PathBuf>) -> Self {
+        self.servers_file = path;
+        self
+    }
+
+    /// Sets whether the program looks for changes of its list file.
+    #[cfg(feature = "cli")]
+    pub(crate) fn watch(mut self, watch: bool) -> Self {
+        self.watch = watch;
         self
     }
 
@@ -426,11 +478,15 @@ impl ConfigBuilder {
     /// longest one. The error names one such setting.
     pub fn build(self) -> Result<Config, ConfigError> {
         let backoff = self.backoff()?;
-        if self.servers.is_empty() && !self.waits_for_servers {
+        let may_have_none = self.waits_for_servers || self.servers_file.is_some();
+        if self.servers.is_empty() && !may_have_none {
             return Err(ConfigError { setting: Setting::Servers, problem: Problem::NoServer });
         }
         Ok(Config {
+            arguments: self.servers.len(),
             servers: self.servers.into(),
+            servers_file: self.servers_file,
+            watch: self.watch,
             parallelism: self.parallelism.map(parallelism).transpose()?,
             divisor: divisor(self.divisor)?,
             backoff,
@@ -637,6 +693,8 @@ pub(crate) enum Setting {
     Delimiter,
     #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "every format is in bounds"))]
     Format,
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the program has one"))]
+    ServersFile,
 }
 
 impl Setting {
@@ -656,6 +714,7 @@ impl Setting {
             Self::MaxLine => "max-line",
             Self::Delimiter => "delimiter",
             Self::Format => "format",
+            Self::ServersFile => "servers-file",
         }
     }
 
@@ -689,6 +748,7 @@ impl Setting {
             Self::MaxLine => format!("a whole number of bytes from 1 to {}", Config::MAX_MAX_LINE),
             Self::Delimiter => "lf, cr, nul or a byte as 0xNN".into(),
             Self::Format => Format::NAMES.into(),
+            Self::ServersFile => "a file with a server a line; - is stdin".into(),
         };
         self.word().map_or(value.clone(), |word| format!("{value}, or {word}"))
     }

@@ -237,3 +237,14 @@ fn a_setting_whose_default_is_none_has_a_word_for_it() {
         assert!(setting.expected().ends_with(&ending));
     }
 }
+
+#[test]
+fn the_servers_of_the_list_file_come_last_and_are_replaced() {
+    let texts = |config: &Config| config.servers().iter().map(Server::address).collect::<Vec<_>>();
+    let list = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let config = builder().build().unwrap().with_listed(list(&["a:1", "b:2"]));
+    assert_eq!(texts(&config), ["localhost:8001", "a:1", "b:2"]);
+    let config = config.with_listed(list(&["c:3"]));
+    assert_eq!(texts(&config), ["localhost:8001", "c:3"]);
+    assert_eq!(config.argument_servers(), ["localhost:8001".parse().unwrap()]);
+}

@@ -1,13 +1,15 @@
-//! Reads and shows durations and delimiters, quotes a user's text, and words counts in messages.
+//! Reads and shows durations and delimiters, quotes a user's text, finds names near to a mistyped one, and words
+//! counts in messages.
 
 pub mod delimiter;
 pub mod duration;
 pub(crate) mod echo;
+pub(crate) mod nearest;
 
 use std::fmt;
 
 /// Words a count of things in the singular or the plural: `1 line`, `2 lines`.
-pub(crate) fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+pub fn count<N: fmt::Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
     let s = if number == N::from(1) { "" } else { "s" };
     format!("{number} {thing}{s}")
 }

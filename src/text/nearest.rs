@@ -11,7 +11,7 @@ const MAX_LEN: usize = 64;
 /// The distance is the least number of letters to change. A beginning of a name is one farther than a whole
 /// name, and a part of a name has the distance 1. A name is near up to a third of the typed letters. A typed
 /// name of fewer than three letters is near to none.
-pub(super) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub(crate) fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let letters: Vec<char> = typed.to_lowercase().chars().collect();
     if !(MIN_LEN..=MAX_LEN).contains(&letters.len()) {
         return Vec::new();
