@@ -37,7 +37,7 @@
 //! | `address` | servers as a user writes them | `text` |
 //! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `format`, `text` |
 //! | `codec` | bytes to records | |
-//! | `config` | settings, their defaults and bounds | `address`, `codec`, `format`, `proto`, `text` |
+//! | `config` | settings, their defaults and bounds, and the list file of servers | `address`, `codec`, `format`, `proto`, `text` |
 //! | `descriptor` | waiting for a descriptor that may not block | |
 //! | `format` | the names of the formats of the output | |
 //! | `job` | the threads: start, stop, change of servers, report | `address`, `codec`, `config`, `format`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stats`, `stop`, `text`, `threads` |
@@ -100,7 +100,9 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | server | what is dialed: a host and a port |
+//! | server | what is dialed: a host and a port, with an optional name |
+//! | label | the text that stands for a server: its name, else its address |
+//! | list file | a text file with a server a line |
 //! | link | the state of one server in a worker |
 //! | fleet | all links of a worker |
 //! | attempt | one try to connect to a server, at all its addresses |

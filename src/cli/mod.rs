@@ -783,7 +783,7 @@ SIGUSR2 are ignored, and so are signals ignored at the start, as under nohup.
 Exit status:
   0        stopped by a signal, stdout closed by its reader, or --once succeeded
   1        stdout failed, all servers were given up, or --once failed
-  2        bad usage, before any server was dialed
+  2        bad usage or a bad list file, before any server was dialed
   128 + N  ended immediately by a second signal, number N
 
 Environment:

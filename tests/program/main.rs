@@ -11,6 +11,7 @@ mod failure;
 mod flow;
 mod formats;
 mod lines;
+mod list;
 mod log;
 mod messages;
 mod names;

@@ -133,6 +133,9 @@ fn arguments_that_are_not_utf_8_are_refused() {
 }
 
 const FLAGS: &[&str] = &[
+    "-f, --servers-file FILE",
+    "--watch",
+    "--check",
     "-p, --parallelism",
     "-d, --divisor",
     "--initial-backoff",
