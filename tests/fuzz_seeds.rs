@@ -13,6 +13,9 @@ mod line_parser;
 #[allow(unreachable_pub)]
 #[path = "../fuzz/src/partition.rs"]
 mod partition;
+#[allow(unreachable_pub)]
+#[path = "../fuzz/src/servers_file.rs"]
+mod servers_file;
 // These tests use only a part of the module.
 #[allow(dead_code, unused_imports)]
 mod sim;
@@ -43,6 +46,11 @@ fn the_seeds_of_line_parser_pass() {
 #[test]
 fn the_seeds_of_partition_pass() {
     run_seeds("partition", partition::check);
+}
+
+#[test]
+fn the_seeds_of_servers_file_pass() {
+    run_seeds("servers_file", servers_file::check);
 }
 
 #[test]

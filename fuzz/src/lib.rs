@@ -6,3 +6,4 @@
 pub mod encoder;
 pub mod line_parser;
 pub mod partition;
+pub mod servers_file;
