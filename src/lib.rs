@@ -35,7 +35,7 @@
 //! | module | its one job | imports |
 //! |---|---|---|
 //! | `address` | servers as a user writes them | `text` |
-//! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `format`, `text` |
+//! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `format`, `logging`, `text` |
 //! | `codec` | bytes to records | |
 //! | `config` | settings, their defaults and bounds, and the list file of servers | `address`, `codec`, `format`, `proto`, `text` |
 //! | `descriptor` | waiting for a descriptor that may not block | |

@@ -36,8 +36,9 @@ fn main() -> ExitCode {
         }
     };
     match with_list(command) {
-        Ok(Command::Run { config, log_level }) => {
-            match logging::init(Options { level: log_level, ..Options::default() }) {
+        Ok(Command::Run { config, options }) => {
+            let (level, format) = (options.log_level, options.log_format);
+            match logging::init(Options { level, format, ..Options::default() }) {
                 Ok(_flushed_at_the_end) => run(config),
                 Err(error) => {
                     complain(&format_args!("tcpcore: cannot start the log: {error}"));
@@ -59,8 +60,8 @@ fn main() -> ExitCode {
 /// Adds the servers of the list file to the settings of a command.
 fn with_list(command: Command) -> Result<Command, ListError> {
     Ok(match command {
-        Command::Run { config, log_level } => {
-            Command::Run { config: servers::load(config)?, log_level }
+        Command::Run { config, options } => {
+            Command::Run { config: servers::load(config)?, options }
         }
         Command::Check(config) => Command::Check(servers::load(config)?),
         Command::Print(text) => Command::Print(text),

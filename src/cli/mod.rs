@@ -19,10 +19,20 @@ use crate::address::Server;
 use crate::config::servers::STDIN;
 use crate::config::{Config, ConfigBuilder, ConfigError, Setting};
 use crate::format::Format;
+use crate::logging::LogFormat;
 use crate::text::delimiter;
 use crate::text::duration::show;
 use crate::text::echo::{plain, quoted};
 use crate::text::nearest::nearest;
+
+/// The settings of the program around the job.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProgramOptions {
+    /// The level that `-q` and `-v` set, counted from info. `None` without these flags.
+    pub log_level: Option<LevelFilter>,
+    /// The format of the log.
+    pub log_format: LogFormat,
+}
 
 /// The request of the arguments.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,8 +41,8 @@ pub enum Command {
     Run {
         /// The job's settings.
         config: Config,
-        /// The level that `-q` and `-v` set, counted from info. `None` without these flags.
-        log_level: Option<LevelFilter>,
+        /// The settings of the program around the job.
+        options: ProgramOptions,
     },
     /// Check these settings and the list file that they name, and end.
     Check(Config),
@@ -70,6 +80,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     let mut verbosity = None;
     let mut file = None;
     let mut is_check = false;
+    let mut options = ProgramOptions::default();
     let mut typed = TypedValues::default();
     let mut argument = OsString::new();
     loop {
@@ -111,6 +122,14 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             }
             Action::Switch(apply) => config = apply(config),
             Action::Check => is_check = true,
+            Action::Program { setting, apply, .. } => {
+                let text = value_of(&mut parser, &name, setting)?;
+                let text = utf8(text).map_err(|text| {
+                    UsageError(format!("{name}: {text}, expected {}", setting.expected()))
+                })?;
+                apply(&mut options, &text)
+                    .map_err(|refusal| bad_value(&name, setting, &text, refusal, &argument))?;
+            }
             Action::Verbosity(step) => verbosity = Some(verbosity.unwrap_or(0) + step),
             Action::Print(text) => {
                 // Fails if the flag has a value.
@@ -143,7 +162,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     if is_check {
         return Ok(Command::Check(config));
     }
-    Ok(Command::Run { config, log_level: verbosity.map(log_level) })
+    options.log_level = verbosity.map(log_level);
+    Ok(Command::Run { config, options })
 }
 
 /// The values of the parsed flags: the setting, and the flag and the value as typed.
@@ -357,6 +377,19 @@ fn format(text: &str) -> Result<Format, Refusal> {
     })
 }
 
+fn parse_log_format(text: &str) -> Result<LogFormat, Refusal> {
+    text.parse().map_err(|_| {
+        let meant = text.trim().to_ascii_lowercase();
+        let meant = match meant.as_str() {
+            "ndjson" | "jsonl" => "json",
+            "plain" => "text",
+            name => name,
+        };
+        let is_name = meant.parse::<LogFormat>().is_ok();
+        Refusal { problem: "is not allowed", remedy: is_name.then(|| meant.to_owned()) }
+    })
+}
+
 fn duration(text: &str) -> Result<Duration, Refusal> {
     parse_duration(text)
         .map_err(|error| Refusal { problem: error.problem(), remedy: error.remedy() })
@@ -441,6 +474,14 @@ enum Action {
     Switch(fn(ConfigBuilder) -> ConfigBuilder),
     /// Checks instead of running.
     Check,
+    /// Takes a value that it sets in the options of the program.
+    Program {
+        setting: Setting,
+        placeholder: &'static str,
+        /// `None` if the flag is off without a value.
+        default: Option<&'static str>,
+        apply: fn(&mut ProgramOptions, &str) -> Result<(), Refusal>,
+    },
     /// Adds to the log level, which is info at 0.
     Verbosity(i32),
     /// Prints a text. The argument is whether the long name of the flag was typed.
@@ -740,6 +781,26 @@ default is info. The environment variable RUST_LOG then has no effect.",
         action: Action::Verbosity(1),
     },
     Flag {
+        long: "log-format",
+        short: None,
+        brief: "text or json",
+        doc: "\
+The format of the log on stderr: text for a reader, or json with one
+object a line. The object has time, level, target, message and what the
+message says as fields, such as server and delay_ms. If stderr is the
+systemd journal, a line of text begins with its priority instead of the
+time, as sd-daemon(3) says.",
+        action: Action::Program {
+            setting: Setting::LogFormat,
+            placeholder: "FORMAT",
+            default: Some("text"),
+            apply: |options, text| {
+                options.log_format = parse_log_format(text)?;
+                Ok(())
+            },
+        },
+    },
+    Flag {
         long: "help",
         short: Some('h'),
         brief: "Print this; --help explains each flag",
@@ -799,8 +860,8 @@ fn short_help() -> String {
     let mut help = format!("{USAGE}{SUMMARY}\n");
     for flag in FLAGS {
         help += &format!("  {:33}{}", flag.names(), flag.brief);
-        if let Action::Value { default, .. } = flag.action {
-            help += &format!(" [{}]", default());
+        if let Some(Taken { default, .. }) = flag.takes() {
+            help += &default.map_or(String::new(), |default| format!(" [{default}]"));
         }
         help.push('\n');
     }
@@ -814,30 +875,49 @@ fn long_help() -> String {
         for line in flag.doc.lines() {
             help += &format!("        {line}\n");
         }
-        match flag.action {
-            Action::Value { setting, default, .. } => {
-                let (expected, default) = (setting.expected(), default());
-                help += &format!("        Takes {expected}.\n        Default: {default}.\n");
+        if let Some(Taken { setting, default, .. }) = flag.takes() {
+            help += &format!("        Takes {}.\n", setting.expected());
+            if let Some(default) = default {
+                help += &format!("        Default: {default}.\n");
             }
-            Action::File => {
-                help += &format!("        Takes {}.\n", Setting::ServersFile.expected());
-            }
-            _ => {}
         }
         help.push('\n');
     }
     help + ENDING
 }
 
+/// What a flag takes, as the help shows it.
+struct Taken {
+    setting: Setting,
+    placeholder: &'static str,
+    /// `None` if the flag is off without a value.
+    default: Option<String>,
+}
+
 impl Flag {
+    /// Returns what the flag takes, if it takes a value.
+    fn takes(&self) -> Option<Taken> {
+        match self.action {
+            Action::Value { setting, placeholder, default, .. } => {
+                Some(Taken { setting, placeholder, default: Some(default()) })
+            }
+            Action::Program { setting, placeholder, default, .. } => {
+                Some(Taken { setting, placeholder, default: default.map(Into::into) })
+            }
+            Action::File => {
+                let setting = Setting::ServersFile;
+                Some(Taken { setting, placeholder: "FILE", default: None })
+            }
+            Action::Check | Action::Switch(_) | Action::Verbosity(_) | Action::Print(_) => None,
+        }
+    }
+
     /// Shows the names and the value's placeholder as in both helps: `-d, --divisor N`.
     fn names(&self) -> String {
         let short = self.short.map_or("    ".into(), |short| format!("-{short}, "));
-        match self.action {
-            Action::Value { placeholder, .. } => format!("{short}--{} {placeholder}", self.long),
-            Action::File => format!("{short}--{} FILE", self.long),
-            _ => format!("{short}--{}", self.long),
-        }
+        let placeholder =
+            self.takes().map_or(String::new(), |taken| format!(" {}", taken.placeholder));
+        format!("{short}--{}{placeholder}", self.long)
     }
 }
 

@@ -10,7 +10,7 @@ fn parse_strs(args: &[&str]) -> Result<Command, UsageError> {
 /// Parses a valid line, with one server added to it.
 fn run(args: &[&str]) -> (Config, Option<LevelFilter>) {
     match parse_strs(&[args, &[SERVER]].concat()) {
-        Ok(Command::Run { config, log_level }) => (config, log_level),
+        Ok(Command::Run { config, options }) => (config, options.log_level),
         other => panic!("{args:?}: {other:?}"),
     }
 }
@@ -377,6 +377,35 @@ fn quiet_and_verbose_move_the_level_by_one_each() {
     }
     assert_eq!(run(&[]).1, None, "RUST_LOG or the default decides");
     assert_eq!(run(&["--quiet", "--verbose", "--quiet"]).1, Some(LevelFilter::Warn));
+}
+
+#[test]
+fn the_log_format_is_text_or_json() {
+    let log_format = |args: &[&str]| match parse_strs(&[args, &[SERVER]].concat()) {
+        Ok(Command::Run { options, .. }) => options.log_format,
+        other => panic!("{args:?}: {other:?}"),
+    };
+    assert_eq!(log_format(&[]), LogFormat::Text);
+    for format in LogFormat::ALL {
+        assert_eq!(log_format(&["--log-format", format.name()]), format);
+    }
+    assert_eq!(log_format(&["--log-format=json", "--log-format=text"]), LogFormat::Text);
+    let expected = "expected text or json";
+    for (bad, remedy) in [
+        ("xml", ""),
+        ("JSON", "; write json"),
+        ("ndjson", "; write json"),
+        ("plain", "; write text"),
+    ] {
+        assert_eq!(
+            message(&["--log-format", bad]),
+            format!("tcpcore: --log-format: \"{bad}\" is not allowed, {expected}{remedy}")
+        );
+    }
+    assert_eq!(
+        message(&["--log-format", "-p1"]),
+        format!("tcpcore: --log-format: the value is missing before -p1, {expected}")
+    );
 }
 
 #[test]

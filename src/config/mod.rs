@@ -695,6 +695,8 @@ pub(crate) enum Setting {
     Format,
     #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the program has one"))]
     ServersFile,
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the program alone has it"))]
+    LogFormat,
 }
 
 impl Setting {
@@ -715,6 +717,7 @@ impl Setting {
             Self::Delimiter => "delimiter",
             Self::Format => "format",
             Self::ServersFile => "servers-file",
+            Self::LogFormat => "log-format",
         }
     }
 
@@ -749,6 +752,7 @@ impl Setting {
             Self::Delimiter => "lf, cr, nul or a byte as 0xNN".into(),
             Self::Format => Format::NAMES.into(),
             Self::ServersFile => "a file with a server a line; - is stdin".into(),
+            Self::LogFormat => "text or json".into(),
         };
         self.word().map_or(value.clone(), |word| format!("{value}, or {word}"))
     }

@@ -1,4 +1,4 @@
-//! Formats log records as lines and writes them to stderr, on the log thread.
+//! Formats log records as lines of text or JSON and writes them to stderr, on the log thread.
 //!
 //! A thread that logs never waits for the reader of stderr. It formats its line and pushes it to a bounded
 //! queue. A full queue drops the line and counts it. A later line reports the count. Lines of one thread stay
@@ -7,8 +7,13 @@
 //! `RUST_LOG` is a list of levels with commas: `debug` for all modules, `tcpcore::link=off` for some.
 //! `RUST_LOG_STYLE` is `auto`, `always` or `never`. With `auto`, the default, levels are colored if stderr is
 //! a terminal, `NO_COLOR` is unset or empty, and `TERM` is set and not `dumb`.
+//!
+//! The systemd journal has a time and a priority for each line of its own. If stderr is the journal, lines of text
+//! begin with the priority of sd-daemon(3), such as `<4>`, instead of time, level and color.
 
 mod filter;
+mod journal;
+mod json;
 mod queue;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -18,12 +23,14 @@ use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::panic;
+use std::str::FromStr;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::descriptor::{wait_writable, write_waiting};
 use crate::threads;
 use filter::Filter;
+use log::kv::Source;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use queue::Intake;
 
@@ -51,9 +58,46 @@ const USUAL_LENGTH: usize = 128;
 pub struct Options {
     /// The least severe level of all modules. With `None`, `RUST_LOG` sets it; its default is info.
     pub level: Option<LevelFilter>,
-    /// Whether a line names the module of its record. The default is `false`.
+    /// Whether a line of text names the module of its record. The default is `false`. A line of JSON always does.
     pub show_target: bool,
+    /// The format of the lines.
+    pub format: LogFormat,
 }
+
+/// The format of the lines of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text for a reader: `[2026-11-26T02:36:51.236Z INFO ] Trying to connect to localhost:8001`. The default.
+    #[default]
+    Text,
+    /// A JSON object: `time`, `level`, `target`, `message`, and the fields of the record.
+    Json,
+}
+
+impl LogFormat {
+    /// All formats, in the order of the help.
+    pub const ALL: [LogFormat; 2] = [LogFormat::Text, LogFormat::Json];
+
+    /// Returns the name, as [`FromStr`] takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = UnknownLogFormat;
+
+    fn from_str(name: &str) -> Result<LogFormat, UnknownLogFormat> {
+        LogFormat::ALL.into_iter().find(|format| format.name() == name).ok_or(UnknownLogFormat)
+    }
+}
+
+/// The error of an unknown name of a format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownLogFormat;
 
 /// Starts the log thread and sets the logger of the process. Also logs panics from now on.
 ///
@@ -69,10 +113,16 @@ pub fn init(options: Options) -> io::Result<FlushOnDrop> {
         None => filter::from_env(env::var_os("RUST_LOG"), &mut complaints),
     };
     let style = Style::from_env(env::var_os, io::stderr().is_terminal(), &mut complaints);
-    let format = Format { style, show_target: options.show_target };
+    let form = match options.format {
+        LogFormat::Json => Form::Json,
+        LogFormat::Text if journal::is_stderr(env::var_os) => Form::Journal,
+        LogFormat::Text => Form::Text(style),
+    };
+    let format = Format { form, show_target: options.show_target };
     let report = move |dropped, error: Option<&io::Error>| {
         let text = dropped_text(dropped, error);
-        format.line(SystemTime::now(), Level::Warn, module_path!(), &format_args!("{text}"))
+        let record = (Level::Warn, module_path!(), &format_args!("{text}"));
+        format.line(SystemTime::now(), record, &[("dropped", dropped)])
     };
     let (intake, drain) = queue::queue(CAPACITY, Waiting(io::stderr()), report);
     // A logger lives as long as the process.
@@ -112,7 +162,11 @@ struct Logger {
 impl Logger {
     /// Logs a line without the filter.
     fn write(&self, level: Level, target: &str, message: &fmt::Arguments) {
-        self.intake.push(self.format.line(SystemTime::now(), level, target, message));
+        self.write_with((level, target, message), &NO_FIELDS);
+    }
+
+    fn write_with(&self, record: (Level, &str, &fmt::Arguments), fields: &dyn Source) {
+        self.intake.push(self.format.line(SystemTime::now(), record, fields));
     }
 }
 
@@ -123,7 +177,8 @@ impl Log for Logger {
 
     fn log(&self, record: &Record) {
         if self.enabled(record.metadata()) {
-            self.write(record.level(), record.target(), record.args());
+            let fields = record.key_values();
+            self.write_with((record.level(), record.target(), record.args()), &fields);
         }
     }
 
@@ -171,45 +226,77 @@ fn dropped_text(dropped: u64, error: Option<&io::Error>) -> String {
     format!("{dropped} log {lines} dropped, as stderr {reason}")
 }
 
-/// The form of a line.
+/// The fields of a line that has none.
+const NO_FIELDS: Option<(&str, u64)> = None;
+
+/// The format of a line, with all that it depends on.
 #[derive(Clone, Copy, Debug)]
 struct Format {
-    style: Style,
+    form: Form,
     show_target: bool,
 }
 
+/// The form of a line.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Text(Style),
+    /// Text for the systemd journal.
+    Journal,
+    Json,
+}
+
 impl Format {
-    /// Formats a line, which ends with a line feed. Further lines of the message are indented, so that no
-    /// message looks like two.
+    /// Formats a line from a level, a target and a message. It ends with a line feed.
+    ///
+    /// Further lines of a text are indented, so that no message looks like two. A line of text has no fields,
+    /// because its message has them.
     fn line(
         &self,
         now: SystemTime,
-        level: Level,
-        target: &str,
-        message: &fmt::Arguments,
+        (level, target, message): (Level, &str, &fmt::Arguments),
+        fields: &dyn Source,
     ) -> String {
-        let [dim, color, reset] = self.style.codes(level);
-        let time = humantime::format_rfc3339_millis(now);
-        let [gap, target] = if self.show_target { [" ", target] } else { [""; 2] };
         let mut line = String::with_capacity(USUAL_LENGTH);
         // If a `Display` fails, the line lacks its text.
-        _ = write!(line, "{dim}[{reset}{time} {color}{level:<5}{reset}{gap}{target}{dim}]{reset} ");
-        _ = write!(Indented(&mut line), "{message}");
+        match self.form {
+            Form::Text(style) => {
+                let [dim, color, reset] = style.codes(level);
+                let time = humantime::format_rfc3339_millis(now);
+                let [gap, target] = if self.show_target { [" ", target] } else { [""; 2] };
+                _ = write!(
+                    line,
+                    "{dim}[{reset}{time} {color}{level:<5}{reset}{gap}{target}{dim}]{reset} "
+                );
+                _ = write!(Indented { line: &mut line, begin: "" }, "{message}");
+            }
+            Form::Journal => {
+                let begin = journal::priority(level);
+                let [target, colon] = if self.show_target { [target, ": "] } else { [""; 2] };
+                _ = write!(line, "{begin}{target}{colon}");
+                _ = write!(Indented { line: &mut line, begin }, "{message}");
+            }
+            Form::Json => json::write(&mut line, now, (level, target, message), fields),
+        }
         line.push('\n');
         line
     }
 }
 
-/// Indents all lines except the first.
-struct Indented<'a>(&'a mut String);
+/// Indents all lines of a message except the first.
+struct Indented<'a> {
+    line: &'a mut String,
+    /// The begin of a line. The journal takes each line as an entry of its own.
+    begin: &'static str,
+}
 
 impl fmt::Write for Indented<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut lines = text.split('\n');
-        self.0.extend(lines.next());
+        self.line.extend(lines.next());
         for line in lines {
-            self.0.push_str("\n    ");
-            self.0.push_str(line);
+            for part in ["\n", self.begin, "    ", line] {
+                self.line.push_str(part);
+            }
         }
         Ok(())
     }

@@ -9,8 +9,12 @@ fn now() -> SystemTime {
 }
 
 fn line(style: Style, show_target: bool, level: Level, message: &str) -> String {
-    let format = Format { style, show_target };
-    format.line(now(), level, "tcpcore::link", &format_args!("{message}"))
+    form_line(Form::Text(style), show_target, level, message)
+}
+
+fn form_line(form: Form, show_target: bool, level: Level, message: &str) -> String {
+    let format = Format { form, show_target };
+    format.line(now(), (level, "tcpcore::link", &format_args!("{message}")), &NO_FIELDS)
 }
 
 #[test]
@@ -31,6 +35,44 @@ fn further_lines_of_a_message_are_indented() {
     let message = "one\ntwo\n\nthree";
     let line = line(Style::Plain, false, Level::Info, message);
     assert_eq!(line, "[2026-11-23T05:19:54.001Z INFO ] one\n    two\n    \n    three\n");
+}
+
+#[test]
+fn each_line_for_the_journal_begins_with_its_priority() {
+    for (level, priority) in [
+        (Level::Error, "<3>"),
+        (Level::Warn, "<4>"),
+        (Level::Info, "<6>"),
+        (Level::Debug, "<7>"),
+        (Level::Trace, "<7>"),
+    ] {
+        let line = form_line(Form::Journal, false, level, "one\ntwo");
+        assert_eq!(line, format!("{priority}one\n{priority}    two\n"));
+    }
+    let line = form_line(Form::Journal, true, Level::Warn, "text");
+    assert_eq!(line, "<4>tcpcore::link: text\n");
+}
+
+#[test]
+fn a_log_format_is_parsed_from_its_name_and_from_nothing_else() {
+    for format in LogFormat::ALL {
+        assert_eq!(format.name().parse(), Ok(format));
+    }
+    for other in ["", "JSON", "json ", "logfmt"] {
+        assert_eq!(other.parse::<LogFormat>(), Err(UnknownLogFormat));
+    }
+}
+
+#[test]
+fn a_json_line_has_the_fields_of_its_record() {
+    let line = |fields: &dyn Source| {
+        let record = (Level::Info, "x", &format_args!("text"));
+        Format { form: Form::Json, show_target: false }.line(now(), record, fields)
+    };
+    let begin =
+        r#"{"time":"2026-11-23T05:19:54.001Z","level":"INFO","target":"x","message":"text""#;
+    assert_eq!(line(&NO_FIELDS), format!("{begin}}}\n"));
+    assert_eq!(line(&[("worker", 2)]), format!("{begin},\"worker\":2}}\n"));
 }
 
 #[test]
@@ -104,7 +146,7 @@ fn logger(filter: Filter) -> (&'static Logger, Receiver<String>) {
     let report = |_, _: Option<&io::Error>| panic!("nothing was dropped");
     let (intake, drain) = queue::queue(CAPACITY, Slow(sender), report);
     thread::spawn(|| drain.run());
-    let format = Format { style: Style::Plain, show_target: true };
+    let format = Format { form: Form::Text(Style::Plain), show_target: true };
     let flush_patience = Duration::from_secs(60);
     (Box::leak(Box::new(Logger { filter, format, intake, flush_patience })), written)
 }

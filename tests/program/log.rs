@@ -373,7 +373,7 @@ fn a_panic_is_logged_at_any_level_and_its_thread_unwinds() {
 
 fn log_a_panic() {
     let _flushed =
-        logging::init(Options { level: Some(log::LevelFilter::Off), show_target: false });
+        logging::init(Options { level: Some(log::LevelFilter::Off), ..Options::default() });
     let worker = thread::Builder::new().name("worker-6".into());
     let worker = worker.spawn(|| panic!("why")).unwrap();
     assert!(worker.join().is_err());
