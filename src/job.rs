@@ -59,6 +59,7 @@ pub struct Job {
     stats: Arc<Stats>,
     servers: ServersHandle,
     workers: Vec<JoinHandle<(Counters, usize)>>,
+    notices: JoinHandle<()>,
     output: JoinHandle<Drained>,
 }
 
@@ -145,6 +146,7 @@ impl Job {
             .collect();
         stats.set_servers(list.clone(), Vec::new());
         stats.note_reload(true, SystemTime::now());
+        let (notice_log, notices) = NoticeLog::start()?;
         let mut bell = Doorbell::new();
         let mut inboxes = Vec::new();
         let mut rings = Vec::new();
@@ -164,7 +166,7 @@ impl Job {
             let (changes, inbox) = mpsc::channel();
             inboxes.push(Inbox { changes, waker: poller.waker() });
             let observer = Observer {
-                log: NoticeLog,
+                log: notice_log.clone(),
                 worker: Arc::clone(own_stats),
                 stats: Arc::clone(&stats),
                 end: config.waits_for_servers().then(|| stop.clone()),
@@ -198,7 +200,7 @@ impl Job {
             output::drain(rings, figures.output(), &mut bell, encoder, output, || on_error.halt())
         })?;
         let servers = ServersHandle::new(Arc::clone(&stats), inboxes, list);
-        Ok(Job { stop, stats, servers, workers, output })
+        Ok(Job { stop, stats, servers, workers, notices, output })
     }
 
     /// Returns a handle that stops this job from any thread.
@@ -235,6 +237,8 @@ impl Job {
             counters += its_counters;
             failed += its_failed;
         }
+        // What the workers did not log is summed up before the totals.
+        join(self.notices);
         let drained = join(self.output);
         let totals =
             Totals { servers: self.stats.servers().len(), counters, printed: drained.written };

@@ -43,7 +43,7 @@
 //! | `job` | the threads: start, stop, change of servers, report | `address`, `codec`, `config`, `format`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stats`, `stop`, `text`, `threads` |
 //! | `logging` | log records to stderr, without holding up a caller | `descriptor`, `threads` |
 //! | `net` | sockets, readiness, the clock, lookups: all that uses mio | `address`, `origin`, `proto`, `ring`, `stats`, `stop`, `threads` |
-//! | `notice_log` | the notices of the core as lines of the log | `address`, `proto`, `text` |
+//! | `notice_log` | the notices of the core as lines of the log, and their limit | `address`, `proto`, `text`, `threads` |
 //! | `origin` | which server sent a record, and when it was read | |
 //! | `output` | the records of all workers to one output, as text | `address`, `codec`, `descriptor`, `format`, `origin`, `ring`, `stats`, `stop`, `threads` |
 //! | `partition` | which worker dials which servers | |
@@ -89,8 +89,8 @@
 //!
 //! - A module imports what the map says. There is no circle.
 //! - `unsafe` is in `ring::slots`, in `codec::number::vector`, and in one attribute of the program.
-//! - mio is named in `net` alone. Only threads read the clock: those of `net`, `output` and `signals`, and a
-//!   snapshot of `stats`.
+//! - mio is named in `net` alone. Only threads read the clock: those of `net`, `notice_log`, `output` and `signals`,
+//!   and a snapshot of `stats`.
 //! - `codec`, `partition`, `proto` and `text` do no I/O of their own. They see bytes as slices or through
 //!   [`Read`](std::io::Read) and `Io`. Time and randomness are arguments. A simulator and a fuzzer drive the
 //!   code that runs.

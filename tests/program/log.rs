@@ -1,7 +1,9 @@
-//! Tests that the log never delays the data, and that its lines arrive or are counted.
+//! Tests that the log never delays the data, that its lines arrive or are counted, and in which formats they are.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Write};
+#[cfg(target_os = "linux")]
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -88,16 +90,19 @@ enum Reading {
     BeforeTheTotals,
 }
 
-/// Returns the log at `-vv` of a job with this many short connections, each of which logs the same number
-/// of lines. Asserts that all numbers arrive and all lines are whole.
+/// Returns the log of a job with this many short connections, each of which logs the same number of lines. They
+/// are those of mio, because those of connections are limited. Asserts that all numbers arrive and all lines are
+/// whole.
 fn flood(connections: usize, is_blocking: bool, reading: Reading) -> Vec<String> {
     // A listener queues 128 connections.
-    const SERVERS: usize = 20;
+    const SERVERS: usize = 40;
     let (steady, servers) = (Server::bind(), [(); SERVERS].map(|()| Server::bind()));
     let mut targets = vec![steady.address()];
     targets.extend(addresses(&servers).into_iter().cycle().take(connections));
     let (reader, writer) = pipe(is_blocking);
-    let mut program = Unread::spawn(tcpcore("-vv -p 1 --once", targets), writer);
+    let mut command = tcpcore("-p 1 --once", targets);
+    command.env("RUST_LOG", "info,tcpcore::link=off,mio=trace");
+    let mut program = Unread::spawn(command, writer);
     let read_log = match reading {
         Reading::FromTheStart => Ok(read_lines(reader)),
         Reading::AfterTheNumbers | Reading::BeforeTheTotals => Err(reader),
@@ -155,7 +160,7 @@ fn assert_complete(is_blocking: bool) {
     assert_eq!(some - half.len(), each * SOME / 2);
 
     // This is more than the pipe and the queue hold.
-    let many = 10 * SOME;
+    let many = 20 * SOME;
     let log = flood(many, is_blocking, Reading::AfterTheNumbers);
     let reports: Vec<usize> = log.iter().filter_map(|line| dropped(line)).collect();
     assert!(!reports.is_empty());
@@ -171,7 +176,7 @@ fn an_unread_log_delays_no_number_and_its_lines_arrive_or_are_counted() {
 #[test]
 #[cfg(target_os = "linux")]
 fn the_totals_are_logged_though_the_log_was_full() {
-    let log = flood(10 * SOME, true, Reading::BeforeTheTotals);
+    let log = flood(20 * SOME, true, Reading::BeforeTheTotals);
     assert!(log.iter().any(|line| dropped(line).is_some()), "it was not full");
 }
 
@@ -377,4 +382,131 @@ fn log_a_panic() {
     let worker = thread::Builder::new().name("worker-6".into());
     let worker = worker.spawn(|| panic!("why")).unwrap();
     assert!(worker.join().is_err());
+}
+
+/// Returns the address of one of many servers that are down. They share a port, which `down` holds.
+#[cfg(target_os = "linux")]
+fn one_of_many(down: &Down, number: u16) -> SocketAddr {
+    let [high, low] = number.to_be_bytes();
+    SocketAddr::from(([127, 1, high, low], down.address.port()))
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn of_two_thousand_refused_attempts_a_hundred_a_second_are_logged_and_the_others_counted() {
+    const SERVERS: u64 = 2000;
+    let down = Down::new();
+    let servers = (0..2000).map(|number| one_of_many(&down, number));
+    let start = Instant::now();
+    // No retry ends the silence after the burst.
+    let mut program = crate::start("-p 2 --initial-backoff 1h --max-backoff 1h", servers);
+    for (logged, counted) in [
+        ("Connection refused by", " more failures to connect ("),
+        ("Trying to connect to", " more attempts, such as "),
+    ] {
+        let mut left_out = 0;
+        let mut summaries = 0;
+        loop {
+            // At the end of the burst, a summary follows without another notice.
+            let summary = program.wait_for_log(counted);
+            summaries += 1;
+            let (_, count) = summary.split_once("Not logged: ").unwrap();
+            left_out += count.split_once(counted).unwrap().0.parse::<u64>().unwrap();
+            let (_, named) = summary.split_once(", such as ").unwrap();
+            assert!(named.split(", ").all(|server| server.starts_with("127.1.")), "{summary}");
+            let lines = program.log().iter().filter(|line| line.contains(logged)).count() as u64;
+            let seconds = start.elapsed().as_secs();
+            assert!(lines <= 100 * (seconds + 1), "{lines} lines in {seconds} s");
+            assert!(summaries <= seconds + 1, "{summaries} summaries in {seconds} s");
+            assert!(lines + left_out <= SERVERS, "{lines} + {left_out}");
+            if lines + left_out == SERVERS {
+                break;
+            }
+        }
+    }
+    assert_eq!(crate::stop(&mut program).get("failures"), SERVERS);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_last_summary_precedes_the_totals() {
+    let down = Down::new();
+    let servers = (0..500).map(|number| one_of_many(&down, number));
+    let mut program = crate::start("--once -q", servers);
+    assert_eq!(program.wait_exit().code(), Some(1));
+    let count = |line: &String| {
+        let (_, count) = line.split_once("Not logged: ")?;
+        count.split_once(" more failure")?.0.parse::<usize>().ok()
+    };
+    let left_out: usize = program.log().iter().filter_map(count).sum();
+    let is_failure = |line: &&String| line.contains("Connection refused by");
+    assert_eq!(program.log().iter().filter(is_failure).count() + left_out, 500);
+    assert!(!program.log().iter().any(|line| line.contains("attempts")), "-q has no attempts");
+}
+
+#[test]
+fn each_line_of_the_json_log_is_an_object_with_the_facts_as_fields() {
+    let (server, down) = (Server::bind(), Down::new());
+    let list = [server.address().to_string(), down.to_string()];
+    let mut program = crate::start("--once -v --log-format json", list);
+    let mut peer = server.accept();
+    peer.send("x\"\\\x01\n6\n");
+    peer.close();
+    assert_eq!(program.wait_exit().code(), Some(1));
+    let log: Vec<serde_json::Value> =
+        program.log().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in &log {
+        let time = line["time"].as_str().unwrap();
+        assert!(time.len() == 24 && time.starts_with("20") && time.ends_with('Z'), "{line}");
+        assert!(["WARN", "INFO", "DEBUG"].contains(&line["level"].as_str().unwrap()), "{line}");
+        assert!(line["target"].as_str().unwrap().starts_with("tcpcore"), "{line}");
+        assert!(line["message"].is_string(), "{line}");
+    }
+    let line = |begin: &str| {
+        let mut lines =
+            log.iter().filter(|line| line["message"].as_str().unwrap().starts_with(begin));
+        lines.next().unwrap_or_else(|| panic!("no {begin:?} in {log:?}"))
+    };
+    let refused = line("Connection refused by");
+    assert_eq!(refused["server"], down.to_string());
+    assert_eq!(
+        (&refused["was_connected"], &refused["error"]),
+        (&false.into(), &"connection refused".into())
+    );
+    let connected = line("Connected successfully to");
+    assert_eq!(
+        (&connected["server"], &connected["failures"]),
+        (&server.address().to_string().into(), &0.into())
+    );
+    assert!(line("Malformed line")["error"].as_str().unwrap().contains("unexpected 'x'"));
+    line("Totals: ");
+}
+
+#[test]
+fn lines_for_the_journal_have_a_priority_instead_of_the_time() {
+    for (is_named, format) in [(true, "text"), (false, "text"), (true, "json")] {
+        let (reader, writer) = pipe(true);
+        let stat = rustix::fs::fstat(&writer).unwrap();
+        let inode = if is_named { stat.st_ino } else { stat.st_ino + 1 };
+        let down = Down::new();
+        let mut command = tcpcore(&format!("--once --log-format {format}"), [&down]);
+        command.env("JOURNAL_STREAM", format!("{}:{inode}", stat.st_dev));
+        command.env("RUST_LOG_STYLE", "always");
+        let mut program = Unread::spawn(command, writer);
+        let log = read_lines(reader);
+        assert_eq!(program.wait_exit().code(), Some(1));
+        let log = log.join().unwrap();
+        let begins = |text: &str| log.iter().any(|line| line.starts_with(text));
+        let is_journal = is_named && format == "text";
+        assert_eq!(begins("<6>Trying to connect to 127."), is_journal, "{log:?}");
+        assert_eq!(begins("<4>Connection refused by 127."), is_journal, "{log:?}");
+        let begin = if is_journal {
+            "<"
+        } else if format == "json" {
+            "{\"time\""
+        } else {
+            "\x1b["
+        };
+        assert!(log.iter().all(|line| line.starts_with(begin)), "{log:?}");
+    }
 }

@@ -1,16 +1,29 @@
 //! Words the notices of the core for the log.
 //!
 //! The wording follows the log lines of the Flink job that tcpcore is modeled on.
+//!
+//! Of each kind of notice about servers, 100 lines a second are logged. A thread sums up the others: at most one line
+//! a second for each kind, a second after the first one that was not logged. It sleeps while all are logged. Notices
+//! about workers have no such limit, because a worker has few of them.
+
+mod kind;
+mod limit;
 
 use std::fmt;
+use std::io;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread::JoinHandle;
 
-use log::{Level, debug, error, info, log, warn};
+use log::{Level, info, log, log_enabled, warn};
 
 use crate::address::Server;
+use crate::notice_log::kind::{Kind, Reason};
+use crate::notice_log::limit::{Intake, Summary, Tally, WINDOW, limit};
 use crate::proto::connection_error::ConnectionError;
 use crate::proto::notice::{Hint, Notice, Notices, Retry, ServerNotice};
-use crate::proto::time::Duration;
+use crate::proto::time::{Duration, Instant};
 use crate::text::{count, delimiter};
+use crate::threads::spawn;
 
 /// The target of what happens to a server, for the filter of the log.
 const LINK: &str = "tcpcore::link";
@@ -21,14 +34,43 @@ const WORKER: &str = "tcpcore::worker";
 /// The most bytes of a line that are shown.
 const LINE_SHOWN: usize = 64;
 
-/// Logs each notice as one line, by the logger of the process.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct NoticeLog;
+/// Logs notices, each as one line, by the logger of the process, and within the limit that all its clones share.
+#[derive(Clone, Debug)]
+pub(crate) struct NoticeLog {
+    intake: Intake,
+    epoch: std::time::Instant,
+}
+
+impl NoticeLog {
+    /// Starts the thread that sums up what is not logged. It ends when all clones are dropped.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the system refuses the thread.
+    pub(crate) fn start() -> io::Result<(NoticeLog, JoinHandle<()>)> {
+        let (intake, tally) = limit();
+        let thread = spawn("notices", || sum_up(tally))?;
+        Ok((NoticeLog { intake, epoch: std::time::Instant::now() }, thread))
+    }
+
+    /// Returns whether a notice is to be logged. A notice below the level of the log is not counted either.
+    fn admit(&self, kind: Kind, server: &Server, what: &ServerNotice<'_>) -> bool {
+        let now = || Instant::from_elapsed(self.epoch.elapsed());
+        log_enabled!(target: LINK, kind.level())
+            && self.intake.admit(kind, Reason::of(what), server, now())
+    }
+}
 
 impl Notices for NoticeLog {
     fn notice(&mut self, notice: Notice<'_>) {
         match notice {
-            Notice::Server { server, what } => log_server(server, what),
+            Notice::Server { server, what } => {
+                let kind = Kind::of(&what);
+                if self.admit(kind, server, &what) {
+                    log_server(kind.level(), server, what);
+                }
+            }
+            // The notice of its last failure or of its end says so.
             Notice::Ended { .. } => {}
             Notice::AllConnected { worker } => info!(
                 target: WORKER, worker; "Initialized sockets and readers for task index {worker}"
@@ -45,100 +87,122 @@ impl Notices for NoticeLog {
     }
 }
 
-fn log_server(server: &Server, what: ServerNotice<'_>) {
+/// Logs a line for all that is not logged within a second, until all intakes are dropped.
+fn sum_up(mut tally: Tally) {
+    let window = std::time::Duration::from_millis(WINDOW.as_millis());
+    while let Ok(first) = tally.receiver.recv() {
+        tally.note(first);
+        let start = std::time::Instant::now();
+        loop {
+            match tally.receiver.recv_timeout(window.saturating_sub(start.elapsed())) {
+                Ok(left_out) => tally.note(left_out),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        tally.take().iter().for_each(log_summary);
+    }
+    // The last counts may have come after their message.
+    tally.take().iter().for_each(log_summary);
+}
+
+fn log_summary(summary: &Summary) {
+    let (noun, rest) = summary.kind.noun();
+    log!(
+        target: LINK, summary.kind.level(),
+        kind:% = format_args!("{noun}{rest}"), not_logged = summary.total(),
+        reasons = summary.reasons().as_str(), servers = summary.servers().as_str();
+        "{summary}"
+    );
+}
+
+fn log_server(level: Level, server: &Server, what: ServerNotice<'_>) {
     match what {
-        ServerNotice::Trying { is_repeat } => log!(
-            target: LINK, level(Level::Info, is_repeat), server:%; "Trying to connect to {server}"
+        ServerNotice::Trying { .. } => log!(
+            target: LINK, level, server:%; "Trying to connect to {server}"
         ),
-        ServerNotice::LookupPending => debug!(
-            target: LINK, server:%; "The lookup for {server} is still under way"
+        ServerNotice::LookupPending => log!(
+            target: LINK, level, server:%; "The lookup for {server} is still under way"
         ),
-        ServerNotice::LateAnswer => debug!(
-            target: LINK, server:%; "The lookup for {server} ended late; its answer is kept"
+        ServerNotice::LateAnswer => log!(
+            target: LINK, level, server:%; "The lookup for {server} ended late; its answer is kept"
         ),
-        ServerNotice::Dialing { address } => debug!(
-            target: LINK, server:%, address:%; "Dialing {server} at {address}"
+        ServerNotice::Dialing { address } => log!(
+            target: LINK, level, server:%, address:%; "Dialing {server} at {address}"
         ),
-        ServerNotice::Connected { failures: 0, .. } => info!(
-            target: LINK, server:%, failures = 0; "Connected successfully to {server}"
+        ServerNotice::Connected { failures: 0, .. } => log!(
+            target: LINK, level, server:%, failures = 0; "Connected successfully to {server}"
         ),
-        ServerNotice::Connected { failures, span, is_repeat, .. } => log!(
-            target: LINK, level(Level::Info, is_repeat),
+        ServerNotice::Connected { failures, span, .. } => log!(
+            target: LINK, level,
             server:%, failures, span_ms = span.as_millis();
             "Connected successfully to {server} after {} in {}", count(failures, "failure"), Span(span)
         ),
-        ServerNotice::Failed { error, was_connected, retry, is_repeat } => {
-            let failure = Failure { server, error, was_connected };
-            log_failure(&failure, retry, is_repeat);
+        ServerNotice::Failed { error, was_connected, retry, .. } => {
+            log_failure(level, &Failure { server, error, was_connected }, retry);
         }
-        ServerNotice::Down { span } => error!(
-            target: LINK, server:%, span_ms = span.as_millis();
+        ServerNotice::Down { span } => log!(
+            target: LINK, level, server:%, span_ms = span.as_millis();
             "{server} has been down for {}", Span(span)
         ),
         ServerNotice::GaveUp { failures, span, error } => {
             let error: &dyn fmt::Display = error.map_or(&"no answer", |error| error);
-            error!(
-                target: LINK, server:%, failures, span_ms = span.as_millis(), error:%;
+            log!(
+                target: LINK, level, server:%, failures, span_ms = span.as_millis(), error:%;
                 "Gave up on {server} after {} and {}: {error}", count(failures, "failure"), Span(span)
             );
         }
-        ServerNotice::ReadToEnd { lines, success: true } => info!(
-            target: LINK, server:%, lines; "Read {server} to its end"
+        ServerNotice::ReadToEnd { lines, success: true } => log!(
+            target: LINK, level, server:%, lines; "Read {server} to its end"
         ),
-        ServerNotice::ReadToEnd { lines, success: false } => warn!(
-            target: LINK, server:%, lines;
+        ServerNotice::ReadToEnd { lines, success: false } => log!(
+            target: LINK, level, server:%, lines;
             "Read {server} to its end: it sent {}, but only malformed or oversized ones",
             count(lines, "line")
         ),
-        ServerNotice::Malformed { line, error, skipped } => warn!(
-            target: LINK, server:%, error:%, skipped;
+        ServerNotice::Malformed { line, error, skipped } => log!(
+            target: LINK, level, server:%, error:%, skipped;
             "Malformed line from {server}: \"{}\": {error}{}", Shown(line), Skipped(skipped)
         ),
-        ServerNotice::Oversized { max_line, skipped } => warn!(
-            target: LINK, server:%, max_line, skipped;
+        ServerNotice::Oversized { max_line, skipped } => log!(
+            target: LINK, level, server:%, max_line, skipped;
             "Skipped a line of {server} longer than {}{}",
             count(max_line as u64, "byte"), Skipped(skipped)
         ),
-        ServerNotice::Truncated { line, skipped } => warn!(
-            target: LINK, server:%, skipped;
+        ServerNotice::Truncated { line, skipped } => log!(
+            target: LINK, level, server:%, skipped;
             "Dropped a line from {server} that ended without its delimiter: \"{}\"{}",
             Shown(line), Skipped(skipped)
         ),
-        ServerNotice::Hint { hint: Hint::NoDelimiter { bytes, delimiter } } => warn!(
-            target: LINK, server:%, bytes, delimiter;
+        ServerNotice::Hint { hint: Hint::NoDelimiter { bytes, delimiter } } => log!(
+            target: LINK, level, server:%, bytes, delimiter;
             "No delimiter ({}) in {bytes} bytes from {server}: do its lines end with another byte? \
              (--delimiter sets it)",
             delimiter::show(delimiter)
         ),
-        ServerNotice::Hint { hint: Hint::OnlyMalformed { lines } } => warn!(
-            target: LINK, server:%, lines;
+        ServerNotice::Hint { hint: Hint::OnlyMalformed { lines } } => log!(
+            target: LINK, level, server:%, lines;
             "Only malformed lines from {server} on this connection ({}): is it another kind of feed? \
              (--lines passes on any line)",
             count(u64::from(lines), "line")
         ),
-        ServerNotice::Unfinished { line } => debug!(
-            target: LINK, server:%; "Dropped an unfinished line from {server}: \"{}\"", Shown(line)
+        ServerNotice::Unfinished { line } => log!(
+            target: LINK, level, server:%; "Dropped an unfinished line from {server}: \"{}\"", Shown(line)
         ),
     }
 }
 
-fn log_failure(failure: &Failure<'_>, retry: Option<Retry>, is_repeat: bool) {
+fn log_failure(level: Level, failure: &Failure<'_>, retry: Option<Retry>) {
     let Failure { server, error, was_connected } = failure;
     match retry {
         Some(Retry { attempt, delay }) => log!(
-            target: LINK, level(Level::Warn, is_repeat),
+            target: LINK, level,
             server:%, error:%, was_connected, attempt, delay_ms = delay.as_millis();
             "{failure}; attempt {attempt} in {}", Span(delay)
         ),
-        None => warn!(
-            target: LINK, server:%, error:%, was_connected; "{failure}; not tried again"
+        None => log!(
+            target: LINK, level, server:%, error:%, was_connected; "{failure}; not tried again"
         ),
     }
-}
-
-/// Logs repeats at DEBUG.
-fn level(level: Level, is_repeat: bool) -> Level {
-    if is_repeat { Level::Debug } else { level }
 }
 
 /// Says how many notices like this one there were since the last.
