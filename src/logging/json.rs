@@ -1,7 +1,6 @@
 //! Formats a log record as a JSON object on one line.
 
 use std::fmt::{self, Write};
-use std::time::SystemTime;
 
 use log::Level;
 use log::kv::{Error, Key, Source, Value, VisitSource, VisitValue};
@@ -15,13 +14,12 @@ const FIXED: [&str; 4] = ["time", "level", "target", "message"];
 /// JSON escapes all control characters in a string, so the object is one line.
 pub(super) fn write(
     line: &mut String,
-    now: SystemTime,
+    time: &str,
     (level, target, message): (Level, &str, &fmt::Arguments),
     fields: &dyn Source,
 ) {
-    let time = humantime::format_rfc3339_millis(now).to_string();
     let message = shown(message);
-    let values = [time.as_str(), level.as_str(), target, &message];
+    let values = [time, level.as_str(), target, &message];
     let mut separator = '{';
     for (name, value) in FIXED.into_iter().zip(values) {
         push_field(line, separator, name, &value.into());
@@ -115,12 +113,11 @@ impl<'v> VisitValue<'v> for Converted {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     fn line(message: &str, fields: &dyn Source) -> String {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_411_194_001);
+        let time = "2026-11-23T05:19:54.001Z";
         let mut line = String::new();
-        write(&mut line, now, (Level::Warn, "tcpcore::link", &format_args!("{message}")), fields);
+        write(&mut line, time, (Level::Warn, "tcpcore::link", &format_args!("{message}")), fields);
         line
     }
 

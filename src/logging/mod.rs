@@ -256,12 +256,12 @@ impl Format {
         (level, target, message): (Level, &str, &fmt::Arguments),
         fields: &dyn Source,
     ) -> String {
+        let time = humantime::format_rfc3339_millis(now);
         let mut line = String::with_capacity(USUAL_LENGTH);
         // If a `Display` fails, the line lacks its text.
         match self.form {
             Form::Text(style) => {
                 let [dim, color, reset] = style.codes(level);
-                let time = humantime::format_rfc3339_millis(now);
                 let [gap, target] = if self.show_target { [" ", target] } else { [""; 2] };
                 _ = write!(
                     line,
@@ -275,7 +275,10 @@ impl Format {
                 _ = write!(line, "{begin}{target}{colon}");
                 _ = write!(Indented { line: &mut line, begin }, "{message}");
             }
-            Form::Json => json::write(&mut line, now, (level, target, message), fields),
+            Form::Json => {
+                let time = time.to_string();
+                json::write(&mut line, &time, (level, target, message), fields);
+            }
         }
         line.push('\n');
         line

@@ -228,17 +228,16 @@ impl Reason {
 }
 
 /// Returns whether the limit of open files is the reason, of the process or of the system.
+#[cfg(unix)]
 fn lacks_descriptors(error: &std::io::Error) -> bool {
-    #[cfg(unix)]
-    {
-        use rustix::io::Errno;
-        return matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE));
-    }
-    #[cfg(not(unix))]
-    {
-        _ = error;
-        false
-    }
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// Returns `false`, as only Unix has that limit.
+#[cfg(not(unix))]
+fn lacks_descriptors(_: &std::io::Error) -> bool {
+    false
 }
 
 #[cfg(test)]

@@ -346,7 +346,7 @@ mod tests {
                     collect(&mut found);
                     continue;
                 };
-                now = now + ms(after_ms);
+                now += ms(after_ms);
                 for _ in 0..count {
                     expected[kind][reason] += 1;
                     if intake.admit(Kind::ALL[kind], Reason::ALL[reason], &server, now) {

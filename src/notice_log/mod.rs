@@ -11,7 +11,6 @@ mod limit;
 
 use std::fmt;
 use std::io;
-use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 
 use log::{Level, info, log, log_enabled, warn};
@@ -93,11 +92,10 @@ fn sum_up(mut tally: Tally) {
     while let Ok(first) = tally.receiver.recv() {
         tally.note(first);
         let start = std::time::Instant::now();
-        loop {
-            match tally.receiver.recv_timeout(window.saturating_sub(start.elapsed())) {
-                Ok(left_out) => tally.note(left_out),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-            }
+        // It is disconnected when the workers have ended, and the last summary is then due at once.
+        while let Ok(left_out) = tally.receiver.recv_timeout(window.saturating_sub(start.elapsed()))
+        {
+            tally.note(left_out);
         }
         tally.take().iter().for_each(log_summary);
     }

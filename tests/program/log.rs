@@ -400,10 +400,9 @@ fn of_two_thousand_refused_attempts_a_hundred_a_second_are_logged_and_the_others
     let start = Instant::now();
     // No retry ends the silence after the burst.
     let mut program = crate::start("-p 2 --initial-backoff 1h --max-backoff 1h", servers);
-    for (logged, counted) in [
-        ("Connection refused by", " more failure"),
-        ("Trying to connect to", " more attempt"),
-    ] {
+    for (logged, counted) in
+        [("Connection refused by", " more failure"), ("Trying to connect to", " more attempt")]
+    {
         let mut left_out = 0;
         let mut summaries = 0;
         loop {
