@@ -71,3 +71,23 @@ fn unreadable(error: &io::Error) -> String {
     };
     format!("{problem}, expected a file with a server a line; {remedy}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_the_system_is_worded_with_its_remedy() {
+        let text = |kind: ErrorKind| unreadable(&io::Error::from(kind));
+        let expected = "expected a file with a server a line";
+        assert_eq!(
+            text(ErrorKind::PermissionDenied),
+            format!("permission denied, {expected}; let this user read it")
+        );
+        assert_eq!(
+            text(ErrorKind::NotADirectory),
+            format!("no such file, {expected}; check the path")
+        );
+        assert!(text(ErrorKind::TimedOut).starts_with(&format!("cannot be read, {expected}: ")));
+    }
+}
