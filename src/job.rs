@@ -105,11 +105,8 @@ impl Job {
         let servers = config.servers().len();
         // If the system does not report its cores, there is at least one.
         let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let workers = match config.waits_for_servers() {
-            false => partition::workers(servers, config.parallelism(), cores),
-            // The list may grow.
-            true => config.parallelism().unwrap_or(cores).get(),
-        };
+        let may_grow = config.waits_for_servers();
+        let workers = partition::workers(servers, config.parallelism(), cores, may_grow);
         if let Some(asked) = config.parallelism().filter(|asked| asked.get() > workers) {
             warn!("Parallelism {asked} is more than one worker per server: only {workers} started");
         }

@@ -35,9 +35,10 @@
 //! | module | its one job | imports |
 //! |---|---|---|
 //! | `address` | servers as a user writes them | `text` |
-//! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `format`, `logging`, `text` |
+//! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `control`, `format`, `logging`, `text` |
 //! | `codec` | bytes to records | |
 //! | `config` | settings, their defaults and bounds, and the list file of servers | `address`, `codec`, `format`, `proto`, `text` |
+//! | `control` | what the operator asks of a running job | `config`, `job`, `signals`, `stats`, `text`, `threads` |
 //! | `descriptor` | waiting for a descriptor that may not block | |
 //! | `format` | the names of the formats of the output | |
 //! | `job` | the threads: start, stop, change of servers, report | `address`, `codec`, `config`, `format`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stats`, `stop`, `text`, `threads` |
@@ -89,8 +90,8 @@
 //!
 //! - A module imports what the map says. There is no circle.
 //! - `unsafe` is in `ring::slots`, in `codec::number::vector`, and in one attribute of the program.
-//! - mio is named in `net` alone. Only threads read the clock: those of `net`, `notice_log`, `output` and `signals`,
-//!   and a snapshot of `stats`.
+//! - mio is named in `net` alone. Only threads read the clock: those of `control`, `net`, `notice_log`, `output` and
+//!   `signals`, and a snapshot of `stats`.
 //! - `codec`, `partition`, `proto` and `text` do no I/O of their own. They see bytes as slices or through
 //!   [`Read`](std::io::Read) and `Io`. Time and randomness are arguments. A simulator and a fuzzer drive the
 //!   code that runs.
@@ -132,6 +133,8 @@ mod address;
 mod cli;
 mod codec;
 mod config;
+#[cfg(all(feature = "cli", unix))]
+mod control;
 #[cfg(all(feature = "cli", unix))]
 mod descriptor;
 mod format;
@@ -184,6 +187,8 @@ pub mod internals {
         #[cfg(feature = "cli")]
         cli,
         codec,
+        #[cfg(all(feature = "cli", unix))]
+        control,
         config,
         #[cfg(all(feature = "cli", unix))]
         logging,

@@ -6,16 +6,18 @@ use std::env;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::thread;
 
-use log::{debug, error, info};
+use log::{debug, error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tcpcore::internals::cli::{self, Command};
+use tcpcore::internals::cli::{self, Command, ProgramOptions};
 use tcpcore::internals::config::servers::{self, ListError};
+use tcpcore::internals::control::{self, Watch};
 use tcpcore::internals::logging::{self, Options};
 use tcpcore::internals::output::stdout::Stdout;
 use tcpcore::internals::partition;
-use tcpcore::internals::signals::{self, CaughtSignals};
+use tcpcore::internals::signals::{self, CaughtSignals, Message};
 use tcpcore::internals::text::count;
 use tcpcore::{Config, ExitReason, Job};
 
@@ -35,36 +37,30 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match with_list(command) {
-        Ok(Command::Run { config, options }) => {
-            let (level, format) = (options.log_level, options.log_format);
-            match logging::init(Options { level, format, ..Options::default() }) {
-                Ok(_flushed_at_the_end) => run(config),
-                Err(error) => {
-                    complain(&format_args!("tcpcore: cannot start the log: {error}"));
-                    ExitCode::FAILURE
-                }
-            }
+    let result = match command {
+        Command::Run { config, options } => start(config, options),
+        Command::Check(config) => servers::load(config).map(|config| print(&summary(&config))),
+        Command::Print(text) => Ok(print(&text)),
+    };
+    result.unwrap_or_else(|error: ListError| {
+        for message in error.messages() {
+            complain(&format_args!("tcpcore: {message}"));
         }
-        Ok(Command::Check(config)) => print(&summary(&config)),
-        Ok(Command::Print(text)) => print(&text),
-        Err(error) => {
-            for message in error.messages() {
-                complain(&format_args!("tcpcore: {message}"));
-            }
-            ExitCode::from(USAGE)
-        }
-    }
+        ExitCode::from(USAGE)
+    })
 }
 
-/// Adds the servers of the list file to the settings of a command.
-fn with_list(command: Command) -> Result<Command, ListError> {
-    Ok(match command {
-        Command::Run { config, options } => {
-            Command::Run { config: servers::load(config)?, options }
+/// Reads the list file, starts the log and runs the job.
+fn start(config: Config, options: ProgramOptions) -> Result<ExitCode, ListError> {
+    let watch = config.watch().then(|| config.servers_file().map(Watch::new)).flatten();
+    let config = servers::load(config)?;
+    let (level, format) = (options.log_level, options.log_format);
+    Ok(match logging::init(Options { level, format, ..Options::default() }) {
+        Ok(_flushed_at_the_end) => run(config, watch, options),
+        Err(error) => {
+            complain(&format_args!("tcpcore: cannot start the log: {error}"));
+            ExitCode::FAILURE
         }
-        Command::Check(config) => Command::Check(servers::load(config)?),
-        Command::Print(text) => Command::Print(text),
     })
 }
 
@@ -72,13 +68,14 @@ fn with_list(command: Command) -> Result<Command, ListError> {
 fn summary(config: &Config) -> String {
     let servers = config.servers().len();
     let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let workers = partition::workers(servers, config.parallelism(), cores);
+    let workers =
+        partition::workers(servers, config.parallelism(), cores, config.waits_for_servers());
     format!("{}, {}: ok\n", count(servers, "server"), count(workers, "worker"))
 }
 
-fn run(config: Config) -> ExitCode {
+fn run(config: Config, watch: Option<Watch>, options: ProgramOptions) -> ExitCode {
     raise_descriptor_limit();
-    match run_job(config) {
+    match run_job(config, watch, options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -89,14 +86,25 @@ fn run(config: Config) -> ExitCode {
 }
 
 /// Runs the job to its end and returns whether it succeeded.
-fn run_job(config: Config) -> Result<bool, Box<dyn std::error::Error>> {
-    let signals = CaughtSignals::catch()?;
+fn run_job(
+    config: Config,
+    watch: Option<Watch>,
+    options: ProgramOptions,
+) -> Result<bool, Box<dyn std::error::Error>> {
+    let (sender, messages) = mpsc::channel();
+    let signals = CaughtSignals::catch(config.has_list_to_reload(), sender.clone())?;
+    if config.servers().is_empty() {
+        warn!("The list has no server yet; waiting for a change");
+    }
     let (stdout, job) = open_stdout()
-        .and_then(|stdout| Ok((stdout.clone(), Job::start(config, stdout)?)))
+        .and_then(|stdout| Ok((stdout.clone(), Job::start(config.clone(), stdout)?)))
         .map_err(|error| format!("starting failed: {error}"))?;
     signals.stop(job.stop_handle());
     stdout.stop_when_closed(job.stop_handle())?;
+    let control = control::start(&config, watch, options.control, &job, messages)?;
     let result = job.wait();
+    _ = sender.send(Message::Ended);
+    control.wait();
     signals.wait_logged();
     // The flush empties the queue of log lines. A full one would drop the totals.
     log::logger().flush();

@@ -34,10 +34,16 @@ pub fn slice(servers: usize, workers: usize, index: usize) -> Range<usize> {
 /// Returns the number of workers to start: as requested, else one per core, but at most one per server.
 ///
 /// Further workers would have no servers. A caller that warns of them compares the result with `requested`.
-/// Without servers the result is 0.
+/// Without servers the result is 0. If the list `may_grow`, all workers are started, as new servers need them.
 #[must_use]
-pub fn workers(servers: usize, requested: Option<NonZeroUsize>, cores: NonZeroUsize) -> usize {
-    requested.unwrap_or(cores).get().min(servers)
+pub fn workers(
+    servers: usize,
+    requested: Option<NonZeroUsize>,
+    cores: NonZeroUsize,
+    may_grow: bool,
+) -> usize {
+    let workers = requested.unwrap_or(cores).get();
+    if may_grow { workers } else { workers.min(servers) }
 }
 
 #[cfg(test)]
@@ -108,18 +114,24 @@ mod tests {
 
     #[test]
     fn workers_default_to_the_cores_and_at_most_one_per_server() {
-        assert_eq!(workers(9, None, count(8)), 8);
-        assert_eq!(workers(8, None, count(8)), 8);
-        assert_eq!(workers(7, None, count(8)), 7);
-        assert_eq!(workers(0, None, count(8)), 0);
+        assert_eq!(workers(9, None, count(8), false), 8);
+        assert_eq!(workers(8, None, count(8), false), 8);
+        assert_eq!(workers(7, None, count(8), false), 7);
+        assert_eq!(workers(0, None, count(8), false), 0);
+    }
+
+    #[test]
+    fn a_list_that_may_grow_has_all_workers_from_the_start() {
+        assert_eq!(workers(0, None, count(8), true), 8);
+        assert_eq!(workers(2, Some(count(3)), count(8), true), 3);
     }
 
     #[test]
     fn requested_workers_may_exceed_the_cores_but_not_the_servers() {
-        assert_eq!(workers(9, Some(count(3)), count(2)), 3);
-        assert_eq!(workers(9, Some(count(1)), count(2)), 1);
-        assert_eq!(workers(2, Some(count(3)), count(8)), 2);
-        assert_eq!(workers(usize::MAX, Some(NonZeroUsize::MAX), count(1)), usize::MAX);
+        assert_eq!(workers(9, Some(count(3)), count(2), false), 3);
+        assert_eq!(workers(9, Some(count(1)), count(2), false), 1);
+        assert_eq!(workers(2, Some(count(3)), count(8), false), 2);
+        assert_eq!(workers(usize::MAX, Some(NonZeroUsize::MAX), count(1), false), usize::MAX);
     }
 
     proptest! {

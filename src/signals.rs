@@ -1,9 +1,10 @@
-//! Handles signals: the first one stops a job, a second one ends the process.
+//! Handles signals: the first one stops a job, a second one ends the process, and some are requests.
 
 use std::fs;
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::AcqRel;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Instant;
@@ -18,6 +19,8 @@ use crate::proto::stopping::{CAUGHT, Decision, REPEAT_WINDOW, Stopping};
 use crate::stop::StopHandle;
 use crate::threads;
 
+pub use crate::proto::stopping::Request;
+
 /// Makes a write beyond the limit of file sizes (`ulimit -f`) fail with an error.
 ///
 /// Without a handler, SIGXFSZ ends the process, and no message names the error.
@@ -31,6 +34,17 @@ pub fn survive_sigxfsz() -> io::Result<()> {
     Ok(())
 }
 
+/// A message to the thread that carries out requests. Without a receiver it is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A signal is a request.
+    Request(Request),
+    /// The first signal that stops the job has come.
+    Stopping,
+    /// The job has ended. The main thread sends it.
+    Ended,
+}
+
 /// Catches SIGINT, SIGTERM and SIGHUP, also before there is a job to stop.
 ///
 /// The first of them stops the job that [`stop`](Self::stop) sets, also if it arrives earlier. Further
@@ -38,7 +52,8 @@ pub fn survive_sigxfsz() -> io::Result<()> {
 /// ends the process immediately, because a job cannot end while its output is stuck. The status is then 128
 /// plus the signal's number.
 ///
-/// SIGUSR1 and SIGUSR2 are caught and ignored.
+/// SIGUSR1, SIGUSR2 and, if there is a list file, SIGHUP are requests: see [`Request`]. They are sent on, also
+/// before there is a job.
 ///
 /// A signal that was ignored at the start of the process stays ignored, as `nohup` and the background jobs of
 /// a script require. Only Linux lists these signals, in `/proc/self/status`. Without the list they are caught.
@@ -58,19 +73,21 @@ struct Shared {
 }
 
 impl CaughtSignals {
-    /// Catches the signals from now on.
+    /// Catches the signals from now on. `reloads` says whether SIGHUP is a request.
     ///
     /// # Errors
     ///
     /// Fails if the system refuses the handlers or the thread that waits for the signals.
-    pub fn catch() -> io::Result<Self> {
+    pub fn catch(reloads: bool, messages: Sender<Message>) -> io::Result<Self> {
         let ignored = own_ignored_mask();
         let signals = Signals::new(CAUGHT.into_iter().filter(|&signal| !is_in(ignored, signal)))?;
         let shared = Arc::new(Shared::default());
         let caught = Self(Arc::clone(&shared));
         // The thread runs from the start, so that a signal gets the time of its arrival. A second signal
         // ends the process even while the job starts.
-        threads::spawn("signals", move || watch(signals, &shared))?;
+        threads::spawn("signals", move || {
+            watch(signals, Stopping::new(reloads), &messages, &shared)
+        })?;
         Ok(caught)
     }
 
@@ -131,9 +148,13 @@ impl Drop for Logged {
     }
 }
 
-fn watch(mut signals: Signals, shared: &Arc<Shared>) -> ! {
+fn watch(
+    mut signals: Signals,
+    mut stopping: Stopping,
+    messages: &Sender<Message>,
+    shared: &Arc<Shared>,
+) -> ! {
     let start = Instant::now();
-    let mut stopping = Stopping::default();
     loop {
         let found = match stopping.pause(start.elapsed()) {
             None => signals.wait(),
@@ -146,8 +167,12 @@ fn watch(mut signals: Signals, shared: &Arc<Shared>) -> ! {
         let now = start.elapsed();
         for signal in found {
             match stopping.on_signal(signal, now) {
-                Decision::Stop => shared.on_first_signal(signal),
+                Decision::Stop => {
+                    _ = messages.send(Message::Stopping);
+                    shared.on_first_signal(signal);
+                }
                 Decision::Nothing => {}
+                Decision::Request(request) => _ = messages.send(Message::Request(request)),
                 // Flushes nothing and runs no destructor, so that nothing can block the exit.
                 Decision::EndNow { status } => low_level::exit(status),
             }

@@ -57,7 +57,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         feeds.push(feed);
     }
     let config = Config::builder().servers(servers).parallelism(2).build()?;
-    let signals = CaughtSignals::catch()?;
+    let signals = CaughtSignals::catch(false, mpsc::channel().0)?;
     let job = Job::start(config, Stdout::open()?)?;
     signals.stop(job.stop_handle());
 

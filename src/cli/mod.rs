@@ -18,6 +18,7 @@ pub use crate::text::duration::{DurationError, parse as parse_duration};
 use crate::address::Server;
 use crate::config::servers::STDIN;
 use crate::config::{Config, ConfigBuilder, ConfigError, Setting};
+use crate::control::ControlOptions;
 use crate::format::Format;
 use crate::logging::LogFormat;
 use crate::text::delimiter;
@@ -32,6 +33,8 @@ pub struct ProgramOptions {
     pub log_level: Option<LevelFilter>,
     /// The format of the log.
     pub log_format: LogFormat,
+    /// The settings of the thread that carries out requests.
+    pub control: ControlOptions,
 }
 
 /// The request of the arguments.
@@ -127,8 +130,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
                 let text = utf8(text).map_err(|text| {
                     UsageError(format!("{name}: {text}, expected {}", setting.expected()))
                 })?;
-                apply(&mut options, &text)
-                    .map_err(|refusal| bad_value(&name, setting, &text, refusal, &argument))?;
+                apply(&mut options, &text).map_err(|mut refusal| {
+                    let is_allowed =
+                        |text: &String| apply(&mut ProgramOptions::default(), text).is_ok();
+                    refusal.remedy = refusal.remedy.filter(is_allowed);
+                    bad_value(&name, setting, &text, refusal, &argument)
+                })?;
             }
             Action::Verbosity(step) => verbosity = Some(verbosity.unwrap_or(0) + step),
             Action::Print(text) => {
@@ -388,6 +395,12 @@ fn parse_log_format(text: &str) -> Result<LogFormat, Refusal> {
         let is_name = meant.parse::<LogFormat>().is_ok();
         Refusal { problem: "is not allowed", remedy: is_name.then(|| meant.to_owned()) }
     })
+}
+
+fn stats_interval(text: &str) -> Result<Duration, Refusal> {
+    let every = duration(text)?;
+    let is_allowed = (Duration::from_millis(100)..=Config::MAX_DURATION).contains(&every);
+    is_allowed.then_some(every).ok_or(Refusal { problem: "is not allowed", remedy: None })
 }
 
 fn duration(text: &str) -> Result<Duration, Refusal> {
@@ -781,6 +794,27 @@ default is info. The environment variable RUST_LOG then has no effect.",
         action: Action::Verbosity(1),
     },
     Flag {
+        long: "stats",
+        short: None,
+        brief: "Log a line of totals every so often",
+        doc: "\
+Log a line of totals after each such time: the connected servers, the
+rates since the last line, and the counts since the start. The level is
+info.",
+        action: Action::Program {
+            setting: Setting::Stats,
+            placeholder: "D",
+            default: Some("off"),
+            apply: |options, text| {
+                options.control.stats_every = match text {
+                    "off" => None,
+                    _ => Some(stats_interval(text)?),
+                };
+                Ok(())
+            },
+        },
+    },
+    Flag {
         long: "log-format",
         short: None,
         brief: "text or json",
@@ -838,8 +872,10 @@ Examples are 250ms, 1.5s and 1h30m.
 const ENDING: &str = "\
 SIGINT, SIGTERM and SIGHUP stop reading, print all numbers read so far, and
 end the program. A second signal, 0.5 s or more after the first, ends it
-immediately. An earlier one counts as a repeat, as timeout sends it. SIGUSR1 and
-SIGUSR2 are ignored, and so are signals ignored at the start, as under nohup.
+immediately. An earlier one counts as a repeat, as timeout sends it. Signals
+ignored at the start stay ignored, as under nohup. SIGUSR1 logs a table of all
+servers. SIGUSR2 tries all waiting servers now. With -f FILE, SIGHUP reads the
+file again instead.
 
 Exit status:
   0        stopped by a signal, stdout closed by its reader, or --once succeeded

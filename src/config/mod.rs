@@ -227,7 +227,13 @@ impl Config {
 
     /// Returns whether the job waits for servers to be added when it has none.
     pub fn waits_for_servers(&self) -> bool {
-        self.waits_for_servers
+        self.waits_for_servers || self.has_list_to_reload()
+    }
+
+    /// Returns whether there is a list file that can be read again. Stdin is read once.
+    #[doc(hidden)]
+    pub fn has_list_to_reload(&self) -> bool {
+        self.servers_file().is_some_and(|path| path != servers::STDIN)
     }
 
     /// Returns whether each server gets one attempt and is read to its end once.
@@ -697,6 +703,8 @@ pub(crate) enum Setting {
     ServersFile,
     #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the program alone has it"))]
     LogFormat,
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the program alone has it"))]
+    Stats,
 }
 
 impl Setting {
@@ -718,6 +726,7 @@ impl Setting {
             Self::Format => "format",
             Self::ServersFile => "servers-file",
             Self::LogFormat => "log-format",
+            Self::Stats => "stats",
         }
     }
 
@@ -726,7 +735,7 @@ impl Setting {
         match self {
             Self::Parallelism => Some("auto"),
             Self::GiveUpAfter => Some("never"),
-            Self::IdleTimeout => Some("off"),
+            Self::IdleTimeout | Self::Stats => Some("off"),
             _ => None,
         }
     }
@@ -753,6 +762,7 @@ impl Setting {
             Self::Format => Format::NAMES.into(),
             Self::ServersFile => "a file with a server a line; - is stdin".into(),
             Self::LogFormat => "text or json".into(),
+            Self::Stats => duration("100ms"),
         };
         self.word().map_or(value.clone(), |word| format!("{value}, or {word}"))
     }

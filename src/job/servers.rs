@@ -1,12 +1,12 @@
 //! Changes the servers of a running job.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::address::Server;
+use crate::config::servers::{Difference, difference};
 use crate::net::Waker;
 use crate::proto::worker::Change;
 use crate::stats::{ServerStats, Stats};
@@ -53,7 +53,7 @@ impl ServersHandle {
 
     /// Replaces the list of servers.
     ///
-    /// A server of the old list that equals one of the new list stays as it is. If a server is listed more than
+    /// A server whose host, port and name are in both lists stays as it is. If a server is listed more than
     /// once, each occurrence stays for one in the new list. A new server goes to the worker with the fewest servers.
     /// No record is lost or doubled: a record that was read before its server was removed is written.
     ///
@@ -63,36 +63,27 @@ impl ServersHandle {
         let Shared { stats, workers, list } = &*self.0;
         // A panic of another thread leaves the old list, which is complete.
         let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut old: HashMap<Server, Vec<Arc<ServerStats>>> = HashMap::new();
+        let new: Vec<Server> = servers.into_iter().collect();
+        let old: Vec<Server> = list.iter().map(|server| server.server().clone()).collect();
+        let Difference { kept, removed, added } = difference(&old, &new);
+        let mut present = vec![None; new.len()];
         let mut load = vec![0_usize; workers.len()];
-        // The first occurrence of a server is the last of its vector.
-        for server in list.iter().rev() {
-            old.entry(server.server().clone()).or_default().push(Arc::clone(server));
+        for (old, new) in kept {
+            load[list[old].worker()] += 1;
+            present[new] = Some(Arc::clone(&list[old]));
         }
-        let new: Vec<_> = servers
+        let removed: Vec<_> = removed.into_iter().map(|old| Arc::clone(&list[old])).collect();
+        let added: Vec<_> = added
             .into_iter()
-            .map(|server| {
-                let kept = old.get_mut(&server).and_then(Vec::pop);
-                if let Some(kept) = &kept {
-                    load[kept.worker()] += 1;
-                }
-                kept.ok_or(server)
+            .map(|index| {
+                let worker = least(&load);
+                load[worker] += 1;
+                let server = stats.new_server(worker, new[index].clone());
+                present[index] = Some(Arc::clone(&server));
+                server
             })
             .collect();
-        let removed: Vec<_> = old.into_values().flatten().collect();
-        let mut added = Vec::new();
-        let present: Vec<_> = new
-            .into_iter()
-            .map(|server| {
-                server.unwrap_or_else(|server| {
-                    let worker = least(&load);
-                    load[worker] += 1;
-                    let server = stats.new_server(worker, server);
-                    added.push(Arc::clone(&server));
-                    server
-                })
-            })
-            .collect();
+        let present: Vec<_> = present.into_iter().flatten().collect();
         let replaced = Replaced {
             kept: present.len() - added.len(),
             added: added.len(),
@@ -108,27 +99,32 @@ impl ServersHandle {
         for server in added {
             self.send(server.worker(), |worker| worker.send(Change::Add(server)));
         }
-        for worker in workers {
-            worker.waker.wake();
-        }
+        self.wake();
         replaced
     }
 
     /// Begins the next attempt of all servers that wait for one, without waiting for the end of the delay.
     pub fn retry_now(&self) {
-        for (index, worker) in self.0.workers.iter().enumerate() {
+        for index in 0..self.0.workers.len() {
             self.send(index, |worker| worker.send(Change::RetryNow));
+        }
+        self.wake();
+    }
+
+    /// Lets each worker do a turn.
+    pub(crate) fn wake(&self) {
+        for worker in &self.0.workers {
             worker.waker.wake();
         }
     }
 
     /// Notes that the list could not be read again, for the metrics.
-    pub fn note_failed_reload(&self) {
+    pub(crate) fn note_failed_reload(&self) {
         self.0.stats.note_reload(false, SystemTime::now());
     }
 
     /// Notes that the list was read again, for the metrics.
-    pub fn note_reload(&self) {
+    pub(crate) fn note_reload(&self) {
         self.0.stats.note_reload(true, SystemTime::now());
     }
 

@@ -1,4 +1,5 @@
-//! Decides what a signal does: the first one stops the job, a second one ends the process immediately.
+//! Decides what a signal does: the first one stops the job, a second one ends the process immediately, and some
+//! signals are requests.
 //!
 //! Some senders send a signal more than once: `timeout` signals its child and then the child's whole group,
 //! and supervisors do the same. So signals soon after the first one are repeats, and change nothing.
@@ -8,8 +9,6 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// The signals that the process catches.
-///
-/// SIGUSR1 and SIGUSR2 have no effect. By default they would kill the process in the middle of a line.
 pub(crate) const CAUGHT: [i32; 5] = [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2];
 
 /// The time after the first signal within which found signals are repeats: 500 ms.
@@ -31,6 +30,8 @@ const SETTLE_TIME: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(crate) struct Stopping {
     first: Option<First>,
+    /// Whether SIGHUP asks to read the list of servers again, and does not stop.
+    reloads: bool,
 }
 
 #[derive(Debug)]
@@ -45,8 +46,10 @@ struct First {
 pub(crate) enum Decision {
     /// Stop the job: read no more, and write the data that was read.
     Stop,
-    /// Do nothing: the signal repeats the first one, or has no effect.
+    /// Do nothing: the signal repeats the first one.
     Nothing,
+    /// Carry out a request. The job goes on.
+    Request(Request),
     /// End the process immediately, with this status.
     EndNow {
         /// 128 plus the number of the signal: the status that shells show for a process killed by it.
@@ -54,7 +57,23 @@ pub(crate) enum Decision {
     },
 }
 
+/// A request that the job's operator makes by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Read the list of servers again: SIGHUP, if there is a list file.
+    Reload,
+    /// Log a table of all servers: SIGUSR1.
+    Report,
+    /// Try all waiting servers now: SIGUSR2.
+    RetryNow,
+}
+
 impl Stopping {
+    /// Makes the state before the first signal. `reloads` says whether there is a list file to read again.
+    pub(crate) fn new(reloads: bool) -> Stopping {
+        Stopping { first: None, reloads }
+    }
+
     /// Returns the time to wait until the next check, or `None` to wait for a signal.
     pub(crate) fn pause(&self, now: Duration) -> Option<Duration> {
         let look_at = self.first.as_ref()?.look_at?;
@@ -63,8 +82,12 @@ impl Stopping {
 
     /// Decides about a signal that a check at `now` has found.
     pub(crate) fn on_signal(&mut self, signal: i32, now: Duration) -> Decision {
-        if !matches!(signal, SIGHUP | SIGINT | SIGTERM) {
-            return Decision::Nothing;
+        match signal {
+            SIGUSR1 => return Decision::Request(Request::Report),
+            SIGUSR2 => return Decision::Request(Request::RetryNow),
+            SIGHUP if self.reloads => return Decision::Request(Request::Reload),
+            SIGHUP | SIGINT | SIGTERM => {}
+            _ => return Decision::Nothing,
         }
         match &self.first {
             None => {

@@ -105,6 +105,12 @@ impl Stats {
         &self.workers[index]
     }
 
+    /// Returns the turns that each worker has done.
+    #[cfg(all(feature = "cli", unix))]
+    pub(crate) fn turns(&self) -> Vec<u64> {
+        self.workers.iter().map(|worker| worker.turns()).collect()
+    }
+
     /// Returns the figures of the output.
     pub(crate) fn output(&self) -> &OutputStats {
         &self.output

@@ -44,6 +44,12 @@ impl WorkerStats {
         self.turns.add(1);
     }
 
+    /// Returns the number of turns.
+    #[cfg(all(feature = "cli", unix))]
+    pub(super) fn turns(&self) -> u64 {
+        self.turns.get()
+    }
+
     pub(super) fn queued(&self) -> u64 {
         // The two are read one after the other.
         self.pushed.get().saturating_sub(self.taken.get())

@@ -10,17 +10,17 @@ use crate::common::{Program, Server};
 use crate::tcpcore;
 
 /// A list file, removed on drop.
-struct ListFile(PathBuf);
+pub(crate) struct ListFile(PathBuf);
 
 impl ListFile {
-    fn new(name: &str, text: impl AsRef<[u8]>) -> ListFile {
+    pub(crate) fn new(name: &str, text: impl AsRef<[u8]>) -> ListFile {
         let name = format!("tcpcore-list-{}-{name}", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::write(&path, text).unwrap();
         ListFile(path)
     }
 
-    fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.0.to_str().unwrap()
     }
 }
@@ -108,7 +108,7 @@ fn a_check_prints_one_line_and_dials_nothing() {
     for (args, summary) in [
         (&["--check", &address][..], "1 server, 1 worker: ok"),
         (&[&address, "--check", "-p", "2", "-f", file.path()], "4 servers, 2 workers: ok"),
-        (&["--check", "-p9", "-f", file.path(), "--watch"], "3 servers, 3 workers: ok"),
+        (&["--check", "-p9", "-f", file.path(), "--watch"], "3 servers, 9 workers: ok"),
     ] {
         assert_eq!(output(args), (Some(0), vec![summary.into()], vec![]), "{args:?}");
     }
@@ -154,17 +154,15 @@ fn a_file_that_cannot_be_read_is_named_with_the_remedy() {
 }
 
 #[test]
-fn a_file_without_servers_needs_one_among_the_arguments() {
-    let file = ListFile::new("empty", "# none yet\n");
+fn a_file_may_have_no_server_yet_and_stdin_needs_one() {
+    let file = ListFile::new("none", "# none yet\n");
+    let (status, stdout, _) = output(&["--check", "-p", "2", "-f", file.path()]);
+    assert_eq!((status, stdout), (Some(0), vec!["0 servers, 2 workers: ok".into()]));
+    // The stdin of the program is empty.
     assert_eq!(
-        refusal(&["-f", file.path()]),
-        [format!(
-            "tcpcore: {}: no servers in it, expected at least one, as host:port on a line",
-            file.path()
-        )]
+        refusal(&["-f", "-"]),
+        ["tcpcore: stdin: no servers in it, expected at least one, as host:port on a line"]
     );
-    let (status, stdout, _) = output(&["--check", "a:1", "-f", file.path()]);
-    assert_eq!((status, stdout), (Some(0), vec!["1 server, 1 worker: ok".into()]));
 }
 
 #[test]

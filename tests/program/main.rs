@@ -15,6 +15,7 @@ mod list;
 mod log;
 mod messages;
 mod names;
+mod operate;
 mod signals;
 mod slices;
 mod stdout;

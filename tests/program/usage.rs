@@ -152,6 +152,8 @@ const FLAGS: &[&str] = &[
     "--format",
     "--keep-truncated",
     "--once",
+    "--stats",
+    "--log-format",
     "-q",
     "-v",
     "-h, --help",

@@ -37,13 +37,14 @@ pub fn read(path: &Path, arguments: &[Server]) -> Result<Vec<Server>, ListError>
 ///
 /// # Errors
 ///
-/// As for [`read`]. It also fails if there are no servers at all, as a job without servers would end at once.
+/// As for [`read`]. It also fails if there are no servers at all and none can be added later, as stdin is read once.
 pub fn load(config: Config) -> Result<Config, ListError> {
     let Some(path) = config.servers_file() else {
         return Ok(config);
     };
     let listed = read(path, config.argument_servers())?;
-    if listed.is_empty() && config.argument_servers().is_empty() {
+    // A file may get servers later.
+    if path == STDIN && listed.is_empty() && config.argument_servers().is_empty() {
         let problem = "no servers in it, expected at least one, as host:port on a line";
         return Err(ListError::of_file(&source_name(path), problem));
     }

@@ -51,12 +51,23 @@ fn one_of_the_signals_of_one_check_stops_and_the_others_are_repeats() {
 #[test]
 fn sigusr1_and_sigusr2_neither_stop_nor_end() {
     let others = [SIGUSR1, SIGUSR2];
+    let requests = [Request::Report, Request::RetryNow].map(Decision::Request);
     let mut stopping = Stopping::default();
-    assert_eq!(look(&mut stopping, &others, MS), [Decision::Nothing; 2]);
+    assert_eq!(look(&mut stopping, &others, MS), requests);
     assert_eq!(stopping.pause(MS), None);
     let (mut stopping, at) = stopped(SIGINT);
-    assert_eq!(look(&mut stopping, &others, at + 500 * MS), [Decision::Nothing; 2]);
-    assert_eq!(look(&mut stopping, &others, at + 5000 * MS), [Decision::Nothing; 2]);
+    assert_eq!(look(&mut stopping, &others, at + 500 * MS), requests);
+    assert_eq!(look(&mut stopping, &others, at + 5000 * MS), requests);
+}
+
+#[test]
+fn sighup_is_a_request_if_there_is_a_list_to_read_again_and_else_a_stop() {
+    let mut stopping = Stopping::new(true);
+    let reload = Decision::Request(Request::Reload);
+    assert_eq!(look(&mut stopping, &[SIGHUP, SIGHUP], MS), [reload, reload]);
+    assert_eq!(stopping.pause(MS), None);
+    assert_eq!(look(&mut stopping, &[SIGTERM, SIGHUP], 2 * MS), [Decision::Stop, reload]);
+    assert_eq!(look(&mut Stopping::new(false), &[SIGHUP], MS), [Decision::Stop]);
 }
 
 #[test]
@@ -80,7 +91,7 @@ fn signals_of_a_check_that_is_100_ms_late_are_repeats_and_another_check_follows(
         look(&mut stopping, &[SIGTERM], now);
         for _ in 0..3 {
             now += SETTLE_TIME + late * MS;
-            assert_eq!(look(&mut stopping, &[SIGTERM, SIGUSR1], now), [Decision::Nothing; 2]);
+            assert_eq!(look(&mut stopping, &[SIGTERM, SIGHUP], now), [Decision::Nothing; 2]);
             assert_eq!(stopping.pause(now), Some(SETTLE_TIME));
         }
         now += SETTLE_TIME + 99 * MS;

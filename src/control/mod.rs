@@ -1,0 +1,198 @@
+//! Carries out what the operator asks of a running job, on a thread of its own.
+//!
+//! A signal or a change of the list file asks to read the list again. Other signals ask for a table of the servers,
+//! or for attempts now. A line of totals is due every so often. For systemd, the state of the job is reported. The
+//! thread sleeps until the next of these is due. Nothing is due unless a setting asks for it.
+
+mod report;
+mod systemd;
+mod watch;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use log::{error, info, warn};
+
+use crate::config::{Config, servers};
+use crate::job::{Job, Replaced, ServersHandle};
+use crate::signals::{Message, Request};
+use crate::stats::Stats;
+use crate::text::count;
+use crate::threads;
+use systemd::Systemd;
+
+pub use watch::Watch;
+
+/// The longest time that the end of the program waits for the thread: 1 s.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The settings of the thread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ControlOptions {
+    /// The time between two lines of totals; `None` for none.
+    pub stats_every: Option<Duration>,
+}
+
+/// Starts the thread for a job with these settings. It ends with [`Message::Ended`]. `watch` looks for changes of the list file.
+///
+/// # Errors
+///
+/// Fails if the system refuses the thread.
+pub fn start(
+    config: &Config,
+    watch: Option<Watch>,
+    options: ControlOptions,
+    job: &Job,
+    messages: Receiver<Message>,
+) -> io::Result<Control> {
+    let mut desk = Desk {
+        config: config.clone(),
+        servers: job.servers_handle(),
+        stats: job.stats(),
+        rates: report::Rates::default(),
+        systemd: Systemd::from_env(),
+    };
+    let now = Instant::now();
+    let mut schedule = Schedule {
+        watch: watch.map(|watch| (now, watch)),
+        stats: options.stats_every.map(|every| (now + every, every)),
+        systemd: None,
+    };
+    let (done, ended) = mpsc::channel();
+    threads::spawn("control", move || {
+        let _done: Sender<()> = done;
+        desk.rates.note(&desk.stats.snapshot());
+        desk.systemd.ready(&desk.stats);
+        schedule.systemd = desk.systemd.interval().map(|every| (now + every, every));
+        desk.serve(&messages, &mut schedule);
+    })?;
+    Ok(Control { ended })
+}
+
+/// The thread.
+#[derive(Debug)]
+pub struct Control {
+    ended: Receiver<()>,
+}
+
+impl Control {
+    /// Waits until the thread has taken [`Message::Ended`], so that the last report to systemd is sent. It does not
+    /// wait long, as the thread may be held up by a file.
+    pub fn wait(self) {
+        // The thread sends nothing. It drops its end.
+        _ = self.ended.recv_timeout(END_PATIENCE);
+    }
+}
+
+/// What is due when.
+struct Schedule {
+    watch: Option<(Instant, Watch)>,
+    stats: Option<(Instant, Duration)>,
+    systemd: Option<(Instant, Duration)>,
+}
+
+impl Schedule {
+    fn next(&self) -> Option<Instant> {
+        let watch = self.watch.as_ref().map(|(at, _)| *at);
+        let others = [self.stats, self.systemd].into_iter().flatten().map(|(at, _)| at);
+        others.chain(watch).min()
+    }
+}
+
+/// Returns whether something that repeats is due, and sets when it is due next.
+fn is_due(repeated: &mut Option<(Instant, Duration)>, now: Instant) -> bool {
+    let Some((at, every)) = repeated else { return false };
+    if *at > now {
+        return false;
+    }
+    // After a standstill, the missed times are left out.
+    *at = now + *every;
+    true
+}
+
+struct Desk {
+    config: Config,
+    servers: ServersHandle,
+    stats: Arc<Stats>,
+    rates: report::Rates,
+    systemd: Systemd,
+}
+
+impl Desk {
+    fn serve(&mut self, messages: &Receiver<Message>, schedule: &mut Schedule) {
+        loop {
+            let message = match schedule.next() {
+                None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => messages.recv_timeout(at.saturating_duration_since(Instant::now())),
+            };
+            match message {
+                Ok(Message::Request(Request::Reload)) => self.reload(),
+                Ok(Message::Request(Request::Report)) => report::log_table(&self.stats.snapshot()),
+                Ok(Message::Request(Request::RetryNow)) => {
+                    info!("Trying all waiting servers now, as SIGUSR2 asks");
+                    self.servers.retry_now();
+                }
+                Ok(Message::Stopping) => self.systemd.stopping(),
+                Ok(Message::Ended) => return self.systemd.stopping(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.do_what_is_due(schedule);
+        }
+    }
+
+    fn do_what_is_due(&mut self, schedule: &mut Schedule) {
+        let now = Instant::now();
+        if let Some((at, watch)) = &mut schedule.watch
+            && *at <= now
+        {
+            let (has_changed, pause) = watch.look();
+            *at = now + pause;
+            if has_changed {
+                self.reload();
+            }
+        }
+        if is_due(&mut schedule.stats, now) {
+            info!(target: "tcpcore::stats", "{}", self.rates.totals(&self.stats.snapshot()));
+        }
+        if is_due(&mut schedule.systemd, now) {
+            self.systemd.report(&self.stats, &self.servers);
+        }
+    }
+
+    /// Reads the list of servers again. A list with an error changes nothing.
+    fn reload(&mut self) {
+        let Some(path) = self.config.servers_file().map(PathBuf::from) else { return };
+        self.systemd.reloading();
+        match servers::read(&path, self.config.argument_servers()) {
+            Ok(listed) => {
+                self.config = self.config.clone().with_listed(listed);
+                if self.config.servers().is_empty() {
+                    warn!("{} has no server now; waiting for a change", path.display());
+                }
+                let replaced = self.servers.replace(self.config.servers().iter().cloned());
+                self.servers.note_reload();
+                log_replaced(replaced);
+            }
+            Err(error) => {
+                self.servers.note_failed_reload();
+                error!("The servers stay as they are: {error}");
+            }
+        }
+        self.systemd.ready(&self.stats);
+    }
+}
+
+fn log_replaced(replaced: Replaced) {
+    let Replaced { kept, added, removed } = replaced;
+    info!(
+        "Read the servers again: {}, {added} added, {removed} removed",
+        count(kept, "kept server")
+    );
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Tests what an operator asks of the running program: another list, a table, attempts now, totals, and its state for
+//! systemd.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use crate::common::{DEADLINE, Program, Server, Signal};
+use crate::list::ListFile;
+use crate::{Down, addresses, start, stop, tcpcore};
+
+/// No server, beside those of the file.
+const NONE: [&str; 0] = [];
+
+#[test]
+fn sighup_reads_the_list_again_and_a_server_that_stays_keeps_its_unfinished_line() {
+    let servers = [Server::bind(), Server::bind()];
+    let [first, second] = servers.each_ref().map(Server::address);
+    let file = ListFile::new("reload", format!("{first}\n"));
+    let mut program = start(&format!("-d 1 --format tsv -f {}", file.path()), NONE);
+    let mut peer = servers[0].accept();
+    peer.send("1\n2");
+    assert_eq!(program.next_line(), Some(format!("{first}\t1")));
+
+    fs::write(file.path(), format!("{second} name=new\n{first}\n")).unwrap();
+    program.signal(Signal::HUP);
+    program.wait_for_log("Read the servers again: 1 kept server, 1 added, 0 removed");
+    let mut other = servers[1].accept();
+    other.send("7\n");
+    assert_eq!(program.next_line().as_deref(), Some("new\t7"));
+    peer.send("3\n");
+    assert_eq!(program.next_line(), Some(format!("{first}\t23")), "one line");
+
+    fs::write(file.path(), format!("{second} name=new\n")).unwrap();
+    program.signal(Signal::HUP);
+    program.wait_for_log("Read the servers again: 1 kept server, 0 added, 1 removed");
+    peer.wait_closed();
+    other.send("8\n");
+    assert_eq!(program.next_line().as_deref(), Some("new\t8"));
+    let totals = stop(&mut program);
+    assert_eq!((totals.get("servers"), totals.get("connects")), (1, 2));
+    assert_eq!(totals.get("records printed"), 4);
+}
+
+#[test]
+fn a_list_with_an_error_changes_nothing_and_its_line_is_named() {
+    let server = Server::bind();
+    let file = ListFile::new("error", format!("{}\n", server.address()));
+    let mut program = start(&format!("-d 1 -f {}", file.path()), NONE);
+    let mut peer = server.accept();
+    fs::write(file.path(), "a:1\nb\n").unwrap();
+    program.signal(Signal::HUP);
+    let line = program.wait_for_log("The servers stay as they are: ");
+    assert!(line.contains(":2:1: \"b\": no port"), "{line}");
+    peer.send("5\n");
+    assert_eq!(program.next_line().as_deref(), Some("5"));
+    assert_eq!(stop(&mut program).get("connects"), 1);
+}
+
+#[test]
+fn a_list_may_be_empty_and_get_servers_later() {
+    let server = Server::bind();
+    let file = ListFile::new("empty", "# none yet\n");
+    let mut program = start(&format!("-d 1 -f {}", file.path()), NONE);
+    program.wait_for_log("The list has no server yet");
+    fs::write(file.path(), format!("{}\n", server.address())).unwrap();
+    program.signal(Signal::HUP);
+    server.accept().send("5\n");
+    assert_eq!(program.next_line().as_deref(), Some("5"));
+    stop(&mut program);
+}
+
+#[test]
+fn a_list_that_is_watched_is_read_again_when_it_changes() {
+    let servers = [Server::bind(), Server::bind()];
+    let [first, second] = servers.each_ref().map(Server::address);
+    let file = ListFile::new("watch", format!("{first}\n"));
+    let mut program = start(&format!("-d 1 --watch -f {}", file.path()), NONE);
+    let _peer = servers[0].accept();
+    fs::write(file.path(), format!("{first}\n{second}\n")).unwrap();
+    servers[1].accept().send("5\n");
+    assert_eq!(program.next_line().as_deref(), Some("5"));
+    stop(&mut program);
+}
+
+#[test]
+fn the_program_ends_when_all_servers_of_a_list_are_given_up() {
+    let down = [Down::new(), Down::new()];
+    let file = ListFile::new("given-up", format!("{}\n{}\n", down[0], down[1]));
+    let flags =
+        format!("--initial-backoff 1ms --max-backoff 1ms --give-up-after 20ms -f {}", file.path());
+    let mut program = start(&flags, NONE);
+    assert_eq!(program.wait_exit().code(), Some(1));
+}
+
+#[test]
+fn sigusr1_logs_a_table_with_the_servers_that_are_down_first() {
+    let (server, down) = (Server::bind(), Down::new());
+    let list = [server.address().to_string(), down.to_string()];
+    let mut program = start("-d 1 --initial-backoff 1h --max-backoff 1h", &list);
+    let mut peer = server.accept();
+    peer.send("1\n2\n");
+    assert_eq!(program.next_line().as_deref(), Some("1"));
+    assert_eq!(program.next_line().as_deref(), Some("2"));
+    program.wait_for_log("Connection refused by");
+    program.signal(Signal::USR1);
+    program.wait_for_log("1 of 2 connected, 1 waiting");
+    program.wait_for_log(&format!("{down}: waiting, down for "));
+    let row = program.wait_for_log(&format!("{}: connected, up for ", server.address()));
+    assert!(row.contains(" 2 lines, last received "), "{row}");
+    let log = program.log().join("\n");
+    assert!(log.contains("1 failure in a row, connection refused "), "{log}");
+    assert!(log.contains("next attempt in "), "{log}");
+    assert!(log.find(": waiting") < log.find(": connected, up"), "{log}");
+    stop(&mut program);
+}
+
+#[test]
+fn sigusr2_tries_a_waiting_server_now() {
+    let down = Down::new();
+    let mut program = start("--initial-backoff 1h --max-backoff 1h", [&down]);
+    program.wait_for_log("Connection refused by");
+    let server = down.up();
+    program.signal(Signal::USR2);
+    let _peer = server.accept();
+    program.wait_for_log("after 1 failure in");
+    stop(&mut program);
+}
+
+#[test]
+fn totals_are_logged_every_so_often_on_request() {
+    let server = Server::bind();
+    let mut program = start("-d 2 --stats 100ms", addresses(std::slice::from_ref(&server)));
+    let mut peer = server.accept();
+    peer.send("1\n2\nx\n");
+    let line = program.wait_for_log("1 of 1 connected; ");
+    assert!(line.contains(" lines/s, "), "{line}");
+    program.wait_for_log("; 3 lines, 1 record printed, 1 malformed, 0 failures");
+    stop(&mut program);
+}
+
+#[test]
+fn a_service_manager_is_told_of_the_start_the_reload_the_watchdog_and_the_stop() {
+    let server = Server::bind();
+    let file = ListFile::new("systemd", format!("{}\n", server.address()));
+    let path = std::env::temp_dir().join(format!("tcpcore-notify-{}", std::process::id()));
+    _ = fs::remove_file(&path);
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut command = tcpcore(&format!("-f {}", file.path()), NONE);
+    // Half of it is the time between two reports.
+    let watchdog = Duration::from_millis(200).as_micros().to_string();
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", watchdog);
+    let mut program = Program::spawn(&mut command);
+    let wait_for = |expected: &str| {
+        let mut buffer = [0; 4096];
+        loop {
+            let len =
+                socket.recv(&mut buffer).unwrap_or_else(|error| panic!("{expected}: {error}"));
+            let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
+            if text.contains(expected) {
+                return text;
+            }
+        }
+    };
+    let ready = wait_for("READY=1");
+    let _peer = server.accept();
+    // It may have been connected before.
+    if !ready.contains("STATUS=1 of 1 connected") {
+        wait_for("STATUS=1 of 1 connected");
+    }
+    // The first report has nothing to compare with, the others follow turns of the workers.
+    for _ in 0..4 {
+        wait_for("WATCHDOG=1");
+    }
+    program.signal(Signal::HUP);
+    let text = wait_for("RELOADING=1");
+    assert!(text.contains("MONOTONIC_USEC="), "{text}");
+    wait_for("READY=1");
+    program.signal(Signal::TERM);
+    wait_for("STOPPING=1");
+    assert_eq!(program.wait_exit().code(), Some(0));
+    fs::remove_file(&path).unwrap();
+}
