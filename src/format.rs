@@ -12,6 +12,9 @@ pub enum Format {
     #[default]
     Plain,
     /// The number of the worker, counted from 1, and the record: `2> 216`. Flink's print sink writes the same.
+    ///
+    /// If lines end with another delimiter than a line feed, they may contain line feeds. A line feed and a backslash
+    /// in a line are then written as `\n` and `\\`.
     Task,
     /// The server, a tab and the record. In both, a tab, a carriage return, a line feed and a backslash are written
     /// as `\t`, `\r`, `\n` and `\\`.

@@ -42,15 +42,23 @@ pub fn check(input: &[u8]) {
     let tsv = encode(Format::Tsv, framing, &stream, size);
     let mut read = Vec::new();
     for line in tsv.strip_suffix(b"\n").expect("the last line has its end").split(|b| *b == b'\n') {
-        read.push(unescape(line.strip_prefix(b"[::1]:1\t").expect("the server stands in front")));
+        let line = line.strip_prefix(b"[::1]:1\t").expect("the server stands in front");
+        assert!(!line.iter().any(|byte| b"\t\r".contains(byte)), "both have to be escaped");
+        read.push(unescape(line));
     }
     assert_eq!(read, lines);
 
     let plain = encode(Format::Plain, framing, &stream, size);
-    assert_eq!(
-        plain,
-        lines.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect::<Vec<_>>()
-    );
+    if *delimiter == b'\n' {
+        assert_eq!(
+            plain,
+            lines.iter().flat_map(|line| [line, &b"\n"[..]].concat()).collect::<Vec<_>>()
+        );
+    } else {
+        let plain = plain.strip_suffix(b"\n").expect("the last line has its end");
+        let read: Vec<_> = plain.split(|byte| *byte == b'\n').map(unescape).collect();
+        assert_eq!(read, lines);
+    }
 }
 
 fn encode(format: Format, framing: Framing, stream: &[u8], size: usize) -> Vec<u8> {
@@ -81,7 +89,6 @@ fn unescape(field: &[u8]) -> Vec<u8> {
                 b'r' => b'\r',
                 other => *other,
             },
-            b'\t' | b'\r' => panic!("a byte that has to be escaped"),
             byte => *byte,
         });
     }

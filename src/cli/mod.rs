@@ -745,7 +745,8 @@ The format in which records are written, each as one line: plain is the
 record alone, task adds the worker as Flink does (2> 216), tsv adds the
 server and a tab, json is an object with server, time (when it was read)
 and number or line. In tsv, a tab, CR, LF and backslash in a line are
-written as \\t \\r \\n \\\\. In json, a line that is not UTF-8 is
+written as \\t \\r \\n \\\\. In task, LF and backslash are, too, if lines end
+with another delimiter than LF. In json, a line that is not UTF-8 is
 line_base64 instead of line.",
         action: Action::Value {
             setting: Setting::Format,

@@ -157,9 +157,11 @@ impl<T, E: Encoder<T>> OutputBuffer<T, E> {
         let terminator = self.encoder.terminator();
         let lost = memchr::memchr_iter(terminator, self.unwritten()).count() as u64;
         self.result.error = Some(error);
-        self.clear(lost);
+        // An encoder of the user's may write a terminator within a line. No more lines are lost than were added.
+        self.clear(lost.min(self.lines));
     }
 
+    /// Counts the lines as written, except for `lost` of them, and removes all.
     fn clear(&mut self, lost: u64) {
         self.result.lost += lost;
         self.result.written += self.lines - lost;

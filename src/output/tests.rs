@@ -6,9 +6,12 @@ mod simulation;
 
 use super::buffer::WRITE_SIZE;
 use super::*;
-use crate::output::encode::{NUMBER_MAX_LEN, Plain};
+use crate::codec::Framing;
+use crate::format::Format;
+use crate::output::encode::{NUMBER_MAX_LEN, Plain, TaggedLines};
 use crate::ring::{QueueProducer, queue};
 use std::sync::mpsc;
+use std::time::SystemTime;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -186,6 +189,56 @@ fn a_failed_output_is_reported_once_and_each_number_is_counted() {
         assert_eq!(drained.error.map(|e| e.kind()), Some(io::ErrorKind::StorageFull));
         assert_eq!(reports, 1);
     }
+}
+
+/// Writes records to an output that accepts `limit` bytes, and returns the numbers of the written and the lost lines.
+fn drain_to_small<T: Copy + Send>(
+    records: &[T],
+    encoder: impl Encoder<T>,
+    limit: usize,
+) -> (u64, u64) {
+    let mut bell = Doorbell::new();
+    let (mut producer, consumer) = queue(64, encoder.needs_origin(), &bell, || ());
+    if producer.is_tagged() {
+        producer.begin(Origin::new(0, 0, SystemTime::UNIX_EPOCH));
+    }
+    producer.stage(records);
+    drop(producer);
+    let (rings, stats) = (vec![(consumer, Arc::default())], OutputStats::default());
+    let drained = drain(rings, &stats, &mut bell, encoder, Small::new(2, limit), || ());
+    (drained.written, drained.lost)
+}
+
+#[test]
+fn lines_with_line_feeds_are_counted_as_one_each_when_the_output_fails() {
+    let text = b"a\nb\0\n\n\0";
+    let framing = Framing::new(4096).with_delimiter(0);
+    // A line of `task` is "1> a\nb" with its end, and has eight bytes.
+    for (format, len) in [(Format::Plain, 5), (Format::Task, 8), (Format::Tsv, 8)] {
+        for (limit, expected) in [(0, (0, 2)), (len - 1, (0, 2)), (len, (1, 1)), (len + 3, (1, 1))]
+        {
+            let encoder = TaggedLines::new(format, framing, &[]);
+            assert_eq!(drain_to_small(text, encoder, limit), expected, "{format}, {limit} bytes");
+        }
+    }
+    let json = TaggedLines::new(Format::Json, framing, &[]);
+    assert_eq!(drain_to_small(text, json, 60), (0, 2));
+}
+
+#[test]
+fn no_more_lines_are_lost_than_were_added_if_an_encoder_writes_more_terminators() {
+    struct TwoEnds;
+    impl Encoder<u16> for TwoEnds {
+        fn max_len(&self, records: &[u16]) -> usize {
+            records.len() * 2
+        }
+        fn encode(&mut self, records: &[u16], to: &mut [u8]) -> usize {
+            let len = self.max_len(records);
+            to[..len].fill(b'\n');
+            len
+        }
+    }
+    assert_eq!(drain_to_small(&[1, 2, 3], TwoEnds, 0), (0, 3));
 }
 
 #[test]

@@ -58,6 +58,18 @@ fn lines_are_written_in_the_format_of_the_flag() {
 }
 
 #[test]
+fn a_line_with_line_feeds_is_one_line_in_each_tagged_format() {
+    let text = b"a\nb\\\0\n\0";
+    assert_eq!(written("--lines --delimiter nul --format task", text).0, "1> a\\nb\\\\\n1> \\n\n");
+    let (tsv, server) = written("--lines --delimiter nul --format tsv", text);
+    assert_eq!(tsv, format!("{server}\ta\\nb\\\\\n{server}\t\\n\n"));
+    let (json, _) = written("--lines --delimiter nul --format json", text);
+    let lines: Vec<&str> = json.lines().collect();
+    assert!(lines[0].ends_with(r#","line":"a\nb\\"}"#), "{json}");
+    assert!(lines[1].ends_with(r#","line":"\n"}"#) && lines.len() == 2, "{json}");
+}
+
+#[test]
 fn each_record_has_the_server_that_sent_it_and_the_worker_that_read_it() {
     let servers: Vec<Server> = (0..3).map(|_| Server::bind()).collect();
     let addresses: Vec<_> = servers.iter().map(Server::address).collect();

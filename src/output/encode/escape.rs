@@ -60,6 +60,21 @@ pub(super) fn tsv(text: &[u8], to: &mut [u8]) -> usize {
     })
 }
 
+/// Writes any bytes as one line of text, for a line that another delimiter than a line feed ends. Returns the length.
+///
+/// A line feed and a backslash become `\n` and `\\`, so that the bytes can be read back.
+///
+/// # Panics
+///
+/// If `to` is shorter than the [`space`] of the text.
+pub(super) fn one_line(text: &[u8], to: &mut [u8]) -> usize {
+    let needs_escape = |bytes| equal(bytes, b'\n') | equal(bytes, b'\\');
+    escape(text, to, needs_escape, |byte, to| {
+        to[..2].copy_from_slice(&[b'\\', if byte == b'\n' { b'n' } else { byte }]);
+        2
+    })
+}
+
 /// Copies bytes, except for those that `needs_escape` marks in a word of them: `write` writes these.
 ///
 /// A mark is the highest bit of a byte. Only the lowest mark has to be right.
@@ -125,6 +140,15 @@ mod tests {
         to
     }
 
+    fn naive_one_line(text: &[u8]) -> Vec<u8> {
+        let escape = |byte: &u8| match byte {
+            b'\n' => b"\\n".to_vec(),
+            b'\\' => b"\\\\".to_vec(),
+            byte => vec![*byte],
+        };
+        text.iter().flat_map(escape).collect()
+    }
+
     fn naive_tsv(text: &[u8]) -> Vec<u8> {
         let escape = |byte: &u8| match byte {
             b'\t' => b"\\t".to_vec(),
@@ -144,6 +168,7 @@ mod tests {
                     let mut text = vec![b'a'; len];
                     text[at] = byte;
                     assert_eq!(escaped(&text, tsv), naive_tsv(&text));
+                    assert_eq!(escaped(&text, one_line), naive_one_line(&text));
                     if byte.is_ascii() {
                         let json = [b"\"", &escaped(&text, json)[..], b"\""].concat();
                         let parsed: String = serde_json::from_slice(&json).unwrap();
@@ -169,6 +194,11 @@ mod tests {
         #[test]
         fn any_bytes_are_a_field_of_tsv(text: Vec<u8>) {
             prop_assert_eq!(escaped(&text, tsv), naive_tsv(&text));
+        }
+
+        #[test]
+        fn any_bytes_are_one_line(text: Vec<u8>) {
+            prop_assert_eq!(escaped(&text, one_line), naive_one_line(&text));
         }
     }
 }

@@ -67,11 +67,14 @@ impl Encoder<i64> for TaggedNumbers {
 
 /// Encodes lines, the records of [`Lines`](crate::Lines), in any [`Format`]. Each ends with a line feed.
 ///
-/// A line is written without its delimiter, and without one carriage return in front of a line feed. To pass lines
-/// on byte for byte, use [`PlainLines`](crate::PlainLines).
+/// A line is written without its delimiter, and without one carriage return in front of a line feed. [`Plain`](Format::Plain)
+/// writes line feeds within a line as [`Task`](Format::Task) does. To pass lines on byte for byte, use
+/// [`PlainLines`](crate::PlainLines).
 #[derive(Debug)]
 pub struct TaggedLines {
     format: Format,
+    /// Lines end with another delimiter than a line feed, so that they may contain line feeds.
+    has_line_feeds: bool,
     prefix: Prefix,
     joiner: LineJoiner,
 }
@@ -85,6 +88,7 @@ impl TaggedLines {
     pub fn new(format: Format, framing: Framing, servers: &[Server]) -> TaggedLines {
         TaggedLines {
             format,
+            has_line_feeds: framing.delimiter() != b'\n',
             prefix: Prefix::new(format, servers, b""),
             joiner: LineJoiner::new(framing),
         }
@@ -114,7 +118,7 @@ impl Encoder<u8> for TaggedLines {
     }
 
     fn encode(&mut self, bytes: &[u8], to: &mut [u8]) -> usize {
-        let TaggedLines { format, prefix, joiner } = self;
+        let TaggedLines { format, has_line_feeds, prefix, joiner } = self;
         let mut len = 0;
         joiner.feed(bytes, |line| {
             len += prefix.write(&mut to[len..]);
@@ -122,6 +126,9 @@ impl Encoder<u8> for TaggedLines {
             len += match format {
                 Format::Json => json_line(line, to),
                 Format::Tsv => end_line(escape::tsv(line, to), to),
+                Format::Plain | Format::Task if *has_line_feeds => {
+                    end_line(escape::one_line(line, to), to)
+                }
                 Format::Plain | Format::Task => {
                     to[..line.len()].copy_from_slice(line);
                     end_line(line.len(), to)

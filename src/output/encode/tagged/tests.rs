@@ -86,9 +86,29 @@ fn lines_in_each_format() {
 }
 
 #[test]
-fn with_another_delimiter_a_line_feed_and_a_carriage_return_are_bytes_like_any_other() {
-    assert_eq!(lines(Format::Task, 0, b"a\nb\0c\r\0"), "2> a\nb\n2> c\r\n");
-    assert!(lines(Format::Json, 0, b"a\nb\r\0").ends_with("\"line\":\"a\\nb\\r\"}\n"));
+fn with_another_delimiter_a_line_with_line_feeds_is_one_line_in_each_format() {
+    let text = b"a\nb\\\tc\r;\n;;";
+    let server = "127.0.0.1:9001";
+    assert_eq!(lines(Format::Plain, b';', text), "a\\nb\\\\\tc\r\n\\n\n\n");
+    assert_eq!(lines(Format::Task, b';', text), "2> a\\nb\\\\\tc\r\n2> \\n\n2> \n");
+    assert_eq!(
+        lines(Format::Tsv, b';', text),
+        format!("{server}\ta\\nb\\\\\\tc\\r\n{server}\t\\n\n{server}\t\n")
+    );
+    let head = format!(r#"{{"server":"{server}","time":"2026-11-25T12:34:56.789Z","line":""#);
+    assert_eq!(
+        lines(Format::Json, b';', text),
+        format!("{head}a\\nb\\\\\\tc\\r\"}}\n{head}\\n\"}}\n{head}\"}}\n")
+    );
+}
+
+#[test]
+fn a_line_of_line_feeds_alone_fits_in_each_format() {
+    for format in Format::ALL {
+        let text = [&[b'\n'; 1000][..], b"\0"].concat();
+        let lines = lines(format, 0, &text);
+        assert_eq!((lines.matches('\n').count(), lines.matches("\\n").count()), (1, 1000));
+    }
 }
 
 #[test]
