@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-use memchr::memchr_iter;
+use memchr::{memchr, memrchr};
 
 use super::{Decoder, Framing, Handler};
 
@@ -26,17 +26,26 @@ impl Decoder for Lines {
     type Error = Infallible;
 
     fn decode(&self, lines: &[u8], handler: &mut impl Handler<Self>) -> u64 {
-        let (mut count, mut start, mut kept) = (0, 0, 0);
-        for end in memchr_iter(self.framing.delimiter(), lines) {
-            if end - start > self.framing.max_line() {
-                handler.records(&lines[kept..start]);
-                handler.oversized();
-                kept = end + 1;
+        let (delimiter, max_line) = (self.framing.delimiter(), self.framing.max_line());
+        let (mut start, mut kept) = (0, 0);
+        // A step ends at the last delimiter that a line of the limit could have. All lines up to it are within the
+        // limit, and most steps have many.
+        while start < lines.len() {
+            let rest = &lines[start..];
+            let within = &rest[..rest.len().min(max_line.saturating_add(1))];
+            if let Some(end) = memrchr(delimiter, within) {
+                start += end + 1;
+                continue;
             }
-            (count, start) = (count + 1, end + 1);
+            // A region ends with a delimiter. Bytes of something else are passed on.
+            let Some(end) = memchr(delimiter, rest) else { break };
+            handler.records(&lines[kept..start]);
+            handler.oversized();
+            start += end + 1;
+            kept = start;
         }
         handler.records(&lines[kept..]);
-        count
+        self.framing.count(lines)
     }
 
     fn count(&self, records: &[u8]) -> u64 {
@@ -56,6 +65,23 @@ impl Decoder for Lines {
 mod tests {
     use super::*;
     use crate::codec::tests::{Found, decode_all};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_lines_within_the_limit_are_passed_on_and_all_others_are_oversized(
+            lengths in prop::collection::vec(0_usize..12, 0..30), limit in 0_usize..12,
+        ) {
+            let lines: Vec<Vec<u8>> =
+                lengths.iter().map(|len| [&vec![b'a'; *len][..], b"\n"].concat()).collect();
+            let (found, count) = decode_all(&Lines::new(Framing::new(limit)), &lines.concat());
+            let (kept, oversized): (Vec<_>, Vec<_>) =
+                lines.into_iter().partition(|line| line.len() <= limit + 1);
+            let (records, oversized) = (kept.concat(), oversized.len());
+            prop_assert_eq!(found, Found { records, malformed: vec![], oversized });
+            prop_assert_eq!(count, lengths.len() as u64);
+        }
+    }
 
     #[test]
     fn all_lines_are_passed_on_byte_for_byte_including_empty_ones() {
