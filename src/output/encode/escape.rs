@@ -6,9 +6,12 @@ const LONGEST: usize = 6;
 /// The bytes that are examined and copied in one step.
 const STEP: usize = size_of::<u64>();
 
+/// The bytes that are examined and copied at once if none of them needs an escape, as in most text.
+const BLOCK: usize = 32;
+
 /// Returns the space that the escaped form of `len` bytes needs.
 pub(super) fn space(len: usize) -> usize {
-    len * LONGEST + STEP
+    len * LONGEST + BLOCK
 }
 
 /// Writes UTF-8 text as the content of a JSON string (RFC 8259), and returns the length.
@@ -87,6 +90,14 @@ fn escape(
 ) -> usize {
     let (mut at, mut len) = (0, 0);
     while at < text.len() {
+        while let Some(block) = text[at..].first_chunk::<BLOCK>() {
+            let steps = block.as_chunks::<STEP>().0.iter();
+            if steps.fold(0, |marks, step| marks | needs_escape(u64::from_le_bytes(*step))) != 0 {
+                break;
+            }
+            to[len..len + BLOCK].copy_from_slice(block);
+            (at, len) = (at + BLOCK, len + BLOCK);
+        }
         let mut step = [0; STEP];
         let count = match text[at..].first_chunk::<STEP>() {
             Some(whole) => {
@@ -161,9 +172,9 @@ mod tests {
     }
 
     #[test]
-    fn each_byte_in_each_place_of_a_step() {
+    fn each_byte_in_each_place_of_a_step_and_of_a_block() {
         for byte in 0..=u8::MAX {
-            for len in 1..20 {
+            for len in (1..20).chain([BLOCK, BLOCK + 1, 2 * BLOCK, 2 * BLOCK + STEP - 1]) {
                 for at in 0..len {
                     let mut text = vec![b'a'; len];
                     text[at] = byte;

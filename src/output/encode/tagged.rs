@@ -67,9 +67,9 @@ impl Encoder<i64> for TaggedNumbers {
 
 /// Encodes lines, the records of [`Lines`](crate::Lines), in any [`Format`]. Each ends with a line feed.
 ///
-/// A line is written without its delimiter, and without one carriage return in front of a line feed. [`Plain`](Format::Plain)
-/// writes line feeds within a line as [`Task`](Format::Task) does. To pass lines on byte for byte, use
-/// [`PlainLines`](crate::PlainLines).
+/// A line is written without its delimiter, and without one carriage return in front of a line feed.
+/// [`Plain`](Format::Plain) writes line feeds within a line as [`Task`](Format::Task) does. To pass lines on byte for
+/// byte, use [`PlainLines`](crate::PlainLines).
 #[derive(Debug)]
 pub struct TaggedLines {
     format: Format,
