@@ -1,20 +1,34 @@
-//! Measures the encoder [`Plain`] against other code that writes numbers as lines.
+//! Measures the encoder [`Plain`] against other code that writes numbers as lines, and the encoders of all formats.
 
 use std::hint::black_box;
 use std::io::Write;
+use std::time::{Duration, SystemTime};
 
-use tcpcore::internals::output::encode::{ENCODE_SLACK, NUMBER_MAX_LEN, Plain};
+use tcpcore::internals::codec::Framing;
+use tcpcore::internals::output::encode::{
+    ENCODE_SLACK, Encoder, NUMBER_MAX_LEN, Plain, PlainLines, TaggedLines, TaggedNumbers,
+};
+use tcpcore::{Format, Origin, Server};
 
 use crate::payload::Payload;
 use crate::programs::Programs;
 use crate::stats::{Clock, race};
-use crate::table::{Report, figure};
+use crate::table::{Goal, Report, Row, figure};
 use crate::{Options, Result};
 
 /// Bytes of text that the output writes at once.
 const WRITE_SIZE: usize = 64 * 1024;
 
+/// Bytes of records that the output adds at once.
+const ADD_BYTES: usize = 16 * 1024;
+
 pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
+    run_plain(options, report)?;
+    run_formats(options, report);
+    Ok(())
+}
+
+fn run_plain(options: &Options, report: &mut Report) -> Result<()> {
     let repeats = if options.quick { 1 } else { 100 };
     let mut figures = Vec::new();
     for payload in [Payload::Short, Payload::Long, Payload::Mixed] {
@@ -55,6 +69,70 @@ pub fn run(options: &Options, _: &Programs, report: &mut Report) -> Result<()> {
     let head = ["ns per number", "write!", "itoa, extend", "itoa into a slice", "Plain"];
     report.add_table(&head, &figures);
     Ok(())
+}
+
+/// Measures batches of one origin, as the output adds them.
+fn run_formats(options: &Options, report: &mut Report) {
+    let numbers: Vec<i64> = Payload::Short
+        .numbers()
+        .map(u64::cast_signed)
+        .filter(|number| number % 6 == 0)
+        .take(ADD_BYTES / size_of::<i64>())
+        .collect();
+    let lines = Payload::Text.lines(ADD_BYTES);
+    let framing = Framing::new(4096);
+    let servers: [Server; 1] = ["localhost:8001".parse().expect("it is well formed")];
+    let origin = Origin::new(0, 0, SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_610_096));
+    let mut figures = Vec::new();
+    for format in Format::ALL {
+        let [number, line] = if format == Format::Plain {
+            [
+                rate(options, Plain::default(), origin, &numbers),
+                rate(options, PlainLines::new(framing), origin, &lines.text),
+            ]
+        } else {
+            [
+                rate(options, TaggedNumbers::new(format, &servers), origin, &numbers),
+                rate(options, TaggedLines::new(format, framing, &servers), origin, &lines.text),
+            ]
+        };
+        let goal = match format {
+            Format::Tsv => 80.0,
+            Format::Json => 60.0,
+            _ => 0.0,
+        };
+        if goal > 0.0 {
+            report.rows.push(Row {
+                what: format!("encoder alone, 1..666 as {format}, one core"),
+                measured: number,
+                goal: Goal::AtLeast(goal),
+                unit: " M records/s",
+                detail: format!("lines of 40 bytes: {} M/s", figure(line)),
+            });
+        }
+        figures.push(vec![format.to_string(), figure(number), figure(line)]);
+    }
+    report.add_table(&["format, M records/s", "1..666", "lines of 40 bytes"], &figures);
+}
+
+/// Returns the millions of records per second, with all calls that the output makes for a batch.
+fn rate<T>(options: &Options, mut encoder: impl Encoder<T>, origin: Origin, records: &[T]) -> f64 {
+    let repeats = if options.quick { 1 } else { 100 };
+    encoder.set_origin(origin);
+    let count = encoder.count(records);
+    let mut text = vec![0; encoder.max_len(records) + ENCODE_SLACK];
+    let [time] = race(
+        Clock::Thread,
+        options.rounds * 2 + 1,
+        [&mut || {
+            for _ in 0..repeats {
+                let records = black_box(records);
+                black_box((encoder.count(records), encoder.max_len(records)));
+                black_box(encoder.encode(records, &mut text));
+            }
+        }],
+    );
+    (count * repeats) as f64 / time / 1e6
 }
 
 fn with_write(numbers: &[i64], text: &mut Vec<u8>) {

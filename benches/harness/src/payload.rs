@@ -15,14 +15,21 @@ pub enum Payload {
     Mixed,
     /// Numbers from 1 to 666, each followed by a carriage return.
     Returns,
+    /// Lines of 40 bytes that are no numbers: a [`NAME`] and 18 digits. Every line is to be printed.
+    Text,
 }
 
+/// The text in front of the number of a [`Payload::Text`]. With 18 digits and a line feed it has 40 bytes.
+pub const NAME: &str = "sensor/17 temperature";
+
 impl Payload {
-    pub const ALL: [Payload; 5] =
+    /// The kinds whose lines are numbers.
+    pub const NUMBERS: [Payload; 5] =
         [Payload::Short, Payload::Counting, Payload::Long, Payload::Mixed, Payload::Returns];
 
     pub fn named(name: &str) -> Option<Payload> {
-        Payload::ALL.into_iter().find(|payload| payload.name() == name)
+        let all = Payload::NUMBERS.into_iter().chain([Payload::Text]);
+        all.into_iter().find(|payload| payload.name() == name)
     }
 
     pub fn name(self) -> &'static str {
@@ -32,6 +39,7 @@ impl Payload {
             Payload::Long => "long",
             Payload::Mixed => "mixed",
             Payload::Returns => "returns",
+            Payload::Text => "text",
         }
     }
 
@@ -45,7 +53,7 @@ impl Payload {
                 count += 1;
                 (count - 1) % 666 + 1
             }
-            Payload::Long => 10_u64.pow(17) + random.below(9 * 10_u64.pow(17)),
+            Payload::Long | Payload::Text => 10_u64.pow(17) + random.below(9 * 10_u64.pow(17)),
             Payload::Mixed => {
                 let low = 10_u64.pow(u32::try_from(random.below(18)).expect("it is below 18"));
                 low + random.below(9 * low)
@@ -56,16 +64,19 @@ impl Payload {
     /// Returns whole lines of at least `bytes` bytes in all.
     pub fn lines(self, bytes: usize) -> Lines {
         let mut lines =
-            Lines { text: Vec::with_capacity(bytes + 32), count: 0, sum: Sum::default() };
+            Lines { text: Vec::with_capacity(bytes + 64), count: 0, sum: Sum::default() };
         for number in self.numbers() {
             if lines.text.len() >= bytes {
                 break;
+            }
+            if self == Payload::Text {
+                lines.text.extend_from_slice(NAME.as_bytes());
             }
             lines.text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
             let end: &[u8] = if self == Payload::Returns { b"\r\n" } else { b"\n" };
             lines.text.extend_from_slice(end);
             lines.count += 1;
-            if number % 6 == 0 {
+            if number % 6 == 0 || self == Payload::Text {
                 lines.sum.add(number);
             }
         }
@@ -81,11 +92,12 @@ impl fmt::Display for Payload {
             Payload::Long => "18 digits",
             Payload::Mixed => "1 to 18 digits",
             Payload::Returns => "1..666, carriage returns",
+            Payload::Text => "lines of 40 bytes",
         })
     }
 }
 
-/// Lines, their count, and the sum of the numbers to be printed.
+/// Lines, their count, and the sum of the numbers in the lines to be printed.
 pub struct Lines {
     pub text: Vec<u8>,
     pub count: u64,

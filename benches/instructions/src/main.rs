@@ -4,18 +4,22 @@
 //! own, and the difference leaves out the start. See `benches/instructions.txt` for the commands.
 
 use std::env;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::fs;
 use std::hint::black_box;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::time::{Duration, SystemTime};
 
-use tcpcore::internals::codec::number::{Divisor, NumberDecoder, NumberError};
-use tcpcore::internals::codec::{Decoder, Framing, Handler};
-use tcpcore::internals::output::encode::{ENCODE_SLACK, Encoder, NUMBER_MAX_LEN, Plain};
+use tcpcore::internals::codec::number::{Divisor, NumberDecoder};
+use tcpcore::internals::codec::{Decoder, Framing, Handler, Lines};
+use tcpcore::internals::output::encode::{
+    ENCODE_SLACK, Encoder, NUMBER_MAX_LEN, Plain, PlainLines, TaggedLines, TaggedNumbers,
+};
 use tcpcore::internals::proto::wheel::Wheel;
 use tcpcore::internals::ring::{Doorbell, ring};
+use tcpcore::{Format, Origin, Server};
 
 // This program uses only a part of the module.
 #[allow(dead_code)]
@@ -75,6 +79,18 @@ const WORKLOADS: &[Workload] = &[
     Workload { name: "ring-single", unit: "record", run: |n| pass_ring(n, 1) },
     Workload { name: "encoder-short", unit: "record", run: |n| encode(n, Payload::Short) },
     Workload { name: "encoder-mixed", unit: "record", run: |n| encode(n, Payload::Mixed) },
+    Workload { name: "encoder-task", unit: "record", run: |n| encode_tagged(n, Format::Task) },
+    Workload { name: "encoder-tsv", unit: "record", run: |n| encode_tagged(n, Format::Tsv) },
+    Workload { name: "encoder-json", unit: "record", run: |n| encode_tagged(n, Format::Json) },
+    Workload { name: "lines-decoder", unit: "line", run: decode_lines },
+    Workload {
+        name: "lines-plain",
+        unit: "line",
+        run: |n| encode_lines(n, PlainLines::new(FRAMING)),
+    },
+    Workload { name: "lines-task", unit: "line", run: |n| encode_tagged_lines(n, Format::Task) },
+    Workload { name: "lines-tsv", unit: "line", run: |n| encode_tagged_lines(n, Format::Tsv) },
+    Workload { name: "lines-json", unit: "line", run: |n| encode_tagged_lines(n, Format::Json) },
     Workload { name: "wheel-arm-cancel", unit: "timer", run: arm_and_cancel },
     Workload { name: "wheel-arm-expire", unit: "timer", run: arm_and_expire },
 ];
@@ -247,13 +263,24 @@ fn decode(repeats: u64, payload: Payload, decoder: fn() -> NumberDecoder) -> u64
     repeats * lines.count
 }
 
+/// Finds the lines of 40 bytes in a region.
+fn decode_lines(repeats: u64) -> u64 {
+    let lines = Payload::Text.lines(REGION_SIZE);
+    let decoder = Lines::new(FRAMING);
+    for _ in 0..repeats {
+        let count = decoder.decode(black_box(&lines.text), &mut Discard);
+        assert_eq!(count, lines.count);
+    }
+    repeats * lines.count
+}
+
 struct Discard;
 
-impl Handler<NumberDecoder> for Discard {
-    fn records(&mut self, numbers: &[i64]) {
-        black_box(numbers);
+impl<D: Decoder<Error: Display>> Handler<D> for Discard {
+    fn records(&mut self, records: &[D::Record]) {
+        black_box(records);
     }
-    fn malformed(&mut self, line: &[u8], error: NumberError) {
+    fn malformed(&mut self, line: &[u8], error: D::Error) {
         panic!("{}: {error}", line.escape_ascii());
     }
     fn oversized(&mut self) {
@@ -287,6 +314,44 @@ fn encode(repeats: u64, payload: Payload) -> u64 {
         black_box(encoder.encode(black_box(&numbers), &mut text));
     }
     repeats * RECORDS as u64
+}
+
+fn encode_tagged(repeats: u64, format: Format) -> u64 {
+    let numbers: Vec<i64> = Payload::Short.numbers().take(RECORDS).map(u64::cast_signed).collect();
+    let mut encoder = TaggedNumbers::new(format, &servers());
+    encoder.set_origin(origin());
+    let mut text = vec![0; encoder.max_len(&numbers) + ENCODE_SLACK];
+    for _ in 0..repeats {
+        black_box(encoder.encode(black_box(&numbers), &mut text));
+    }
+    repeats * RECORDS as u64
+}
+
+fn encode_tagged_lines(repeats: u64, format: Format) -> u64 {
+    encode_lines(repeats, TaggedLines::new(format, FRAMING, &servers()))
+}
+
+/// Encodes a region of lines of 40 bytes with all calls that the output makes: it counts the lines, too.
+fn encode_lines(repeats: u64, mut encoder: impl Encoder<u8>) -> u64 {
+    let lines = Payload::Text.lines(REGION_SIZE);
+    encoder.set_origin(origin());
+    let mut text = vec![0; encoder.max_len(&lines.text) + ENCODE_SLACK];
+    for _ in 0..repeats {
+        let region = black_box(&lines.text[..]);
+        assert_eq!(encoder.count(region), lines.count);
+        assert!(encoder.max_len(region) <= text.len());
+        black_box(encoder.encode(region, &mut text));
+    }
+    repeats * lines.count
+}
+
+fn servers() -> [Server; 1] {
+    ["localhost:8001".parse().expect("it is well formed")]
+}
+
+/// Returns the origin of all records: the first server, read by the first worker.
+fn origin() -> Origin {
+    Origin::new(0, 0, SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_610_096))
 }
 
 fn arm_and_cancel(repeats: u64) -> u64 {

@@ -3,10 +3,15 @@
 //! One task per server reads 256 KiB at a time, finds the lines with memchr, and converts them with a digit
 //! loop. It sends the multiples of 6 in batches through a channel to the output thread. Each server is read
 //! to its end once. There is no reconnect, and lines are not checked.
+//!
+//! With `--lines`, a task writes the whole lines of each read to stdout itself, with one system call.
 
 use std::error::Error;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use memchr::{memchr_iter, memrchr};
@@ -21,26 +26,43 @@ const BATCHES: usize = 64;
 
 type Batch = Vec<i64>;
 
+/// What becomes of the whole lines of a read.
+#[derive(Clone)]
+enum Output {
+    Numbers(SyncSender<Batch>),
+    /// Stdout without the buffer of the standard library, which would look for line feeds again.
+    Lines(Arc<Mutex<File>>),
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let servers: Vec<String> = std::env::args().skip(1).collect();
-    let (batches, inbox) = sync_channel(BATCHES);
-    let output = thread::spawn(move || print(inbox));
+    let (flags, servers): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|arg| arg == "--lines");
+    let is_lines = !flags.is_empty();
+    let (output, printer) = if is_lines {
+        let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+        (Output::Lines(Arc::new(Mutex::new(stdout.into()))), None)
+    } else {
+        let (batches, inbox) = sync_channel(BATCHES);
+        (Output::Numbers(batches), Some(thread::spawn(move || print(inbox))))
+    };
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_io().build()?;
     runtime.block_on(async {
         let tasks: Vec<_> =
-            servers.into_iter().map(|server| tokio::spawn(read(server, batches.clone()))).collect();
+            servers.into_iter().map(|server| tokio::spawn(read(server, output.clone()))).collect();
         for task in tasks {
             task.await??;
         }
         Ok::<_, Box<dyn Error>>(())
     })?;
-    drop(batches);
-    output.join().expect("the output thread does not panic")?;
+    drop(output);
+    if let Some(printer) = printer {
+        printer.join().expect("the output thread does not panic")?;
+    }
     Ok(())
 }
 
-async fn read(server: String, batches: SyncSender<Batch>) -> io::Result<()> {
+async fn read(server: String, output: Output) -> io::Result<()> {
     let mut stream = TcpStream::connect(server).await?;
     let mut buffer = vec![0; READ_SIZE];
     // The bytes of an unfinished line.
@@ -51,16 +73,29 @@ async fn read(server: String, batches: SyncSender<Batch>) -> io::Result<()> {
             return Ok(());
         }
         let whole = memrchr(b'\n', &buffer[..len]).map_or(0, |newline| newline + 1);
-        let batch = convert(&buffer[..whole]);
+        if !pass_on(&buffer[..whole], &output)? {
+            return Ok(());
+        }
         buffer.copy_within(whole..len, 0);
         kept = len - whole;
         if kept == buffer.len() {
             return Err(io::Error::other("a line is longer than the buffer"));
         }
-        // A full channel blocks the thread of the runtime. The batch is large, so the output thread needs
-        // the time.
-        if !batch.is_empty() && batches.send(batch).is_err() {
-            return Ok(());
+    }
+}
+
+/// Passes whole lines on. Returns `false` if the output has ended.
+///
+/// A slow output blocks the thread of the runtime. What is written is large, so the output needs the time.
+fn pass_on(lines: &[u8], output: &Output) -> io::Result<bool> {
+    match output {
+        Output::Numbers(batches) => {
+            let batch = convert(lines);
+            Ok(batch.is_empty() || batches.send(batch).is_ok())
+        }
+        Output::Lines(stdout) => {
+            stdout.lock().expect("a write does not panic").write_all(lines)?;
+            Ok(true)
         }
     }
 }
