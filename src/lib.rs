@@ -35,7 +35,7 @@
 //! | module | its one job | imports |
 //! |---|---|---|
 //! | `address` | servers as a user writes them | `text` |
-//! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `control`, `format`, `logging`, `text` |
+//! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `control`, `format`, `logging`, `status`, `text` |
 //! | `codec` | bytes to records | |
 //! | `config` | settings, their defaults and bounds, and the list file of servers | `address`, `codec`, `format`, `proto`, `text` |
 //! | `control` | what the operator asks of a running job | `config`, `job`, `signals`, `stats`, `text`, `threads` |
@@ -43,7 +43,7 @@
 //! | `format` | the names of the formats of the output | |
 //! | `job` | the threads: start, stop, change of servers, report | `address`, `codec`, `config`, `format`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stats`, `stop`, `text`, `threads` |
 //! | `logging` | log records to stderr, without holding up a caller | `descriptor`, `threads` |
-//! | `net` | sockets, readiness, the clock, lookups: all that uses mio | `address`, `origin`, `proto`, `ring`, `stats`, `stop`, `threads` |
+//! | `net` | sockets, readiness, the clock, lookups: what a worker does with mio | `address`, `origin`, `proto`, `ring`, `stats`, `stop`, `threads` |
 //! | `notice_log` | the notices of the core as lines of the log, and their limit | `address`, `proto`, `text`, `threads` |
 //! | `origin` | which server sent a record, and when it was read | |
 //! | `output` | the records of all workers to one output, as text | `address`, `codec`, `descriptor`, `format`, `origin`, `ring`, `stats`, `stop`, `threads` |
@@ -53,11 +53,12 @@
 //! | `ring` | records from a worker to the output, without locks, and the doorbell | |
 //! | `signals` | what SIGINT, SIGTERM and SIGHUP do | `proto`, `stop`, `threads` |
 //! | `stats` | what a job publishes: counters and states, in atomics | `address` |
+//! | `status` | what a job publishes, over HTTP | `proto`, `stats`, `stop`, `threads` |
 //! | `stop` | stopping a job, from any thread | |
 //! | `text` | durations, delimiters, quotations and mistyped names, as a user reads and writes them | |
 //! | `threads` | starting a thread | |
 //!
-//! The program is `main` over `cli`, `logging`, `signals` and [`Job`].
+//! The program is `main` over `cli`, `logging`, `signals`, `status` and [`Job`].
 //!
 //! Within `proto`:
 //!
@@ -90,8 +91,8 @@
 //!
 //! - A module imports what the map says. There is no circle.
 //! - `unsafe` is in `ring::slots`, in `codec::number::vector`, and in one attribute of the program.
-//! - mio is named in `net` alone. Only threads read the clock: those of `control`, `net`, `notice_log`, `output` and
-//!   `signals`, and a snapshot of `stats`.
+//! - mio is named in `net` and in `status::server` alone. Only threads read the clock: those of `control`, `net`,
+//!   `notice_log`, `output`, `signals` and `status::server`, and a snapshot of `stats`.
 //! - `codec`, `partition`, `proto` and `text` do no I/O of their own. They see bytes as slices or through
 //!   [`Read`](std::io::Read) and `Io`. Time and randomness are arguments. A simulator and a fuzzer drive the
 //!   code that runs.
@@ -152,6 +153,8 @@ mod ring;
 #[cfg(all(feature = "cli", unix))]
 mod signals;
 mod stats;
+#[cfg(all(feature = "cli", unix))]
+mod status;
 mod stop;
 mod text;
 mod threads;
@@ -199,6 +202,8 @@ pub mod internals {
         #[cfg(all(feature = "cli", unix))]
         signals,
         stats,
+        #[cfg(all(feature = "cli", unix))]
+        status,
         text,
     }
 }

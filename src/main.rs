@@ -18,6 +18,7 @@ use tcpcore::internals::logging::{self, Options};
 use tcpcore::internals::output::stdout::Stdout;
 use tcpcore::internals::partition;
 use tcpcore::internals::signals::{self, CaughtSignals, Message};
+use tcpcore::internals::status::{Bound, JobPages};
 use tcpcore::internals::text::count;
 use tcpcore::{Config, ExitReason, Job};
 
@@ -96,13 +97,19 @@ fn run_job(
     if config.servers().is_empty() {
         warn!("The list has no server yet; waiting for a change");
     }
+    let failed = |error: io::Error| format!("starting failed: {error}");
+    // An address that is in use ends the program before a server is dialed.
+    let bound = options.status_addr.map(Bound::new).transpose().map_err(failed)?;
     let (stdout, job) = open_stdout()
         .and_then(|stdout| Ok((stdout.clone(), Job::start(config.clone(), stdout)?)))
-        .map_err(|error| format!("starting failed: {error}"))?;
+        .map_err(failed)?;
+    let pages = JobPages::new(job.stats(), options.ready, job.stop_handle());
+    let status = bound.map(|bound| bound.start(pages)).transpose().map_err(failed)?;
     signals.stop(job.stop_handle());
     stdout.stop_when_closed(job.stop_handle())?;
     let control = control::start(&config, watch, options.control, &job, messages)?;
     let result = job.wait();
+    drop(status);
     _ = sender.send(Message::Ended);
     control.wait();
     signals.wait_logged();

@@ -191,8 +191,9 @@ fn files(holds: impl Fn(&Module) -> bool) -> Vec<String> {
 }
 
 #[test]
-fn mio_is_named_in_net_alone() {
-    only_in("mio", &["net/mod.rs", "net/transport/mod.rs", "net/transport/tcp.rs"]);
+fn mio_is_named_in_net_and_the_status_server_alone() {
+    let files = ["net/mod.rs", "net/transport/mod.rs", "net/transport/tcp.rs", "status/server.rs"];
+    only_in("mio", &files);
 }
 
 #[test]
@@ -206,6 +207,7 @@ fn the_clock_is_read_by_threads_alone() {
         "output/mod.rs",
         "signals.rs",
         "stats/mod.rs",
+        "status/server.rs",
     ];
     assert_eq!(files(Module::names_clock), allowed, "the clock is read elsewhere");
     // The time of a line of the log, and of a record. `origin` has the type alone.
@@ -226,9 +228,11 @@ fn the_clock_is_read_by_threads_alone() {
 fn locks_and_blocking_sockets_are_absent() {
     // The list of servers, which no worker locks.
     only_in("Mutex", &["job/servers.rs", "stats/mod.rs"]);
-    for word in ["RwLock", "Condvar", "TcpListener"] {
+    for word in ["RwLock", "Condvar"] {
         only_in(word, &[]);
     }
+    // That of mio, which does not block.
+    only_in("TcpListener", &["status/server.rs"]);
     // The output polls in a burst, the watch of stdout leaves time for a signal, and a thread of its own
     // waits for signals. They have no sockets to keep waiting.
     let may_sleep = ["output/mod.rs", "output/stdout.rs", "signals.rs"];
@@ -245,6 +249,10 @@ fn the_pure_modules_have_no_thread_atomic_file_log_or_source_of_time_and_randomn
         "output/buffer.rs",
         "output/drain.rs",
         "output/pacing.rs",
+        "status/connection.rs",
+        "status/ready.rs",
+        "status/request.rs",
+        "status/response.rs",
     ];
     let is_pure = |module: &Module| {
         ["codec", "partition", "proto", "text"].contains(&module.top())

@@ -5,6 +5,7 @@
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::net::SocketAddr;
 use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -21,6 +22,7 @@ use crate::config::{Config, ConfigBuilder, ConfigError, Setting};
 use crate::control::ControlOptions;
 use crate::format::Format;
 use crate::logging::LogFormat;
+use crate::status::Ready;
 use crate::text::delimiter;
 use crate::text::duration::show;
 use crate::text::echo::{plain, quoted};
@@ -35,6 +37,10 @@ pub struct ProgramOptions {
     pub log_format: LogFormat,
     /// The settings of the thread that carries out requests.
     pub control: ControlOptions,
+    /// The address of the status server, if it is on.
+    pub status_addr: Option<SocketAddr>,
+    /// The condition under which the job is ready.
+    pub ready: Ready,
 }
 
 /// The request of the arguments.
@@ -293,7 +299,9 @@ fn bad_value(
 ) -> UsageError {
     let expected = setting.expected();
     let is_attached = argument.to_string_lossy().ends_with(text);
-    if !is_attached && text.parse::<Server>().is_ok() {
+    // The address of the status server may look like a server.
+    let is_server = setting != Setting::StatusAddr && text.parse::<Server>().is_ok();
+    if !is_attached && is_server {
         return missing_value(name, setting, Some(text));
     }
     let is_word = setting.word().filter(|word| text.trim().eq_ignore_ascii_case(word));
@@ -445,6 +453,29 @@ fn word_or<T>(
     read: fn(&str) -> Result<T, Refusal>,
 ) -> Result<Option<T>, Refusal> {
     if setting.word() == Some(text) { Ok(None) } else { read(text).map(Some) }
+}
+
+fn status_addr(text: &str) -> Result<SocketAddr, Refusal> {
+    text.parse().map_err(|_| {
+        let text = text.trim();
+        let host_port = text.rsplit_once(':').unwrap_or(("", text));
+        let meant = match host_port {
+            ("" | "localhost", port) => format!("127.0.0.1:{port}"),
+            ("*", port) => format!("0.0.0.0:{port}"),
+            _ => text.trim_start_matches("http://").trim_end_matches('/').to_owned(),
+        };
+        let is_address = meant.parse::<SocketAddr>().is_ok();
+        Refusal { problem: "is not allowed", remedy: is_address.then_some(meant) }
+    })
+}
+
+fn ready(text: &str) -> Result<Ready, Refusal> {
+    text.parse().map_err(|_| {
+        let meant = text.trim().to_ascii_lowercase();
+        let meant = [meant.clone(), format!("{meant}%")];
+        let remedy = meant.into_iter().find(|text| text.parse::<Ready>().is_ok());
+        Refusal { problem: "is not allowed", remedy }
+    })
 }
 
 fn log_level(verbosity: i32) -> LevelFilter {
@@ -775,6 +806,45 @@ Try each server once, at all its addresses, read it to its end, then
 exit. The status is 1 if a server could not be connected, ended by an
 error, or sent only malformed or oversized lines. Off unless given.",
         action: Action::Switch(|config| config.once(true)),
+    },
+    Flag {
+        long: "status-addr",
+        short: None,
+        brief: "Serve the status over HTTP",
+        doc: "\
+The address on which the status is served over HTTP, such as
+127.0.0.1:9464. With port 0 the system selects a port, and the log names
+it. /livez is 200 while the program runs, and /readyz is as --ready
+says. There is no password, so other hosts should reach it only in a
+network that you trust. It costs a thread and at most 64 connections.",
+        action: Action::Program {
+            setting: Setting::StatusAddr,
+            placeholder: "ADDR",
+            default: Some("off"),
+            apply: |program, text| {
+                program.status_addr = word_or(Setting::StatusAddr, text, status_addr)?;
+                Ok(())
+            },
+        },
+    },
+    Flag {
+        long: "ready",
+        short: None,
+        brief: "When /readyz is 200",
+        doc: "\
+The condition under which /readyz of --status-addr is 200 instead of
+503. With started each server must have been tried once. With any one
+server must be connected, with all each of them, with N% so many of
+them. After a signal to stop it is always 503.",
+        action: Action::Program {
+            setting: Setting::Ready,
+            placeholder: "WHEN",
+            default: Some("started"),
+            apply: |program, text| {
+                program.ready = ready(text)?;
+                Ok(())
+            },
+        },
     },
     Flag {
         long: "quiet",

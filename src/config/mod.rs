@@ -705,6 +705,10 @@ pub(crate) enum Setting {
     LogFormat,
     #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the program alone has it"))]
     Stats,
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the program alone has it"))]
+    StatusAddr,
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the program alone has it"))]
+    Ready,
 }
 
 impl Setting {
@@ -727,6 +731,8 @@ impl Setting {
             Self::ServersFile => "servers-file",
             Self::LogFormat => "log-format",
             Self::Stats => "stats",
+            Self::StatusAddr => "status-addr",
+            Self::Ready => "ready",
         }
     }
 
@@ -735,7 +741,7 @@ impl Setting {
         match self {
             Self::Parallelism => Some("auto"),
             Self::GiveUpAfter => Some("never"),
-            Self::IdleTimeout | Self::Stats => Some("off"),
+            Self::IdleTimeout | Self::Stats | Self::StatusAddr => Some("off"),
             _ => None,
         }
     }
@@ -763,6 +769,8 @@ impl Setting {
             Self::ServersFile => "a file with a server a line; - is stdin".into(),
             Self::LogFormat => "text or json".into(),
             Self::Stats => duration("100ms"),
+            Self::StatusAddr => "an IP address with a port, such as 127.0.0.1:9464".into(),
+            Self::Ready => "started, any, all or N% from 1% to 100%".into(),
         };
         self.word().map_or(value.clone(), |word| format!("{value}, or {word}"))
     }
