@@ -7,6 +7,10 @@ use std::path::Path;
 #[allow(unreachable_pub)]
 #[path = "../fuzz/src/encoder.rs"]
 mod encoder;
+#[cfg(all(feature = "cli", unix))]
+#[allow(unreachable_pub)]
+#[path = "../fuzz/src/http.rs"]
+mod http;
 #[allow(unreachable_pub)]
 #[path = "../fuzz/src/line_parser.rs"]
 mod line_parser;
@@ -36,6 +40,12 @@ fn run_seeds(target: &str, check: fn(&[u8])) {
 #[test]
 fn the_seeds_of_encoder_pass() {
     run_seeds("encoder", encoder::check);
+}
+
+#[cfg(all(feature = "cli", unix))]
+#[test]
+fn the_seeds_of_http_pass() {
+    run_seeds("http", http::check);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! checks every seed on any toolchain.
 
 pub mod encoder;
+pub mod http;
 pub mod line_parser;
 pub mod partition;
 pub mod servers_file;

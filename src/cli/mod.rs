@@ -950,7 +950,8 @@ file again instead.
 
 Exit status:
   0        stopped by a signal, stdout closed by its reader, or --once succeeded
-  1        stdout failed, all servers were given up, or --once failed
+  1        stdout or --status-addr failed, all servers were given up, or --once
+           failed
   2        bad usage or a bad list file, before any server was dialed
   128 + N  ended immediately by a second signal, number N
 

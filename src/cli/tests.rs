@@ -680,3 +680,59 @@ proptest! {
         }
     }
 }
+
+/// Parses the program's settings of a valid line.
+fn program(args: &[&str]) -> ProgramOptions {
+    match parse_strs(&[args, &[SERVER]].concat()) {
+        Ok(Command::Run { program, .. }) => program,
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn the_status_server_has_an_address_or_is_off() {
+    assert_eq!(program(&[]), ProgramOptions { status_addr: None, ready: Ready::Started });
+    for text in ["127.0.0.1:9464", "[::1]:9464", "0.0.0.0:0", "127.0.0.1:80"] {
+        let address = text.parse().unwrap();
+        assert_eq!(program(&["--status-addr", text]).status_addr, Some(address));
+    }
+    assert_eq!(program(&["--status-addr=127.0.0.1:1", "--status-addr=off"]).status_addr, None);
+    let expected = "expected an IP address with a port, such as 127.0.0.1:9464, or off";
+    for (bad, remedy) in [
+        ("9464", "; write 127.0.0.1:9464"),
+        (":9464", "; write 127.0.0.1:9464"),
+        ("localhost:9464", "; write 127.0.0.1:9464"),
+        ("*:9464", "; write 0.0.0.0:9464"),
+        ("http://[::1]:9464/", "; write [::1]:9464"),
+        ("gate:9464", ""),
+        ("127.0.0.1", ""),
+        ("127.0.0.1:65536", ""),
+        ("OFF", "; write off"),
+    ] {
+        assert_eq!(
+            message(&["--status-addr", bad]),
+            format!("tcpcore: --status-addr: \"{bad}\" is not allowed, {expected}{remedy}")
+        );
+    }
+}
+
+#[test]
+fn ready_is_a_word_or_a_percentage() {
+    assert_eq!(program(&["--ready", "any"]).ready, Ready::Any);
+    assert_eq!(program(&["--ready", "all"]).ready, Ready::Percent(100));
+    assert_eq!(program(&["--ready=80%", "--ready=started"]).ready, Ready::Started);
+    let expected = "expected started, any, all or N% from 1% to 100%";
+    for (bad, remedy) in [
+        ("50", "; write 50%"),
+        ("All", "; write all"),
+        (" any", "; write any"),
+        ("0%", ""),
+        ("101%", ""),
+        ("half", ""),
+    ] {
+        assert_eq!(
+            message(&["--ready", bad]),
+            format!("tcpcore: --ready: \"{bad}\" is not allowed, {expected}{remedy}")
+        );
+    }
+}

@@ -18,6 +18,7 @@ mod names;
 mod operate;
 mod signals;
 mod slices;
+mod status;
 mod stdout;
 #[cfg(target_os = "linux")]
 mod streams;

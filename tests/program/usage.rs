@@ -103,6 +103,8 @@ fn a_bad_value_is_named_with_its_flag_and_the_allowed_values() {
         ("--max-line", COUNT, ["0", "4k", "99999999999"]),
         ("--delimiter", "expected", [";", "0x30", "0x0"]),
         ("--format", "plain, task, tsv or json", ["csv", "JSON", ""]),
+        ("--status-addr", "an IP address with a port", ["9464", "localhost:9464", "127.0.0.1"]),
+        ("--ready", "started, any, all or N%", ["0%", "101%", "each"]),
     ] {
         for value in values {
             assert_refused(&[flag, value], &[flag, expected]);
@@ -154,6 +156,8 @@ const FLAGS: &[&str] = &[
     "--once",
     "--stats",
     "--log-format",
+    "--status-addr",
+    "--ready",
     "-q",
     "-v",
     "-h, --help",
