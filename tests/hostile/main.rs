@@ -31,6 +31,8 @@ mod namespaces;
 #[cfg(target_os = "linux")]
 mod outages;
 #[cfg(target_os = "linux")]
+mod rude;
+#[cfg(target_os = "linux")]
 mod runner;
 #[cfg(target_os = "linux")]
 mod soak;

@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::mode::{Format, Mode};
 use crate::subject::Tally;
-use crate::{flow, namespaces, outages, soak};
+use crate::{flow, namespaces, outages, rude, soak};
 
 /// The outcome of a scenario. A failed scenario panics.
 pub(crate) enum Outcome {
@@ -59,6 +59,7 @@ const SCENARIOS: &[(&str, Scenario, &[Mode])] = &[
     ("endless_line", flow::endless_line, &BOTH),
     ("junk_flood", flow::junk_flood, &NUMBERS),
     ("sigterm_with_a_slow_reader", flow::sigterm_with_a_slow_reader, &BOTH),
+    ("rude_clients", rude::rude_clients, &BOTH),
     ("full_disk", namespaces::full_disk, &BOTH),
     ("late_name", namespaces::late_name, &NUMBERS),
     ("half_open", namespaces::half_open, &NUMBERS),
