@@ -353,3 +353,28 @@ impl<P: Pages> Pages for Bounded<'_, P> {
             .with_header("Retry-After", "10")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Long(usize);
+
+    impl Pages for Long {
+        fn respond(&self, _path: &str, _query: &Query) -> Response {
+            Response::text(Status::Ok, vec![b'.'; self.0])
+        }
+    }
+
+    #[test]
+    fn at_most_32_mib_are_unsent_beside_one_response_and_short_ones() {
+        let status = |len, unsent| {
+            Bounded { pages: &Long(len), unsent }.respond("/", &Query::default()).status
+        };
+        assert_eq!(status(MAX_UNSENT + 1, 0), Status::Ok);
+        assert_eq!(status(MAX_UNSENT - 1, 1), Status::Ok);
+        assert_eq!(status(MAX_UNSENT, 1), Status::ServiceUnavailable);
+        assert_eq!(status(SMALL, usize::MAX), Status::Ok);
+        assert_eq!(status(SMALL + 1, MAX_UNSENT), Status::ServiceUnavailable);
+    }
+}

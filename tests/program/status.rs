@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::common::{DEADLINE, Program, Server, Signal};
-use crate::{Down, addresses, lines_of, start, stop, tcpcore};
+use crate::{Down, addresses, by_shell, lines_of, start, stop, tcpcore};
 
 /// Returns the address that the log names.
 fn status_address(program: &mut Program) -> SocketAddr {
@@ -119,9 +119,12 @@ fn other_paths_methods_and_bodies_are_refused() {
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     assert!(head.contains("\r\nContent-Length: 3\r\n"), "{head}");
     assert!(exchange(address, "\x16\x03\x01\x02\0\x01").starts_with("HTTP/1.1 400 "));
-    // All of it is more than the server reads, and the response still arrives.
-    let huge = "GET / HTTP/1.1\r\nX: ".to_owned() + &"x".repeat(60_000);
-    assert!(exchange(address, huge).starts_with("HTTP/1.1 431 "));
+    // The server discards what it does not read, so that no reset follows the response.
+    let mut stream = connect(address);
+    stream.write_all(format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(60_000)).as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 431 "), "{text}");
     stop(&mut program);
 }
 
@@ -203,6 +206,28 @@ fn sixty_four_slow_clients_keep_others_out_for_5_s() {
     let mut text = String::new();
     clients[0].read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 408 "), "{text}");
+    stop(&mut program);
+}
+
+#[test]
+fn with_few_descriptors_silent_clients_make_place_and_slow_ones_time_out() {
+    let server = Server::bind();
+    let program = tcpcore("-p 1 --status-addr 127.0.0.1:0", [server.address()]);
+    let mut program = Program::spawn(&mut by_shell("ulimit -n 32;", &program));
+    let address = status_address(&mut program);
+    let peer = server.accept();
+    let silent: Vec<_> = (0..40).map(|_| connect(address)).collect();
+    assert_eq!(page(address, "/livez"), (200, "ok\n".into()));
+    drop(silent);
+    let mut slow: Vec<_> = (0..40).map(|_| connect(address)).collect();
+    for client in &mut slow {
+        client.write_all(b"GET /livez HT").unwrap();
+    }
+    // It waits until the server can accept it.
+    wait_for_page(address, "/livez", OK);
+    drop(slow);
+    drop(peer);
+    program.wait_for_log("Connection lost to");
     stop(&mut program);
 }
 
