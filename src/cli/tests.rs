@@ -684,14 +684,14 @@ proptest! {
 /// Parses the program's settings of a valid line.
 fn program(args: &[&str]) -> ProgramOptions {
     match parse_strs(&[args, &[SERVER]].concat()) {
-        Ok(Command::Run { program, .. }) => program,
+        Ok(Command::Run { options, .. }) => options,
         other => panic!("{args:?}: {other:?}"),
     }
 }
 
 #[test]
 fn the_status_server_has_an_address_or_is_off() {
-    assert_eq!(program(&[]), ProgramOptions { status_addr: None, ready: Ready::Started });
+    assert_eq!(program(&[]), ProgramOptions::default());
     for text in ["127.0.0.1:9464", "[::1]:9464", "0.0.0.0:0", "127.0.0.1:80"] {
         let address = text.parse().unwrap();
         assert_eq!(program(&["--status-addr", text]).status_addr, Some(address));
