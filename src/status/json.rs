@@ -5,7 +5,6 @@ mod query;
 use std::time::{Duration, SystemTime};
 
 use humantime::format_rfc3339_millis;
-use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::history::{History, INTERVAL, Rate};
@@ -24,6 +23,7 @@ impl List {
     pub fn render(&self, snapshot: &Snapshot, history: &History, context: &Context) -> Vec<u8> {
         let (matching, shown) = self.select(snapshot, history);
         let now = snapshot.now;
+        let (states, workers) = count(snapshot);
         let document = Document {
             version: env!("CARGO_PKG_VERSION"),
             shard: context.shard,
@@ -31,7 +31,7 @@ impl List {
             started: Time(snapshot.started),
             uptime_seconds: seconds(snapshot.started, now),
             stopping: context.is_stopping,
-            states: States(snapshot),
+            states,
             rate: history.total_rate().into(),
             sparkline: Sparkline {
                 seconds_per_sample: INTERVAL.as_secs(),
@@ -42,7 +42,7 @@ impl List {
                 records: snapshot.output.written,
                 blocked_seconds: snapshot.output.blocked.as_secs_f64(),
             },
-            workers: workers(snapshot),
+            workers,
             reload: Reload {
                 successful: snapshot.reload.is_successful,
                 last_success: snapshot.reload.last_success.map(Time),
@@ -136,14 +136,14 @@ impl Serialize for Time {
 
 /// The whole.
 #[derive(Serialize)]
-struct Document<'a> {
+struct Document {
     version: &'static str,
     shard: Option<Shard>,
     now: Time,
     started: Time,
     uptime_seconds: f64,
     stopping: bool,
-    states: States<'a>,
+    states: States,
     rate: RateJson,
     sparkline: Sparkline,
     totals: Totals,
@@ -157,16 +157,13 @@ struct Document<'a> {
     servers: Vec<Server>,
 }
 
-/// The number of servers in each state.
-struct States<'a>(&'a Snapshot);
+/// The number of servers in each state, by [`ServerState`].
+#[derive(Default)]
+struct States([usize; ServerState::ALL.len()]);
 
-impl Serialize for States<'_> {
+impl Serialize for States {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(ServerState::ALL.len()))?;
-        for state in ServerState::ALL {
-            map.serialize_entry(state.name(), &self.0.count(state))?;
-        }
-        map.end()
+        serializer.collect_map(ServerState::ALL.map(ServerState::name).iter().zip(&self.0))
     }
 }
 
@@ -268,7 +265,8 @@ struct Worker {
     queued_records: u64,
 }
 
-fn workers(snapshot: &Snapshot) -> Vec<Worker> {
+/// Counts the servers by state and by worker, in one pass.
+fn count(snapshot: &Snapshot) -> (States, Vec<Worker>) {
     let worker = |(index, worker): (usize, &WorkerSnapshot)| Worker {
         index,
         servers: 0,
@@ -276,13 +274,15 @@ fn workers(snapshot: &Snapshot) -> Vec<Worker> {
         queued_records: worker.queued,
     };
     let mut workers: Vec<_> = snapshot.workers.iter().enumerate().map(worker).collect();
+    let mut states = States::default();
     for server in &snapshot.servers {
+        states.0[server.state as usize] += 1;
         if let Some(worker) = workers.get_mut(server.stats.worker()) {
             worker.servers += 1;
             worker.connected += usize::from(server.state == ServerState::Connected);
         }
     }
-    workers
+    (states, workers)
 }
 
 #[derive(Serialize)]

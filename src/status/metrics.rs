@@ -23,6 +23,9 @@ use crate::stats::{
     Snapshot,
 };
 
+/// About the bytes of all series of a server, so that the text is seldom moved while it grows.
+const BYTES_PER_SERVER: usize = 1800;
+
 /// What `/metrics` is made of.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -39,9 +42,13 @@ pub struct Metrics {
 impl Metrics {
     /// Encodes the metrics.
     pub fn encode(self) -> String {
+        let capacity = match self.snapshot.servers.len() {
+            servers if servers <= self.max_servers => servers * BYTES_PER_SERVER,
+            _ => 0,
+        };
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
-        let mut text = String::new();
+        let mut text = String::with_capacity(capacity);
         prometheus_text::encode(&mut text, &registry).expect("a string takes all text");
         text
     }

@@ -1,9 +1,8 @@
 use super::*;
-use crate::status::tests::{NOW, ago, feed, feeds, snapshot};
+use crate::status::tests::{NOW, ago, feed, feeds, shortest, snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 const PROCESS: Process = Process {
     cpu_seconds: 1.5,
@@ -262,9 +261,7 @@ fn promtool_finds_nothing_to_criticize() {
 fn ten_thousand_servers_take_less_than_50_ms() {
     for max_servers in [1000, 10_000] {
         let metrics = metrics(&feeds(10_000), max_servers);
-        let start = Instant::now();
-        let text = metrics.encode();
-        let took = start.elapsed();
+        let (text, took) = shortest(|| metrics.clone().encode());
         println!("{} bytes in {took:?}", text.len());
         assert!(cfg!(debug_assertions) || took < Duration::from_millis(50), "{took:?}");
     }
