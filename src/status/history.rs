@@ -69,7 +69,7 @@ impl History {
 
     /// Returns the present rate of a server.
     pub fn rate(&self, number: usize) -> Rate {
-        self.servers.get(&number).map_or_else(Rate::default, Series::rate)
+        self.servers.get(&number).map_or_else(Rate::default, |series| series.rate)
     }
 
     /// Returns the lines a second of a server, the oldest sample first.
@@ -79,7 +79,7 @@ impl History {
 
     /// Returns the present rate of all servers together.
     pub fn total_rate(&self) -> Rate {
-        self.total.rate()
+        self.total.rate
     }
 
     /// Returns the lines a second of all servers together, the oldest sample first.
@@ -99,6 +99,8 @@ struct Series {
     bytes: [f32; RATE_SAMPLES],
     /// The number of samples, modulo [`RATE_SAMPLES`].
     next: usize,
+    /// The mean of the last samples. A sort by rate asks for those of all servers, so they are kept.
+    rate: Rate,
 }
 
 /// The counters that have a rate.
@@ -111,10 +113,8 @@ struct Rated {
 impl Series {
     /// Adds so many samples, with the mean of all that was counted in this time.
     fn add(&mut self, counters: Counters, elapsed: Duration, samples: usize) {
-        let last = mem::replace(
-            &mut self.last,
-            Rated { lines: counters.lines, bytes: counters.bytes },
-        );
+        let last =
+            mem::replace(&mut self.last, Rated { lines: counters.lines, bytes: counters.bytes });
         let lines = per_second(counters.lines.saturating_sub(last.lines), elapsed);
         let bytes = per_second(counters.bytes.saturating_sub(last.bytes), elapsed);
         for _ in 0..samples {
@@ -125,9 +125,11 @@ impl Series {
             self.bytes[self.next] = bytes;
             self.next = (self.next + 1) % RATE_SAMPLES;
         }
+        self.rate = self.mean();
     }
 
-    fn rate(&self) -> Rate {
+    /// Returns the mean of the last samples.
+    fn mean(&self) -> Rate {
         let samples = self.lines.len().min(RATE_SAMPLES);
         if samples == 0 {
             return Rate::default();
@@ -220,9 +222,12 @@ mod tests {
         feeds[0].count(86_400, 0);
         history.sample(Duration::from_millis(86_422_500), &snapshot(&feeds));
         assert_eq!(lines(&history, 0), [1.0; 120]);
+        history.sample(Duration::from_secs(u64::MAX), &snapshot(&feeds));
+        assert_eq!(lines(&history, 0), [0.0; 120]);
         // A clock that goes back is as one that stands still.
+        feeds[0].count(1, 0);
         history.sample(Duration::ZERO, &snapshot(&feeds));
-        assert_eq!(lines(&history, 0), [1.0; 120]);
+        assert_eq!(lines(&history, 0), [0.0; 120]);
     }
 
     #[test]

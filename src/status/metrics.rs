@@ -160,8 +160,8 @@ impl Families<'_> {
     fn aggregates(&mut self, snapshot: &Snapshot) -> fmt::Result {
         let Snapshot { servers, totals, .. } = snapshot;
         let counters = totals.counters;
-        let states = ServerState::ALL
-            .map(|state| ([("state", state.name())], snapshot.count(state) as u64));
+        let states =
+            ServerState::ALL.map(|state| ([("state", state.name())], snapshot.count(state) as u64));
         self.gauges("tcpcore_servers", "The servers of the list in this state.", states)?;
         self.counter(
             "tcpcore_connect_attempts",
@@ -303,11 +303,7 @@ impl Families<'_> {
             process.virtual_bytes,
         )?;
         self.gauge("process_open_fds", "Number of open file descriptors.", process.open_fds)?;
-        self.gauge(
-            "process_max_fds",
-            "Maximum number of open file descriptors.",
-            process.max_fds,
-        )?;
+        self.gauge("process_max_fds", "Maximum number of open file descriptors.", process.max_fds)?;
         self.gauge(
             "process_start_time_seconds",
             "Start time of the process since unix epoch in seconds.",

@@ -24,7 +24,10 @@ impl Process {
         let stat = fs::read_to_string("/proc/self/stat").ok()?;
         let system = fs::read_to_string("/proc/stat").ok()?;
         let figures = parse(&stat, &system, clock_ticks_per_second(), page_size() as u64)?;
-        #[expect(clippy::cast_precision_loss, reason = "a limit is shorter than 53 bits, or no limit")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "a limit is shorter than 53 bits, or no limit"
+        )]
         let max_fds = getrlimit(Resource::Nofile).current.map_or(f64::INFINITY, |max| max as f64);
         Some(Process { open_fds: open_fds()?, max_fds, ..figures })
     }

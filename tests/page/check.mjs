@@ -1,8 +1,8 @@
 // Looks at the page with a browser: node tests/page/check.mjs [--screenshots FOLDER] [--url URL]
 //
-// It needs Chromium (CHROMIUM, or `chromium` in the path) and two packages of npm, which `npm install` in this folder
-// gets: playwright-core and axe-core. Without them it prints SKIPPED. With --url it looks at a running program, only
-// that the page loads, follows the policy and is accessible.
+// It needs Chromium (CHROMIUM, or `chromium` in the path) and two packages of npm, in this folder or in NODE_PATH:
+// playwright-core and axe-core. Without them it prints SKIPPED. With --url it looks at a running program: whether the
+// page loads, follows the policy and is accessible.
 
 import { accessSync, constants, mkdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -32,7 +32,7 @@ try {
   ({ chromium } = require('playwright-core'));
   axe = require.resolve('axe-core/axe.min.js');
 } catch (error) {
-  skip(`npm install was not run in tests/page: ${error.message.split('\n')[0]}`);
+  skip(`a package of npm is not installed: ${error.message.split('\n')[0]}`);
 }
 
 let failures = 0;

@@ -20,8 +20,11 @@ fn numbers(query: &[(&'static str, &'static str)], servers: &[ServerSnapshot]) -
 
 /// Six servers: each in another state and with other counters.
 fn six() -> Vec<ServerSnapshot> {
-    let mut servers: Vec<_> =
-        ["f:1", "e:1", "d:1", "c:1", "b:1", "a:1"].into_iter().zip(0..).map(|(s, i)| feed(i, s)).collect();
+    let mut servers: Vec<_> = ["f:1", "e:1", "d:1", "c:1", "b:1", "a:1"]
+        .into_iter()
+        .zip(0..)
+        .map(|(s, i)| feed(i, s))
+        .collect();
     for (server, state) in servers.iter_mut().zip(ServerState::ALL) {
         let number = state as u64;
         server.state = state;
@@ -69,15 +72,23 @@ fn the_order_of_rates_is_that_of_the_history() {
     }
     history.sample(Duration::from_secs(5), &snapshot(&servers));
     for (order, expected) in [("rate", [2, 0, 1]), ("-rate", [1, 0, 2])] {
-        let text = list(&[("sort", order)]).render(&snapshot(&servers), &history, &Context::default());
+        let text =
+            list(&[("sort", order)]).render(&snapshot(&servers), &history, &Context::default());
         let document: Value = serde_json::from_slice(&text).unwrap();
         let servers = document["servers"].as_array().unwrap();
-        let numbers: Vec<_> = servers.iter().map(|server| server["number"].as_u64().unwrap()).collect();
+        let numbers: Vec<_> =
+            servers.iter().map(|server| server["number"].as_u64().unwrap()).collect();
         assert_eq!(numbers, expected, "{order}");
-        assert_eq!(document["rate"], json!({"lines_per_second": 111.0, "bytes_per_second": 1110.0}));
+        assert_eq!(
+            document["rate"],
+            json!({"lines_per_second": 111.0, "bytes_per_second": 1110.0})
+        );
         let sparkline = json!({"seconds_per_sample": 5, "lines_per_second": [111.0]});
         assert_eq!(document["sparkline"], sparkline);
-        assert_eq!(servers[1]["rate"], json!({"lines_per_second": 10.0, "bytes_per_second": 100.0}));
+        assert_eq!(
+            servers[1]["rate"],
+            json!({"lines_per_second": 10.0, "bytes_per_second": 100.0})
+        );
         assert_eq!(servers[1]["sparkline"], json!([10.0]));
     }
 }
@@ -207,7 +218,10 @@ fn a_bad_parameter_is_named_with_what_it_takes() {
              ended, or several with commas",
         ),
         (&[("sotr", "x")], "\"sotr\": unknown, expected state, sort, limit, offset or q"),
-        (&[("<script>\n", "")], "\"<script>\\n\": unknown, expected state, sort, limit, offset or q"),
+        (
+            &[("<script>\n", "")],
+            "\"<script>\\n\": unknown, expected state, sort, limit, offset or q",
+        ),
         (&[("q", "a"), ("q", "b")], "q: given twice, expected once"),
     ] {
         assert_eq!(error(query), expected);
@@ -240,6 +254,7 @@ fn a_clock_at_1970_is_shown() {
 
 /// A release build takes less than 5 ms by rate; a debug build is not asked.
 #[test]
+#[expect(clippy::print_stdout, reason = "the times are for whoever runs it in a release build")]
 fn a_page_of_ten_thousand_servers_takes_less_than_5_ms() {
     let mut servers = feeds(10_000);
     let mut history = History::default();
@@ -254,6 +269,9 @@ fn a_page_of_ten_thousand_servers_takes_less_than_5_ms() {
         let list = list(&[("sort", sort), ("limit", "100")]);
         let (text, took) = shortest(|| list.render(&snapshot, &history, &Context::default()));
         println!("{sort}: {} bytes in {took:?}", text.len());
-        assert!(cfg!(debug_assertions) || took < Duration::from_millis(limit_ms), "{sort}: {took:?}");
+        assert!(
+            cfg!(debug_assertions) || took < Duration::from_millis(limit_ms),
+            "{sort}: {took:?}"
+        );
     }
 }

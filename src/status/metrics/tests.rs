@@ -154,12 +154,8 @@ fn figures_are_those_of_the_snapshot() {
         shard: Some(crate::status::Shard { index: 1, count: 3 }),
         is_stopping: false,
     };
-    let metrics = Metrics {
-        snapshot: Arc::new(snapshot),
-        context,
-        process: Some(PROCESS),
-        max_servers: 3,
-    };
+    let metrics =
+        Metrics { snapshot: Arc::new(snapshot), context, process: Some(PROCESS), max_servers: 3 };
     let text = metrics.encode();
     families(&text);
     for (series, expected) in [
@@ -238,6 +234,7 @@ fn a_label_cannot_end_its_quotes_or_its_line() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a test that does not run must say so")]
 fn promtool_finds_nothing_to_criticize() {
     let Ok(mut promtool) = Command::new("promtool")
         .args(["check", "metrics"])
@@ -258,6 +255,7 @@ fn promtool_finds_nothing_to_criticize() {
 
 /// A release build takes less than 50 ms for either; a debug build is not asked.
 #[test]
+#[expect(clippy::print_stdout, reason = "the times are for whoever runs it in a release build")]
 fn ten_thousand_servers_take_less_than_50_ms() {
     for max_servers in [1000, 10_000] {
         let metrics = metrics(&feeds(10_000), max_servers);
