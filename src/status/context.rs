@@ -1,8 +1,8 @@
-//! What a snapshot does not have.
+//! Holds the figures that a snapshot does not have.
 
 use serde::Serialize;
 
-/// What a snapshot does not have and the status server shows.
+/// The figures that a snapshot does not have.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context {
     /// The log lines that were dropped.

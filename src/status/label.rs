@@ -1,4 +1,4 @@
-//! How a server is called.
+//! Returns the texts by which servers are shown.
 
 use crate::address::Server;
 

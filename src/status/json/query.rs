@@ -15,7 +15,7 @@ const MAX_LIMIT: usize = 1000;
 /// The longest `q=`, in bytes: the longest host and port.
 const MAX_TEXT: usize = 260;
 
-/// Which servers are asked for, and in which order.
+/// The servers that are asked for, and their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     /// The states, or any.
@@ -94,7 +94,7 @@ impl fmt::Display for QueryError {
 }
 
 impl List {
-    /// Reads the parameters of a query, decoded. An empty value is as good as none, as forms send it.
+    /// Reads the parameters of a query, decoded. An empty value counts as none, because forms send those.
     ///
     /// # Errors
     ///

@@ -237,7 +237,7 @@ fn a_bad_parameter_is_named_with_what_it_takes() {
 
 #[test]
 fn a_name_of_any_characters_stays_one_string() {
-    // A server cannot be called so; the writer must not rest on that.
+    // No server has such a name, but the encoder must not depend on that.
     let hostile = "<script>alert(1)</script>\"'\\\u{0}\u{1b}[31m\u{2028}\n";
     let error = LastErrorJson { text: hostile.into(), reason: "other", time: Time(ago(0)) };
     let text = serde_json::to_string(&error).unwrap();
@@ -254,7 +254,7 @@ fn a_clock_at_1970_is_shown() {
 
 /// A release build takes less than 5 ms by rate; a debug build is not asked.
 #[test]
-#[expect(clippy::print_stdout, reason = "the times are for whoever runs it in a release build")]
+#[expect(clippy::print_stdout, reason = "the times are for a run in a release build")]
 fn a_page_of_ten_thousand_servers_takes_less_than_5_ms() {
     let mut servers = feeds(10_000);
     let mut history = History::default();

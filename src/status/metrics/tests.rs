@@ -234,7 +234,7 @@ fn a_label_cannot_end_its_quotes_or_its_line() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "a test that does not run must say so")]
+#[expect(clippy::print_stdout, reason = "a skipped test is named")]
 fn promtool_finds_nothing_to_criticize() {
     let Ok(mut promtool) = Command::new("promtool")
         .args(["check", "metrics"])
@@ -253,14 +253,15 @@ fn promtool_finds_nothing_to_criticize() {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
-/// A release build takes less than 50 ms for either; a debug build is not asked.
+/// With the default limit, a release build takes less than 50 ms for any list; a debug build is not asked.
 #[test]
-#[expect(clippy::print_stdout, reason = "the times are for whoever runs it in a release build")]
+#[expect(clippy::print_stdout, reason = "the times are for a run in a release build")]
 fn ten_thousand_servers_take_less_than_50_ms() {
-    for max_servers in [1000, 10_000] {
-        let metrics = metrics(&feeds(10_000), max_servers);
+    for (servers, max_servers) in [(10_000, 1000), (1000, 1000), (10_000, 10_000)] {
+        let metrics = metrics(&feeds(servers), max_servers);
         let (text, took) = shortest(|| metrics.clone().encode());
-        println!("{} bytes in {took:?}", text.len());
-        assert!(cfg!(debug_assertions) || took < Duration::from_millis(50), "{took:?}");
+        println!("{servers} servers: {} bytes in {took:?}", text.len());
+        let is_bounded = !cfg!(debug_assertions) && max_servers == 1000;
+        assert!(!is_bounded || took < Duration::from_millis(50), "{took:?}");
     }
 }
