@@ -6,7 +6,7 @@ pub const PAGE: &str = include_str!("page.html");
 /// The value of the header field Content-Security-Policy with [`PAGE`]: no code and no style but those of the page,
 /// and no connection but to this server.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; \
-     script-src 'sha256-SMVQR0PKqwcp+AmSCJKRckU91ChmVBF1fAtgr/HtM00='; \
+     script-src 'sha256-XbvamCaAwkJbabZHIyv92sDtnmD2ith6BpVtjVwfOAs='; \
      style-src 'sha256-4/A19CaqqT7arKXmilGuL/0gz9tOVd/YzplZ6ed5dP4='; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

@@ -175,7 +175,7 @@ async function checkMadeUp() {
   server = await serve(figures, server.port);
   await until(page, 'and that it is back', 3000, async () => (await text(page, '#alert')) === 'tcpcore answers again.' || text(page, '#alert'));
   figures.isHanging = true;
-  await until(page, 'and that it hangs', 3100, async () => (await text(page, '#alert') ?? '').startsWith('No answer') || text(page, '#alert'));
+  await until(page, 'and that it hangs', 3000, async () => (await text(page, '#alert') ?? '').startsWith('No answer') || text(page, '#alert'));
   figures.isHanging = false;
   await server.stop();
   server = await serve(figures, server.port);
