@@ -53,7 +53,7 @@
 //! | `ring` | records from a worker to the output, without locks, and the doorbell | |
 //! | `signals` | what SIGINT, SIGTERM and SIGHUP do | `proto`, `stop`, `threads` |
 //! | `stats` | what a job publishes: counters and states, in atomics | `address` |
-//! | `status` | what a job publishes, over HTTP: health, metrics, JSON and a page | `address`, `proto`, `stats`, `stop`, `text`, `threads` |
+//! | `status` | what a job publishes, over HTTP: health, metrics, JSON and a page | `proto`, `stats`, `stop`, `text`, `threads` |
 //! | `stop` | stopping a job, from any thread | |
 //! | `text` | durations, delimiters, quotations and mistyped names, as a user reads and writes them | |
 //! | `threads` | starting a thread | |

@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tcpcore::internals::cli::{self, Command, ProgramOptions};
 use tcpcore::internals::config::servers::{self, ListError};
 use tcpcore::internals::control::{self, Watch};
-use tcpcore::internals::logging::{self, Options};
+use tcpcore::internals::logging::{self, FlushOnDrop, Options};
 use tcpcore::internals::output::stdout::Stdout;
 use tcpcore::internals::partition;
 use tcpcore::internals::signals::{self, CaughtSignals, Message};
@@ -57,7 +57,7 @@ fn start(config: Config, options: ProgramOptions) -> Result<ExitCode, ListError>
     let config = servers::load(config)?;
     let (level, format) = (options.log_level, options.log_format);
     Ok(match logging::init(Options { level, format, ..Options::default() }) {
-        Ok(_flushed_at_the_end) => run(config, watch, options),
+        Ok(log) => run(config, watch, options, &log),
         Err(error) => {
             complain(&format_args!("tcpcore: cannot start the log: {error}"));
             ExitCode::FAILURE
@@ -74,9 +74,14 @@ fn summary(config: &Config) -> String {
     format!("{}, {}: ok\n", count(servers, "server"), count(workers, "worker"))
 }
 
-fn run(config: Config, watch: Option<Watch>, options: ProgramOptions) -> ExitCode {
+fn run(
+    config: Config,
+    watch: Option<Watch>,
+    options: ProgramOptions,
+    log: &FlushOnDrop,
+) -> ExitCode {
     raise_descriptor_limit();
-    match run_job(config, watch, options) {
+    match run_job(config, watch, options, log) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -91,6 +96,7 @@ fn run_job(
     config: Config,
     watch: Option<Watch>,
     options: ProgramOptions,
+    log: &FlushOnDrop,
 ) -> Result<bool, Box<dyn std::error::Error>> {
     let (sender, messages) = mpsc::channel();
     let signals = CaughtSignals::catch(config.has_list_to_reload(), sender.clone())?;
@@ -103,7 +109,7 @@ fn run_job(
     let (stdout, job) = open_stdout()
         .and_then(|stdout| Ok((stdout.clone(), Job::start(config.clone(), stdout)?)))
         .map_err(failed)?;
-    let pages = JobPages::new(job.stats(), options.ready, job.stop_handle());
+    let pages = JobPages::new(job.stats(), options.pages, job.stop_handle(), log.dropped_lines());
     let status = bound.map(|bound| bound.start(pages)).transpose().map_err(failed)?;
     signals.stop(job.stop_handle());
     stdout.stop_when_closed(job.stop_handle())?;

@@ -22,7 +22,7 @@ use crate::config::{Config, ConfigBuilder, ConfigError, Setting};
 use crate::control::ControlOptions;
 use crate::format::Format;
 use crate::logging::LogFormat;
-use crate::status::Ready;
+use crate::status::{PageOptions, Ready};
 use crate::text::delimiter;
 use crate::text::duration::show;
 use crate::text::echo::{plain, quoted};
@@ -39,8 +39,8 @@ pub struct ProgramOptions {
     pub control: ControlOptions,
     /// The address of the status server, if it is on.
     pub status_addr: Option<SocketAddr>,
-    /// The condition under which the job is ready.
-    pub ready: Ready,
+    /// The settings of the pages of the status server.
+    pub pages: PageOptions,
 }
 
 /// The request of the arguments.
@@ -814,9 +814,11 @@ error, or sent only malformed or oversized lines. Off unless given.",
         doc: "\
 The address on which the status is served over HTTP, such as
 127.0.0.1:9464. With port 0 the system selects a port, and the log names
-it. /livez is 200 while the program runs, and /readyz is as --ready
-says. There is no password, so other hosts should reach it only in a
-network that you trust. It costs a thread and at most 64 connections.",
+it. / is a page for a browser, /metrics is for Prometheus, /status.json
+is for scripts. /livez is 200 while the program runs, and /readyz is as
+--ready says. There is no password, so other hosts should reach it only
+in a network that you trust. It costs a thread, at most 64 connections,
+and a wake-up every 5 s for the rates.",
         action: Action::Program {
             setting: Setting::StatusAddr,
             placeholder: "ADDR",
@@ -841,7 +843,25 @@ them. After a signal to stop it is always 503.",
             placeholder: "WHEN",
             default: Some("started"),
             apply: |program, text| {
-                program.ready = ready(text)?;
+                program.pages.ready = ready(text)?;
+                Ok(())
+            },
+        },
+    },
+    Flag {
+        long: "metrics-servers",
+        short: None,
+        brief: "Servers with metrics of their own",
+        doc: "\
+The most servers that have metrics of their own in /metrics. With more
+servers than that, /metrics has only the sums of all servers. A server
+has about 1800 bytes of metrics.",
+        action: Action::Program {
+            setting: Setting::MetricsServers,
+            placeholder: "N",
+            default: Some("1000"),
+            apply: |program, text| {
+                program.pages.metrics_servers = whole(text)?;
                 Ok(())
             },
         },

@@ -515,7 +515,7 @@ fn an_unknown_flag_is_named_with_the_nearest_one() {
         ("--timeout", "--timeout", "did you mean --connect-timeout or --idle-timeout?"),
         ("--d=3", "--d", "did you mean -d?"),
         ("--x", "--x", ""),
-        ("--servers", "--servers", "did you mean --servers-file?"),
+        ("--server-file", "--server-file", "did you mean --servers-file?"),
         ("--targets", "--targets", ""),
         ("-x", "-x", ""),
         ("-qx", "-x", ""),
@@ -718,9 +718,10 @@ fn the_status_server_has_an_address_or_is_off() {
 
 #[test]
 fn ready_is_a_word_or_a_percentage() {
-    assert_eq!(program(&["--ready", "any"]).ready, Ready::Any);
-    assert_eq!(program(&["--ready", "all"]).ready, Ready::Percent(100));
-    assert_eq!(program(&["--ready=80%", "--ready=started"]).ready, Ready::Started);
+    assert_eq!(program(&["--metrics-servers", "0"]).pages.metrics_servers, 0);
+    assert_eq!(program(&["--ready", "any"]).pages.ready, Ready::Any);
+    assert_eq!(program(&["--ready", "all"]).pages.ready, Ready::Percent(100));
+    assert_eq!(program(&["--ready=80%", "--ready=started"]).pages.ready, Ready::Started);
     let expected = "expected started, any, all or N% from 1% to 100%";
     for (bad, remedy) in [
         ("50", "; write 50%"),

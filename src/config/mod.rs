@@ -709,6 +709,8 @@ pub(crate) enum Setting {
     StatusAddr,
     #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the program alone has it"))]
     Ready,
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the program alone has it"))]
+    MetricsServers,
 }
 
 impl Setting {
@@ -733,6 +735,7 @@ impl Setting {
             Self::Stats => "stats",
             Self::StatusAddr => "status-addr",
             Self::Ready => "ready",
+            Self::MetricsServers => "metrics-servers",
         }
     }
 
@@ -770,6 +773,7 @@ impl Setting {
             Self::LogFormat => "text or json".into(),
             Self::Stats => duration("100ms"),
             Self::StatusAddr => "an IP address with a port, such as 127.0.0.1:9464".into(),
+            Self::MetricsServers => "a whole number".into(),
             Self::Ready => "started, any, all or N% from 1% to 100%".into(),
         };
         self.word().map_or(value.clone(), |word| format!("{value}, or {word}"))

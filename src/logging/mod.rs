@@ -24,6 +24,8 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 use std::panic;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -136,6 +138,14 @@ pub fn init(options: Options) -> io::Result<FlushOnDrop> {
         logger.write(Level::Warn, module_path!(), &format_args!("{complaint}"));
     }
     Ok(FlushOnDrop(logger))
+}
+
+impl FlushOnDrop {
+    /// Returns a function that returns the number of lines that were dropped since the start.
+    pub fn dropped_lines(&self) -> impl Fn() -> u64 + Send + 'static {
+        let dropped = Arc::clone(self.0.intake.dropped());
+        move || dropped.load(Relaxed)
+    }
 }
 
 /// Waits, when dropped, until stderr has accepted all lines logged earlier.

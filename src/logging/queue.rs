@@ -39,7 +39,8 @@ where
     assert!((1..=Load::MAX_USED).contains(&capacity), "a load can hold the capacity");
     let (sender, receiver) = mpsc::channel();
     let load = Arc::new(SharedLoad::default());
-    let intake = Intake { capacity, sender, load: Arc::clone(&load) };
+    let dropped = Arc::default();
+    let intake = Intake { capacity, sender, load: Arc::clone(&load), dropped };
     (intake, Drain { receiver, load, batch: Batch::default(), charge: 0, out, report })
 }
 
@@ -62,18 +63,28 @@ pub(super) struct Intake {
     capacity: u64,
     sender: Sender<Entry>,
     load: Arc<SharedLoad>,
+    /// All lines that were dropped since the start.
+    dropped: Arc<AtomicU64>,
 }
 
 impl Intake {
+    /// Returns the number of all lines that were dropped since the start, which others may read.
+    pub(super) fn dropped(&self) -> &Arc<AtomicU64> {
+        &self.dropped
+    }
+
     /// Queues a line, which ends with a line feed. Drops and counts it if the queue is full.
     pub(super) fn push(&self, text: String) {
         // The charge counts the allocation of the line. A line beyond the capacity takes all of it, so that
         // an empty queue admits it.
         let charge = (text.capacity() as u64).saturating_add(LINE_COST).min(self.capacity);
         let admitted = self.load.update(|load| load.admit(charge, self.capacity));
-        if let Some(dropped_before) = admitted {
+        match admitted {
             // The send fails only without a drain, when no line can be written.
-            _ = self.sender.send(Entry::Line { text, charge, dropped_before });
+            Some(dropped_before) => {
+                _ = self.sender.send(Entry::Line { text, charge, dropped_before });
+            }
+            None => _ = self.dropped.fetch_add(1, Relaxed),
         }
     }
 

@@ -144,7 +144,8 @@ impl LastError {
             ),
         };
         match code {
-            Some(code) => format!("{reason}: {}", io::Error::from_raw_os_error(code)),
+            // The text of the system says more.
+            Some(code) => io::Error::from_raw_os_error(code).to_string(),
             None => reason.to_owned(),
         }
     }

@@ -8,7 +8,6 @@ use humantime::format_rfc3339_millis;
 use serde::{Serialize, Serializer};
 
 use super::history::{History, INTERVAL, Rate};
-use super::label::{address, label, name};
 use super::{Context, Shard};
 use crate::stats::{
     Counters, DisconnectReason, FailureReason, LastError, ServerSnapshot, ServerState, Snapshot,
@@ -97,8 +96,10 @@ impl List {
         let number = |number| Key { number, label: String::new() };
         match self.order {
             Order::Down if is_down(server.state) => number(millis(server.since)),
-            Order::Down => Key { number: u64::MAX, label: label(server.stats.server()) },
-            Order::Name => Key { number: 0, label: label(server.stats.server()) },
+            Order::Down => {
+                Key { number: u64::MAX, label: server.stats.server().label().into_owned() }
+            }
+            Order::Name => Key { number: 0, label: server.stats.server().label().into_owned() },
             Order::State => number(server.state as u64),
             // Rates are not negative, so their bits are in their order.
             Order::Rate => number(history.rate(server.stats.number()).lines.to_bits().into()),
@@ -120,7 +121,7 @@ struct Key {
 fn has_text(server: &ServerSnapshot, text: &str) -> bool {
     let server = server.stats.server();
     let has_text = |shown: &str| shown.to_lowercase().contains(text);
-    name(server).is_some_and(has_text) || has_text(&address(server))
+    server.name().is_some_and(has_text) || has_text(&server.address())
 }
 
 /// A moment, in UTC with milliseconds.
@@ -322,8 +323,8 @@ impl Server {
         let since = seconds(server.since, now);
         Server {
             number,
-            name: name(server.stats.server()).map(str::to_owned),
-            address: address(server.stats.server()),
+            name: server.stats.server().name().map(str::to_owned),
+            address: server.stats.server().address(),
             worker: server.stats.worker(),
             state: server.state.name(),
             since: Time(server.since),

@@ -16,7 +16,6 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::label::label;
 use super::{Context, Process};
 use crate::stats::{
     CONNECT_BUCKETS_MS, Counters, DisconnectReason, FailureReason, ServerSnapshot, ServerState,
@@ -71,7 +70,7 @@ impl Collector for Metrics {
 fn labels(servers: &[ServerSnapshot]) -> Vec<String> {
     let mut seen = HashSet::with_capacity(servers.len());
     let unique = |server: &ServerSnapshot| {
-        let label = label(server.stats.server());
+        let label = server.stats.server().label().into_owned();
         let numbered = (2..).map(|count| format!("{label}#{count}"));
         let mut candidates = std::iter::once(label.clone()).chain(numbered);
         candidates.find(|label| seen.insert(label.clone())).expect("the numbers do not end")

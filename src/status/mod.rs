@@ -2,11 +2,12 @@
 //!
 //! The server has a thread of its own and never touches a worker. It is bounded in connections, in bytes and in time.
 
+use std::time::Duration;
+
 pub mod connection;
 mod context;
 mod history;
 mod json;
-mod label;
 mod metrics;
 mod page;
 mod pages;
@@ -21,7 +22,7 @@ pub use history::{History, INTERVAL, Rate, SAMPLES};
 pub use json::{List, QueryError};
 pub use metrics::Metrics;
 pub use page::{CONTENT_SECURITY_POLICY, PAGE};
-pub use pages::JobPages;
+pub use pages::{JobPages, PageOptions};
 pub use process::Process;
 pub use ready::{Ready, ReadyError};
 pub use request::Query;
@@ -44,6 +45,13 @@ pub mod content_type {
 pub trait Pages {
     /// Makes the response to a request for this path.
     fn respond(&self, path: &str, query: &Query) -> Response;
+
+    /// Does what is due at the time `now` since the start of the server. Returns the time of the next call; `None` for
+    /// none. It may be called earlier. The default does nothing.
+    fn tick(&mut self, now: Duration) -> Option<Duration> {
+        _ = now;
+        None
+    }
 }
 
 #[cfg(test)]

@@ -1,34 +1,99 @@
 //! The pages of a job.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::request::Query;
 use super::response::{Response, Status};
-use super::{Pages, Ready};
+use super::{
+    CONTENT_SECURITY_POLICY, Context, History, List, Metrics, PAGE, Pages, Process, Ready,
+    content_type,
+};
 use crate::stats::Stats;
 use crate::stop::StopHandle;
 
 /// The pages of a running job.
-#[derive(Debug)]
 pub struct JobPages {
     stats: Arc<Stats>,
-    ready: Ready,
     stop: StopHandle,
+    options: PageOptions,
+    history: History,
+    /// Returns the log lines that were dropped since the start.
+    dropped: Box<dyn Fn() -> u64 + Send>,
+}
+
+/// The settings of the pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageOptions {
+    /// The condition under which the job is ready.
+    pub ready: Ready,
+    /// The most servers that have metrics of their own.
+    pub metrics_servers: usize,
+}
+
+impl PageOptions {
+    /// The default of [`metrics_servers`](Self::metrics_servers).
+    pub const METRICS_SERVERS: usize = 1000;
+}
+
+impl Default for PageOptions {
+    fn default() -> PageOptions {
+        let metrics_servers = PageOptions::METRICS_SERVERS;
+        PageOptions { ready: Ready::default(), metrics_servers }
+    }
 }
 
 /// The paths, for a client that asks for another one.
-const PATHS: &[&str] = &["/livez", "/readyz"];
+const PATHS: &[&str] = &["/", "/livez", "/metrics", "/readyz", "/status.json"];
 
 impl JobPages {
-    /// Makes the pages of the job with these figures, which `stop` stops.
-    pub fn new(stats: Arc<Stats>, ready: Ready, stop: StopHandle) -> JobPages {
-        JobPages { stats, ready, stop }
+    /// Makes the pages of the job with these figures, which `stop` stops. `dropped` returns the log lines that were
+    /// dropped since the start.
+    pub fn new(
+        stats: Arc<Stats>,
+        options: PageOptions,
+        stop: StopHandle,
+        dropped: impl Fn() -> u64 + Send + 'static,
+    ) -> JobPages {
+        let (history, dropped) = (History::default(), Box::new(dropped));
+        JobPages { stats, stop, options, history, dropped }
+    }
+
+    fn context(&self) -> Context {
+        let log_lines_dropped = (self.dropped)();
+        Context { log_lines_dropped, shard: None, is_stopping: self.stop.is_stopped() }
+    }
+
+    fn page(&self) -> Response {
+        Response::new(content_type::HTML, PAGE.as_bytes())
+            .with_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
+    }
+
+    fn metrics(&self) -> Response {
+        let metrics = Metrics {
+            snapshot: Arc::new(self.stats.snapshot()),
+            context: self.context(),
+            process: Process::read(),
+            max_servers: self.options.metrics_servers,
+        };
+        Response::new(content_type::METRICS, metrics.encode())
+    }
+
+    fn status_json(&self, query: &Query) -> Response {
+        match List::parse(query.iter()) {
+            Ok(list) => {
+                let body = list.render(&self.stats.snapshot(), &self.history, &self.context());
+                Response::new(content_type::JSON, body)
+            }
+            Err(error) => Response::text(Status::BadRequest, format!("{error}\n")),
+        }
     }
 
     fn readyz(&self) -> Response {
         let check = match self.stop.is_stopped() {
             true => Err("stopping".into()),
-            false => self.ready.check(&self.stats.snapshot()),
+            false => self.options.ready.check(&self.stats.snapshot()),
         };
         match check {
             Ok(()) => Response::text(Status::Ok, "ok\n"),
@@ -40,12 +105,28 @@ impl JobPages {
 }
 
 impl Pages for JobPages {
-    fn respond(&self, path: &str, _query: &Query) -> Response {
+    fn respond(&self, path: &str, query: &Query) -> Response {
         match path {
+            "/" => self.page(),
+            "/metrics" => self.metrics(),
+            "/status.json" => self.status_json(query),
             "/livez" => Response::text(Status::Ok, "ok\n"),
             "/readyz" => self.readyz(),
             _ => not_found(),
         }
+    }
+
+    fn tick(&mut self, now: Duration) -> Option<Duration> {
+        if self.history.due() <= now {
+            self.history.sample(now, &self.stats.snapshot());
+        }
+        Some(self.history.due())
+    }
+}
+
+impl fmt::Debug for JobPages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobPages").field("options", &self.options).finish_non_exhaustive()
     }
 }
 
@@ -63,7 +144,7 @@ mod tests {
         let server = stats.new_server(0, "127.0.0.1:1".parse().unwrap());
         stats.set_servers(vec![server], Vec::new());
         let stop = StopHandle::new(Vec::new());
-        (JobPages::new(Arc::new(stats), Ready::Started, stop.clone()), stop)
+        (JobPages::new(Arc::new(stats), PageOptions::default(), stop.clone(), || 0), stop)
     }
 
     fn ask(pages: &JobPages, path: &str) -> (Status, String) {

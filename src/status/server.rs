@@ -158,7 +158,10 @@ impl<P: Pages> Server<P> {
     fn run(mut self) {
         let mut events = Events::with_capacity(2 * MAX_CONNECTIONS);
         while !self.is_over.load(Acquire) {
+            let elapsed = self.epoch.elapsed();
+            let tick = self.pages.tick(elapsed).map(|at| at.saturating_sub(elapsed));
             let timeout = self.timeout().map(std::time::Duration::from);
+            let timeout = timeout.into_iter().chain(tick).min();
             if let Err(error) = self.poll.poll(&mut events, timeout) {
                 if error.kind() == ErrorKind::Interrupted {
                     continue;

@@ -158,6 +158,7 @@ const FLAGS: &[&str] = &[
     "--log-format",
     "--status-addr",
     "--ready",
+    "--metrics-servers",
     "-q",
     "-v",
     "-h, --help",
