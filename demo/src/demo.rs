@@ -17,6 +17,7 @@ use log::{error, info};
 use tcpcore::internals::logging::{self, Options};
 use tcpcore::internals::output::stdout::Stdout;
 use tcpcore::internals::signals::CaughtSignals;
+use tcpcore::internals::status::{Bound, JobPages, PageOptions};
 use tcpcore::{Config, Job, Server};
 
 const SERVERS: u64 = 4;
@@ -60,6 +61,10 @@ fn run() -> Result<(), Box<dyn Error>> {
     let signals = CaughtSignals::catch(false, mpsc::channel().0)?;
     let job = Job::start(config, Stdout::open()?)?;
     signals.stop(job.stop_handle());
+    let bound = Bound::new(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+    let pages = JobPages::new(job.stats(), PageOptions::default(), job.stop_handle(), || 0);
+    // Its address is in the log. It ends with the demo.
+    let _status = bound.start(pages)?;
 
     let (job_ended, has_ended) = mpsc::channel();
     let stop = job.stop_handle();
