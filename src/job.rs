@@ -10,7 +10,6 @@ use std::panic;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::SystemTime;
 
 use log::{info, warn};
 use rand::TryRng;
@@ -142,7 +141,7 @@ impl Job {
             .map(|(index, at)| stats.new_server(index, servers[at].clone()))
             .collect();
         stats.set_servers(list.clone(), Vec::new());
-        stats.note_reload(true, SystemTime::now());
+        stats.note_reload(true);
         let (notice_log, notices) = NoticeLog::start()?;
         let mut bell = Doorbell::new();
         let mut inboxes = Vec::new();

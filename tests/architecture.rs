@@ -213,8 +213,6 @@ fn the_clock_is_read_by_threads_alone() {
     // The time of a line of the log, and of a record. `origin` has the type alone.
     let files = [
         "control/report.rs",
-        "job.rs",
-        "job/servers.rs",
         "logging/mod.rs",
         "net/sink.rs",
         "origin.rs",

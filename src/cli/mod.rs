@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{IntErrorKind, ParseIntError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -156,7 +156,9 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     if config.watch() {
         let problem = match config.servers_file() {
             None => "no file to watch, expected -f FILE too",
-            Some(path) if path == STDIN => "stdin cannot be watched, expected -f with a file",
+            Some(path) if path == Path::new(STDIN) => {
+                "stdin cannot be watched, expected -f with a file"
+            }
             Some(_) => "",
         };
         if !problem.is_empty() {

@@ -233,7 +233,7 @@ impl Config {
     /// Returns whether there is a list file that can be read again. Stdin is read once.
     #[doc(hidden)]
     pub fn has_list_to_reload(&self) -> bool {
-        self.servers_file().is_some_and(|path| path != servers::STDIN)
+        self.servers_file().is_some_and(|path| path != Path::new(servers::STDIN))
     }
 
     /// Returns whether each server gets one attempt and is read to its end once.

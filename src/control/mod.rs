@@ -174,11 +174,11 @@ impl Desk {
                     warn!("{} has no server now; waiting for a change", path.display());
                 }
                 let replaced = self.servers.replace(self.config.servers().iter().cloned());
-                self.servers.note_reload();
+                self.servers.note_reload(true);
                 log_replaced(replaced);
             }
             Err(error) => {
-                self.servers.note_failed_reload();
+                self.servers.note_reload(false);
                 error!("The servers stay as they are: {error}");
             }
         }

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use crate::address::Server;
 use crate::config::servers::{Difference, difference};
@@ -118,14 +117,10 @@ impl ServersHandle {
         }
     }
 
-    /// Notes that the list could not be read again, for the metrics.
-    pub(crate) fn note_failed_reload(&self) {
-        self.0.stats.note_reload(false, SystemTime::now());
-    }
-
-    /// Notes that the list was read again, for the metrics.
-    pub(crate) fn note_reload(&self) {
-        self.0.stats.note_reload(true, SystemTime::now());
+    /// Notes whether the list was read again, for the metrics.
+    #[cfg(all(feature = "cli", unix))]
+    pub(crate) fn note_reload(&self, is_successful: bool) {
+        self.0.stats.note_reload(is_successful);
     }
 
     fn send<E>(&self, worker: usize, send: impl FnOnce(&Sender<Change>) -> Result<(), E>) {

@@ -161,11 +161,11 @@ impl Stats {
     }
 
     /// Notes the end of a reload, successful or not.
-    pub(crate) fn note_reload(&self, is_successful: bool, now: SystemTime) {
+    pub(crate) fn note_reload(&self, is_successful: bool) {
         let mut list = self.list();
         list.reload.is_successful = is_successful;
         if is_successful {
-            list.reload.last_success = Some(now);
+            list.reload.last_success = Some(SystemTime::now());
         }
     }
 

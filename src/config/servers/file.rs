@@ -22,7 +22,7 @@ pub const STDIN: &str = "-";
 /// Fails if the file cannot be read, is larger than [`MAX_BYTES`], or does not parse.
 pub fn read(path: &Path, arguments: &[Server]) -> Result<Vec<Server>, ListError> {
     let source = source_name(path);
-    let bytes = match path == STDIN {
+    let bytes = match path == Path::new(STDIN) {
         true => read_bounded(io::stdin().lock()),
         false => File::open(path).and_then(read_bounded),
     };
@@ -44,7 +44,7 @@ pub fn load(config: Config) -> Result<Config, ListError> {
     };
     let listed = read(path, config.argument_servers())?;
     // A file may get servers later.
-    if path == STDIN && listed.is_empty() && config.argument_servers().is_empty() {
+    if path == Path::new(STDIN) && listed.is_empty() && config.argument_servers().is_empty() {
         let problem = "no servers in it, expected at least one, as host:port on a line";
         return Err(ListError::of_file(&source_name(path), problem));
     }
@@ -53,7 +53,7 @@ pub fn load(config: Config) -> Result<Config, ListError> {
 
 /// Returns the name of a list file in messages.
 fn source_name(path: &Path) -> String {
-    if path == STDIN { "stdin".into() } else { plain(path) }
+    if path == Path::new(STDIN) { "stdin".into() } else { plain(path) }
 }
 
 /// Reads to the end, but at most one byte more than is allowed.
