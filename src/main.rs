@@ -3,7 +3,7 @@
 mod startup;
 
 use std::env;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -13,7 +13,7 @@ use log::{debug, error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tcpcore::internals::cli::{self, Command, ProgramOptions};
 use tcpcore::internals::config::servers::{self, ListError};
-use tcpcore::internals::control::{self, Watch};
+use tcpcore::internals::control::{self, ShowLine, Watch};
 use tcpcore::internals::logging::{self, FlushOnDrop, Options};
 use tcpcore::internals::output::stdout::Stdout;
 use tcpcore::internals::partition;
@@ -113,7 +113,10 @@ fn run_job(
     let status = bound.map(|bound| bound.start(pages)).transpose().map_err(failed)?;
     signals.stop(job.stop_handle());
     stdout.stop_when_closed(job.stop_handle())?;
-    let control = control::start(&config, watch, options.control, &job, messages)?;
+    // Records on the terminal would tear the line.
+    let show_line = log.status_line().filter(|_| !io::stdout().is_terminal());
+    let show_line = show_line.map(|show| Box::new(show) as ShowLine);
+    let control = control::start(&config, watch, options.control, show_line, &job, messages)?;
     let result = job.wait();
     drop(status);
     _ = sender.send(Message::Ended);

@@ -817,10 +817,10 @@ error, or sent only malformed or oversized lines. Off unless given.",
 The address on which the status is served over HTTP, such as
 127.0.0.1:9464. With port 0 the system selects a port, and the log names
 it. / is a page for a browser, /metrics is for Prometheus, /status.json
-is for scripts. /livez is 200 while the program runs, and /readyz is as
---ready says. There is no password, so other hosts should reach it only
-in a network that you trust. It costs a thread, at most 64 connections,
-and a wake-up every 5 s for the rates.",
+is for scripts. /livez is 200 while the program runs, and --ready sets
+when /readyz is. There is no password, so other hosts should reach it
+only in a network that you trust. It costs a thread, at most 64
+connections, and a wake-up every 5 s for the rates.",
         action: Action::Program {
             setting: Setting::StatusAddr,
             placeholder: "ADDR",
@@ -893,7 +893,8 @@ default is info. The environment variable RUST_LOG then has no effect.",
         doc: "\
 Log a line of totals after each such time: the connected servers, the
 rates since the last line, and the counts since the start. The level is
-info.",
+info. On a terminal, if the records go elsewhere, it is one line at the
+bottom that renews itself.",
         action: Action::Program {
             setting: Setting::Stats,
             placeholder: "D",

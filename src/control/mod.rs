@@ -11,6 +11,8 @@ mod watch;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -36,7 +38,11 @@ pub struct ControlOptions {
     pub stats_every: Option<Duration>,
 }
 
+/// Shows a line that renews itself, at the bottom of a terminal.
+pub type ShowLine = Box<dyn Fn(String) + Send>;
+
 /// Starts the thread for a job with these settings. It ends with [`Message::Ended`]. `watch` looks for changes of the list file.
+/// `show_line` shows the totals, which are logged without it.
 ///
 /// # Errors
 ///
@@ -45,6 +51,7 @@ pub fn start(
     config: &Config,
     watch: Option<Watch>,
     options: ControlOptions,
+    show_line: Option<ShowLine>,
     job: &Job,
     messages: Receiver<Message>,
 ) -> io::Result<Control> {
@@ -54,6 +61,8 @@ pub fn start(
         stats: job.stats(),
         rates: report::Rates::default(),
         systemd: Systemd::from_env(),
+        reports: Arc::default(),
+        show_line,
     };
     let now = Instant::now();
     let mut schedule = Schedule {
@@ -119,6 +128,10 @@ struct Desk {
     stats: Arc<Stats>,
     rates: report::Rates,
     systemd: Systemd,
+    /// The tables of the servers that are to be logged.
+    reports: Arc<AtomicUsize>,
+    /// Shows the totals instead of logging them.
+    show_line: Option<ShowLine>,
 }
 
 impl Desk {
@@ -130,7 +143,7 @@ impl Desk {
             };
             match message {
                 Ok(Message::Request(Request::Reload)) => self.reload(),
-                Ok(Message::Request(Request::Report)) => report::log_table(&self.stats.snapshot()),
+                Ok(Message::Request(Request::Report)) => self.report(),
                 Ok(Message::Request(Request::RetryNow)) => {
                     info!("Trying all waiting servers now, as SIGUSR2 asks");
                     self.servers.retry_now();
@@ -156,18 +169,47 @@ impl Desk {
             }
         }
         if is_due(&mut schedule.stats, now) {
-            info!(target: "tcpcore::stats", "{}", self.rates.totals(&self.stats.snapshot()));
+            let totals = self.rates.totals(&self.stats.snapshot());
+            match &self.show_line {
+                Some(show) => show(totals),
+                None => info!(target: "tcpcore::stats", "{totals}"),
+            }
         }
         if is_due(&mut schedule.systemd, now) {
             self.systemd.report(&self.stats, &self.servers);
         }
     }
 
+    /// Logs the table of the servers on a thread of its own, as a long one waits for the reader of stderr. A request that
+    /// comes meanwhile is carried out after it.
+    fn report(&self) {
+        let (reports, stats) = (Arc::clone(&self.reports), Arc::clone(&self.stats));
+        if reports.fetch_add(1, AcqRel) > 0 {
+            return;
+        }
+        let log = move || {
+            loop {
+                let asked = reports.load(Acquire);
+                report::log_table(&stats.snapshot());
+                if reports.fetch_sub(asked, AcqRel) == asked {
+                    return;
+                }
+            }
+        };
+        if let Err(error) = threads::spawn("report", log) {
+            self.reports.store(0, Release);
+            error!("The table of the servers is not logged: {error}");
+        }
+    }
+
     /// Reads the list of servers again. A list with an error changes nothing.
     fn reload(&mut self) {
         let Some(path) = self.config.servers_file().map(PathBuf::from) else { return };
+        if self.systemd.is_stopping() {
+            return;
+        }
         self.systemd.reloading();
-        match servers::read(&path, self.config.argument_servers()) {
+        match servers::reread(&path, self.config.argument_servers()) {
             Ok(listed) => {
                 self.config = self.config.clone().with_listed(listed);
                 if self.config.servers().is_empty() {

@@ -11,6 +11,9 @@ use crate::stats::Stats;
 /// The time between two reports of the number of connected servers.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The shortest time between two reports, so that a watchdog of microseconds costs no processor.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
 /// The connection to systemd, if there is one.
 #[derive(Debug)]
 pub(super) struct Systemd {
@@ -27,20 +30,29 @@ impl Systemd {
     /// Makes it from `NOTIFY_SOCKET`, `WATCHDOG_USEC` and `WATCHDOG_PID`.
     pub(super) fn from_env() -> Systemd {
         let is_there = std::env::var_os("NOTIFY_SOCKET").is_some();
-        let watchdog = sd_notify::watchdog_enabled().filter(|_| is_there);
+        let watchdog = sd_notify::watchdog_enabled();
+        let watchdog = watchdog.filter(|watchdog| is_there && !watchdog.is_zero());
         Systemd { is_there, watchdog, turns: Vec::new(), status: String::new(), is_stopping: false }
     }
 
     /// Returns the time between two calls of [`report`](Self::report); `None` without systemd.
     pub(super) fn interval(&self) -> Option<Duration> {
-        let half = |watchdog: Duration| watchdog / 2;
+        let half = |watchdog: Duration| (watchdog / 2).max(SHORTEST_INTERVAL);
         self.is_there.then(|| self.watchdog.map_or(STATUS_INTERVAL, half).min(STATUS_INTERVAL))
     }
 
     /// Says that the list is loaded and the threads run.
     pub(super) fn ready(&mut self, stats: &Stats) {
+        if self.is_stopping {
+            return;
+        }
         self.status = headline(&stats.snapshot());
         self.send(&[NotifyState::Ready, NotifyState::Status(&self.status)]);
+    }
+
+    /// Returns whether the job stops.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.is_stopping
     }
 
     /// Says that the list is being read again.
@@ -63,7 +75,7 @@ impl Systemd {
     /// worker has done a turn since the last report.
     pub(super) fn report(&mut self, stats: &Stats, servers: &ServersHandle) {
         let status = headline(&stats.snapshot());
-        if status != self.status {
+        if status != self.status && !self.is_stopping {
             self.status = status;
             self.send(&[NotifyState::Status(&self.status)]);
         }
@@ -72,8 +84,11 @@ impl Systemd {
         }
         let turns = stats.turns();
         let has_turned = |(now, before): (&u64, &u64)| now != before;
-        // The first report has nothing to compare with.
-        if self.turns.is_empty() || turns.iter().zip(&self.turns).all(has_turned) {
+        // The first report has nothing to compare with, and workers that have stopped do no turns.
+        if self.turns.is_empty()
+            || self.is_stopping
+            || turns.iter().zip(&self.turns).all(has_turned)
+        {
             self.send(&[NotifyState::Watchdog]);
         }
         self.turns = turns;

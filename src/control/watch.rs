@@ -11,6 +11,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The time after which a file that has changed is looked at again. If it has not changed again, its writer is done.
 const SETTLE_TIME: Duration = Duration::from_millis(500);
 
+/// The looks at a file that changes all the time, after which it is read as it is: 5 s.
+const MOST_CHANGES: u32 = 10;
+
 /// The state of the list file, as far as it was looked at.
 #[derive(Debug)]
 pub struct Watch {
@@ -25,6 +28,8 @@ struct State {
     read: Option<Signature>,
     /// What the last look has found.
     seen: Option<Signature>,
+    /// The looks in a row that have each found another file.
+    changes: u32,
 }
 
 /// What changes with a file: the device, the number of the file, its size, and the time of its last change. Links are
@@ -41,7 +46,7 @@ impl Watch {
     /// Watches a file that is read after this. So no change is missed.
     pub fn new(path: &Path) -> Watch {
         let seen = signature(path);
-        Watch { path: path.into(), state: State { read: seen, seen } }
+        Watch { path: path.into(), state: State { read: seen, seen, changes: 0 } }
     }
 
     /// Looks at the file. Returns whether to read it now, and the time until the next look.
@@ -53,13 +58,14 @@ impl Watch {
 
 impl State {
     fn look(&mut self, now: Option<Signature>) -> (bool, Duration) {
-        let is_settled = now == self.seen;
+        self.changes = if now == self.seen { 0 } else { self.changes + 1 };
+        let is_settled = self.changes == 0 || self.changes > MOST_CHANGES;
         self.seen = now;
         // A file that is gone is about to be replaced, or it was removed by mistake. The servers stay.
         if now == self.read || now.is_none() {
             (false, INTERVAL)
         } else if is_settled {
-            self.read = now;
+            (self.read, self.changes) = (now, 0);
             (true, INTERVAL)
         } else {
             (false, SETTLE_TIME)
@@ -87,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_file_is_read_once_it_has_changed_and_then_stayed_the_same() {
-        let mut state = State { read: file(1), seen: file(1) };
+        let mut state = State { read: file(1), seen: file(1), changes: 0 };
         assert_eq!(state.look(file(1)), (false, INTERVAL));
         assert_eq!(state.look(file(2)), (false, SETTLE_TIME));
         assert_eq!(state.look(file(3)), (false, SETTLE_TIME), "its writer is not done");
@@ -96,8 +102,15 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_changes_all_the_time_is_read_after_five_seconds() {
+        let mut state = State { read: file(1), seen: file(1), changes: 0 };
+        let looks = (2..).take_while(|size| !state.look(file(*size)).0);
+        assert_eq!(looks.count(), 10);
+    }
+
+    #[test]
     fn a_file_that_is_gone_is_read_when_another_takes_its_place() {
-        let mut state = State { read: file(1), seen: file(1) };
+        let mut state = State { read: file(1), seen: file(1), changes: 0 };
         assert_eq!(state.look(None), (false, INTERVAL));
         assert_eq!(state.look(None), (false, INTERVAL));
         assert_eq!(state.look(file(1)), (false, INTERVAL), "the same one is back");

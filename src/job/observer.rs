@@ -24,9 +24,11 @@ impl Notices for Observer {
                 self.worker.connected(took.as_millis());
             }
             Notice::Ended { .. } => {
-                // An empty list is no end: it may get servers again.
+                // An empty list is no end: it may get servers again. It may have got some since, and a list with a
+                // server shows its server among those that live.
                 if self.stats.ended()
                     && !self.stats.is_empty()
+                    && self.stats.alive() == 0
                     && let Some(end) = &self.end
                 {
                     end.halt();

@@ -15,6 +15,7 @@ mod filter;
 mod journal;
 mod json;
 mod queue;
+mod status_line;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::env;
@@ -35,6 +36,7 @@ use filter::Filter;
 use log::kv::Source;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use queue::Intake;
+use rustix::termios::tcgetwinsize;
 
 /// The most bytes of lines that wait for stderr: 1 MiB, about 5,000 lines of the usual length.
 ///
@@ -141,6 +143,20 @@ pub fn init(options: Options) -> io::Result<FlushOnDrop> {
 }
 
 impl FlushOnDrop {
+    /// Returns a function that shows a line at the bottom of the terminal, below the lines of the log. An empty one
+    /// clears it. `None` if stderr is no terminal, or the lines of the log are not for a reader.
+    pub fn status_line(&self) -> Option<impl Fn(String) + Send + 'static> {
+        let logger = self.0;
+        let is_text = matches!(logger.format.form, Form::Text(_));
+        let show = move |text: String| {
+            let columns = tcgetwinsize(io::stderr()).map_or(0, |size| usize::from(size.ws_col));
+            // A line that reaches the last column may wrap, and only its last part could be cleared.
+            let fitting = text.chars().take(columns.saturating_sub(1)).collect();
+            logger.intake.set_status(fitting);
+        };
+        (is_text && io::stderr().is_terminal()).then_some(show)
+    }
+
     /// Returns a function that returns the number of lines that were dropped since the start.
     pub fn dropped_lines(&self) -> impl Fn() -> u64 + Send + 'static {
         let dropped = Arc::clone(self.0.intake.dropped());
@@ -157,6 +173,7 @@ pub struct FlushOnDrop(&'static Logger);
 
 impl Drop for FlushOnDrop {
     fn drop(&mut self) {
+        self.0.intake.set_status(String::new());
         self.0.flush();
     }
 }

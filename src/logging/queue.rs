@@ -10,10 +10,12 @@
 use std::io::{self, ErrorKind, Write};
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
 use std::time::Duration;
+
+use super::status_line::StatusLine;
 
 /// The most bytes of whole lines in one write: `PIPE_BUF` of Linux, which a pipe accepts in one piece.
 ///
@@ -39,9 +41,10 @@ where
     assert!((1..=Load::MAX_USED).contains(&capacity), "a load can hold the capacity");
     let (sender, receiver) = mpsc::channel();
     let load = Arc::new(SharedLoad::default());
-    let dropped = Arc::default();
-    let intake = Intake { capacity, sender, load: Arc::clone(&load), dropped };
-    (intake, Drain { receiver, load, batch: Batch::default(), charge: 0, out, report })
+    let (dropped, has_status) = (Arc::default(), Arc::<AtomicBool>::default());
+    let status = (StatusLine::default(), Arc::clone(&has_status));
+    let intake = Intake { capacity, sender, load: Arc::clone(&load), dropped, has_status };
+    (intake, Drain { receiver, load, batch: Batch::default(), charge: 0, status, out, report })
 }
 
 #[derive(Debug)]
@@ -53,6 +56,8 @@ enum Entry {
         /// The lines that were dropped since the last admitted one.
         dropped_before: u64,
     },
+    /// Replaces the line at the bottom of the terminal.
+    Status(String),
     /// Requests an answer when all earlier entries are written or dropped.
     Flush(SyncSender<()>),
 }
@@ -65,6 +70,8 @@ pub(super) struct Intake {
     load: Arc<SharedLoad>,
     /// All lines that were dropped since the start.
     dropped: Arc<AtomicU64>,
+    /// Whether a status line waits to be taken. A terminal that is stopped then holds no more than one.
+    has_status: Arc<AtomicBool>,
 }
 
 impl Intake {
@@ -85,6 +92,14 @@ impl Intake {
                 _ = self.sender.send(Entry::Line { text, charge, dropped_before });
             }
             None => _ = self.dropped.fetch_add(1, Relaxed),
+        }
+    }
+
+    /// Replaces the line at the bottom of the terminal, unless the last one has not been taken yet. An empty text clears
+    /// it, and always comes through.
+    pub(super) fn set_status(&self, text: String) {
+        if !self.has_status.swap(true, Relaxed) || text.is_empty() {
+            _ = self.sender.send(Entry::Status(text));
         }
     }
 
@@ -121,6 +136,8 @@ pub(super) struct Drain<W, R> {
     batch: Batch,
     /// The load of the lines in `batch`.
     charge: u64,
+    /// The line at the bottom of the terminal, and whether another one waits.
+    status: (StatusLine, Arc<AtomicBool>),
     out: W,
     report: R,
 }
@@ -147,6 +164,11 @@ impl<W: Write, R: Fn(u64, Option<&io::Error>) -> String> Drain<W, R> {
                     self.batch.push(&text);
                     self.charge += charge;
                 }
+                Entry::Status(text) => {
+                    self.status.1.store(false, Relaxed);
+                    self.write_out();
+                    self.status.0.set(text, &mut self.out);
+                }
                 Entry::Flush(done) => {
                     self.write_out();
                     // After its timeout, the flush has dropped the receiver.
@@ -156,9 +178,11 @@ impl<W: Write, R: Fn(u64, Option<&io::Error>) -> String> Drain<W, R> {
             next = self.receiver.try_recv().ok();
         }
         self.write_out();
+        self.status.0.show(&mut self.out);
     }
 
     fn write_out(&mut self) {
+        self.status.0.hide(&mut self.out);
         self.batch.write_to(&mut self.out);
         // The batch held the memory until now.
         let charge = mem::take(&mut self.charge);

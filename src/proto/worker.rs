@@ -35,8 +35,8 @@ use crate::stats::{Counters, ServerStats};
 pub const ANSWERS_PER_TURN: usize = 64;
 
 /// The most changes of the list of servers that a turn takes. A long list then does not delay the connected servers:
-/// each change costs up to a system call.
-pub const CHANGES_PER_TURN: usize = 128;
+/// each change costs up to some system calls, about a millisecond in all.
+pub const CHANGES_PER_TURN: usize = 32;
 
 /// The least duration of a standstill that is noted.
 const STANDSTILL_LOGGED: Duration = Duration::from_secs(1);

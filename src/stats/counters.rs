@@ -6,7 +6,8 @@
 pub struct Counters {
     /// Connections made.
     pub connects: u64,
-    /// Attempts that failed and connections that ended, except one that the server closes with `once`.
+    /// Attempts that failed and connections that ended, except one that the server closes with
+    /// `once` and one whose server is removed.
     pub failures: u64,
     /// Bytes received.
     pub bytes: u64,

@@ -51,12 +51,21 @@ struct List {
     servers: Vec<Arc<ServerStats>>,
     /// The servers that the last change removed, and earlier ones whose workers may still count for them. The output
     /// may still have records of them.
-    removed: Vec<Arc<ServerStats>>,
+    removed: Vec<Removed>,
     /// The servers of both, by number.
     by_number: HashMap<usize, Arc<ServerStats>>,
     /// The sums of earlier removed servers.
     sums: TotalsSnapshot,
     reload: ReloadSnapshot,
+}
+
+/// A removed server.
+#[derive(Clone, Debug)]
+struct Removed {
+    server: Arc<ServerStats>,
+    /// The records that its worker had put into its queue when the server was seen to have ended. Once the output has
+    /// taken as many, it has no record of the server left.
+    pushed: Option<u64>,
 }
 
 /// What the output thread publishes.
@@ -136,7 +145,7 @@ impl Stats {
 
     /// Returns the number of servers that have not ended.
     pub fn alive(&self) -> usize {
-        self.alive.load(Relaxed)
+        self.alive.load(Acquire)
     }
 
     /// Returns the present servers, in the order of the list.
@@ -154,9 +163,10 @@ impl Stats {
         self.present.store(servers.len(), Release);
         let clock = self.clock();
         let mut list = self.list();
-        list.fold_removed(&clock);
+        list.fold_removed(&clock, &self.workers);
         list.by_number.extend(servers.iter().map(|server| (server.number(), Arc::clone(server))));
         list.servers = servers;
+        let removed = removed.into_iter().map(|server| Removed { server, pushed: None });
         list.removed.extend(removed);
     }
 

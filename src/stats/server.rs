@@ -1,7 +1,7 @@
 //! The figures of one server.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::cell::Cell;
 use super::counters::Counters;
@@ -85,7 +85,7 @@ pub struct ServerStats {
     malformed: Cell,
     oversized: Cell,
     truncated: Cell,
-    state: Cell,
+    state: AtomicU64,
     /// The time of the last change between connected and not connected.
     since: Cell,
     /// The milliseconds without a connection, up to `since`.
@@ -124,7 +124,7 @@ impl ServerStats {
             malformed: Cell::default(),
             oversized: Cell::default(),
             truncated: Cell::default(),
-            state: Cell::default(),
+            state: AtomicU64::new(ServerState::Waiting as u64),
             since: Cell::default(),
             down_ms: Cell::default(),
             next_attempt: never(),
@@ -180,7 +180,11 @@ impl ServerStats {
             }
             self.since.set(*now);
         }
-        self.state.set(*state as u64);
+        if !was_connected && *state == ServerState::Ended && self.state() != ServerState::Ended {
+            // The time without a connection ends with the server.
+            self.down_ms.add(now.saturating_sub(self.since.get()));
+            self.since.set(*now);
+        }
         if self.bytes.get() != counters.bytes {
             self.bytes.set(counters.bytes);
             self.last_received.set(*now);
@@ -197,6 +201,8 @@ impl ServerStats {
         if self.last_error_at.get() == NEVER && self.last_error.get() != 0 {
             self.last_error_at.set(*now);
         }
+        // A reader that sees the last state sees the last figures.
+        self.state.store(*state as u64, Release);
     }
 
     /// Counts the start of an attempt.
@@ -217,7 +223,7 @@ impl ServerStats {
 
     /// Returns the state.
     pub fn state(&self) -> ServerState {
-        let number = usize::try_from(self.state.get()).expect("the number of a state");
+        let number = usize::try_from(self.state.load(Acquire)).expect("the number of a state");
         ServerState::ALL[number]
     }
 

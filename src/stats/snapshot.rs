@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use super::reason::{DisconnectReason, FailureReason, LastError};
 use super::server::{ServerState, ServerStats};
-use super::worker::CONNECT_BUCKETS_MS;
-use super::{Counters, Stats};
+use super::worker::{CONNECT_BUCKETS_MS, WorkerStats};
+use super::{Counters, Removed, Stats};
 
 /// The figures of a job at about one moment.
 #[derive(Clone, Debug)]
@@ -136,7 +136,7 @@ impl Stats {
         let (present, removed) = (list.servers.clone(), list.removed.clone());
         let (mut totals, reload) = (list.sums, list.reload);
         drop(list);
-        for server in removed {
+        for Removed { server, .. } in removed {
             totals.add(&clock.server(server));
         }
         let servers: Vec<_> = present.into_iter().map(|server| clock.server(server)).collect();
@@ -162,16 +162,20 @@ impl Stats {
 }
 
 impl super::List {
-    /// Adds the removed servers to the sums whose workers have ended them.
-    pub(super) fn fold_removed(&mut self, clock: &Clock) {
+    /// Adds the removed servers to the sums whose workers have ended them, and of which the output has no record left.
+    pub(super) fn fold_removed(&mut self, clock: &Clock, workers: &[Arc<WorkerStats>]) {
         let super::List { sums, by_number, .. } = self;
-        self.removed.retain(|server| {
-            let is_final = server.state().is_final();
-            if is_final {
+        self.removed.retain_mut(|Removed { server, pushed }| {
+            if !server.state().is_final() {
+                return true;
+            }
+            let worker = &workers[server.worker()];
+            let is_drained = worker.taken_count() >= *pushed.get_or_insert(worker.pushed_count());
+            if is_drained {
                 sums.add(&clock.server(Arc::clone(server)));
                 by_number.remove(&server.number());
             }
-            !is_final
+            !is_drained
         });
     }
 }

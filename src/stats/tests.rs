@@ -23,6 +23,11 @@ fn the_time_without_a_connection_is_that_outside_of_connections() {
     assert_eq!((stats.since(), stats.down_ms(8000)), (7000, 1900));
     stats.update(&update(9000, ServerState::Failed, zero));
     assert_eq!(stats.down_ms(10_000), 3900, "a server that is given up is down");
+    let removed = ServerStats::new(1, 0, server(2));
+    removed.update(&update(500, ServerState::Connecting, zero));
+    removed.update(&update(700, ServerState::Ended, zero));
+    removed.update(&update(800, ServerState::Ended, zero));
+    assert_eq!(removed.down_ms(9000), 700, "up to its end");
 }
 
 #[test]

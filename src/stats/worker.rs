@@ -50,6 +50,14 @@ impl WorkerStats {
         self.turns.get()
     }
 
+    pub(super) fn pushed_count(&self) -> u64 {
+        self.pushed.get()
+    }
+
+    pub(super) fn taken_count(&self) -> u64 {
+        self.taken.get()
+    }
+
     pub(super) fn queued(&self) -> u64 {
         // The two are read one after the other.
         self.pushed.get().saturating_sub(self.taken.get())

@@ -3,7 +3,7 @@
 //! A family `tcpcore_x` is of all servers together, those that were removed included. A family `tcpcore_server_x`
 //! has a series for each present server. So no sum over a family counts anything twice.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -68,12 +68,22 @@ impl Collector for Metrics {
 
 /// Returns the labels of the servers. A server that is listed again has its count in its label: `host:9000#2`.
 fn labels(servers: &[ServerSnapshot]) -> Vec<String> {
-    let mut seen = HashSet::with_capacity(servers.len());
+    // By label: how often it was met.
+    let mut met: HashMap<String, usize> = HashMap::with_capacity(servers.len());
     let unique = |server: &ServerSnapshot| {
         let label = server.stats.server().label().into_owned();
-        let numbered = (2..).map(|count| format!("{label}#{count}"));
-        let mut candidates = std::iter::once(label.clone()).chain(numbered);
-        candidates.find(|label| seen.insert(label.clone())).expect("the numbers do not end")
+        loop {
+            let count = met.entry(label.clone()).or_insert(0);
+            *count += 1;
+            let numbered = match *count {
+                1 => return label,
+                count => format!("{label}#{count}"),
+            };
+            // A name may look like a numbered label.
+            if met.insert(numbered.clone(), 1).is_none() {
+                return numbered;
+            }
+        }
     };
     servers.iter().map(unique).collect()
 }

@@ -1,5 +1,6 @@
 //! The pages of a job.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub struct JobPages {
     stop: StopHandle,
     options: PageOptions,
     history: History,
+    /// Whether each server of the list was tried once. Servers that are added later do not change it.
+    has_started: Cell<bool>,
     /// Returns the log lines that were dropped since the start.
     dropped: Box<dyn Fn() -> u64 + Send>,
 }
@@ -57,7 +60,7 @@ impl JobPages {
         dropped: impl Fn() -> u64 + Send + 'static,
     ) -> JobPages {
         let (history, dropped) = (History::default(), Box::new(dropped));
-        JobPages { stats, stop, options, history, dropped }
+        JobPages { stats, stop, options, history, has_started: Cell::new(false), dropped }
     }
 
     fn context(&self) -> Context {
@@ -93,8 +96,10 @@ impl JobPages {
     fn readyz(&self) -> Response {
         let check = match self.stop.is_stopped() {
             true => Err("stopping".into()),
+            false if self.has_started.get() => Ok(()),
             false => self.options.ready.check(&self.stats.snapshot()),
         };
+        self.has_started.set(check.is_ok() && self.options.ready == Ready::Started);
         match check {
             Ok(()) => Response::text(Status::Ok, "ok\n"),
             Err(reason) => {

@@ -2,9 +2,22 @@
 //! systemd.
 
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::io::Read;
 use std::os::unix::net::UnixDatagram;
+#[cfg(target_os = "linux")]
+use std::process::Stdio;
 use std::time::Duration;
 
+#[cfg(target_os = "linux")]
+use rustix::{
+    process::kill_process,
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{Winsize, tcsetwinsize},
+};
+
+#[cfg(target_os = "linux")]
+use crate::common::Pid;
 use crate::common::{DEADLINE, Program, Server, Signal};
 use crate::list::ListFile;
 use crate::{Down, addresses, start, stop, tcpcore};
@@ -181,4 +194,66 @@ fn a_service_manager_is_told_of_the_start_the_reload_the_watchdog_and_the_stop()
     wait_for("STOPPING=1");
     assert_eq!(program.wait_exit().code(), Some(0));
     fs::remove_file(&path).unwrap();
+}
+
+/// The master end of a terminal, and its other end as the stderr of a program.
+#[cfg(target_os = "linux")]
+fn terminal() -> (fs::File, Stdio) {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let size = Winsize { ws_row: 24, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&master, size).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap();
+    let slave = fs::OpenOptions::new().read(true).write(true).open(name.to_str().unwrap());
+    (master.into(), slave.unwrap().into())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn totals_on_a_terminal_are_one_line_that_never_tears_the_log() {
+    let (server, down) = (Server::bind(), Down::new());
+    let (mut master, stderr) = terminal();
+    let list = [server.address().to_string(), down.to_string()];
+    let mut command = tcpcore("-d 1 --initial-backoff 1h --max-backoff 1h --stats 100ms", &list);
+    command.env_remove("NO_COLOR").env("TERM", "dumb").stdout(Stdio::piped()).stderr(stderr);
+    let mut program = command.spawn().unwrap();
+    // The other end is closed here, so that the end of the program is that of the terminal.
+    drop(command);
+    let mut peer = server.accept();
+    let mut seen = String::new();
+    let mut read_until = |done: &dyn Fn(&str) -> bool| {
+        let mut buffer = [0; 4096];
+        while !done(&seen) {
+            match master.read(&mut buffer) {
+                Ok(len) if len > 0 => seen += &String::from_utf8_lossy(&buffer[..len]),
+                // The terminal has no other end left.
+                _ => break,
+            }
+        }
+        seen.clone()
+    };
+    read_until(&|seen| seen.contains("1 of 2 connected, 1 waiting; "));
+    peer.send("1\n");
+    let pid = Pid::from_child(&program);
+    for tables in 1..=5 {
+        kill_process(pid, Signal::USR1).unwrap();
+        // The last row of a table.
+        read_until(&|seen| seen.matches(": connected, up for ").count() == tables);
+    }
+    kill_process(pid, Signal::TERM).unwrap();
+    let all = read_until(&|_| false);
+    assert!(program.wait().unwrap().success());
+    let mut lines: Vec<&str> = all.split("\r\n").collect();
+    assert_eq!(lines.pop(), Some(""), "the line is gone at the end: {all:?}");
+    let mut renewed = 0;
+    for line in lines {
+        let (before, logged) = line.rsplit_once("\r\x1b[K").unwrap_or(("", line));
+        assert!(logged.starts_with("[20"), "a torn line: {line:?}");
+        for text in before.split("\r\x1b[K") {
+            assert!(text.len() < 60 && !text.contains("[20"), "{text:?}");
+            renewed += usize::from(text.contains(" of 2 connected"));
+        }
+    }
+    assert!(renewed > 1, "{all:?}");
 }

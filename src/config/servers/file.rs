@@ -1,6 +1,6 @@
 //! Reads a list file.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
@@ -31,6 +31,22 @@ pub fn read(path: &Path, arguments: &[Server]) -> Result<Vec<Server>, ListError>
         return Err(too_large(&source));
     }
     parse(&source, &bytes, arguments)
+}
+
+/// Reads a list file [again](read), while a job runs.
+///
+/// # Errors
+///
+/// As for [`read`]. It also fails for what is no file, such as a pipe: it would be empty or wait for a writer.
+pub fn reread(path: &Path, arguments: &[Server]) -> Result<Vec<Server>, ListError> {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            let problem = "a pipe or a device, which is read once; write the servers to a file";
+            Err(ListError::of_file(&source_name(path), problem))
+        }
+        // The read has the words for it.
+        Ok(_) | Err(_) => read(path, arguments),
+    }
 }
 
 /// Reads the list file of these settings, if there is one, and adds its servers.

@@ -25,7 +25,7 @@ use crate::text::echo::quoted;
 use crate::text::nearest::nearest;
 
 pub use difference::{Difference, difference};
-pub use file::{STDIN, load, read};
+pub use file::{STDIN, load, read, reread};
 
 /// The largest list file: 64 MiB, or about a million servers. It bounds the memory that a wrong file takes.
 pub const MAX_BYTES: usize = 64 << 20;
