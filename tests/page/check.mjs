@@ -1,11 +1,15 @@
-// Looks at the page with a browser: node tests/page/check.mjs [--screenshots FOLDER] [--url URL]
+// Looks at the page with a browser: node tests/page/check.mjs [--screenshots FOLDER] [--url URL | --program FOLDER]
 //
 // It needs Chromium (CHROMIUM, or `chromium` in the path) and two packages of npm, in this folder or in NODE_PATH:
 // playwright-core and axe-core. Without them it prints SKIPPED. With --url it looks at a running program: whether the
-// page loads, follows the policy and is accessible.
+// page loads, follows the policy and is accessible. With --program it starts tcpcore and two feeds from a folder, such
+// as target/release, and also loses a feed.
 
-import { accessSync, constants, mkdirSync, readFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, constants, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { makeServer, serve } from './server.mjs';
 
@@ -85,6 +89,53 @@ async function checkRunning(url) {
   check('nothing is asked of another place', page.requests.every(request => request.startsWith(url) || request.startsWith('data:')), page.requests);
   await accessible(page, url);
   await shot(page, 'running');
+}
+
+// Starts a program. Returns what `pattern` finds in its log, and how to kill the program.
+async function start(path, args, pattern) {
+  const child = spawn(path, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const ended = once(child, 'exit');
+  const kill = () => { child.kill('SIGKILL'); return ended; };
+  let log = '';
+  const found = await new Promise((resolve, reject) => {
+    child.stderr.on('data', data => { log += data; if (pattern.test(log)) resolve(log.match(pattern)[1]); });
+    ended.then(() => reject(new Error(`${path} ended: ${log}`)), reject);
+    setTimeout(() => reject(new Error(`${path} has not started: ${log}`)), 10000).unref();
+  }).catch(error => { child.kill('SIGKILL'); throw error; });
+  return { found, kill };
+}
+
+async function checkProgram(programs) {
+  const place = mkdtempSync(join(tmpdir(), 'tcpcore-page-'));
+  const running = {};
+  const feed = async (name, port) => {
+    running[name] = await start(join(programs, 'demo-server'), ['--interval', '50ms', port], /Listening on 127\.0\.0\.1:(\d+)/);
+    return running[name].found;
+  };
+  try {
+    const ports = [await feed('gate-1', '0'), await feed('gate-2', '0')];
+    const list = join(place, 'servers');
+    writeFileSync(list, ports.map((port, i) => `127.0.0.1:${port} name=gate-${i + 1}\n`).join(''));
+    running.tcpcore = await start(join(programs, 'tcpcore'), ['-f', list, '--status-addr', '127.0.0.1:0',
+      '--initial-backoff', '200ms', '--max-backoff', '500ms'], /Status on (http:\S+)/);
+    const url = running.tcpcore.found;
+    await checkRunning(url);
+
+    const page = await open(url);
+    const headline = () => text(page, '#headline');
+    const row = async () => (await texts(page, '#rows tr')).find(line => line.includes('gate-2'));
+    await until(page, 'both servers are connected', 10000, async () => await headline() === '2 of 2 connected' || headline());
+    await running['gate-2'].kill();
+    await until(page, 'a lost server is shown', 10000, async () => await headline() === '1 of 2 connected' || headline());
+    await until(page, 'with its reason', 10000, async () => /down .*connection refused/.test(await row()) || row());
+    await feed('gate-2', ports[1]);
+    await until(page, 'its return is shown', 10000, async () => await headline() === '2 of 2 connected' || headline());
+    await until(page, 'without a reason', 10000, async () => !/down|refused/.test(await row()) || row());
+    check('nothing breaks the policy', page.problems.length === 0, page.problems);
+  } finally {
+    for (const { kill } of Object.values(running)) await kill();
+    rmSync(place, { recursive: true });
+  }
 }
 
 function tenFeeds() {
@@ -245,7 +296,9 @@ async function checkMadeUp() {
 }
 
 try {
-  await (option('--url') ? checkRunning(option('--url')) : checkMadeUp());
+  if (option('--program')) await checkProgram(option('--program'));
+  else if (option('--url')) await checkRunning(option('--url'));
+  else await checkMadeUp();
 } finally {
   await browser.close();
 }
