@@ -178,6 +178,16 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_has_started_stays_ready_when_servers_are_added() {
+        let (pages, _) = pages();
+        pages.stats.set_servers(Vec::new(), Vec::new());
+        assert_eq!(ask(&pages, "/readyz").0, Status::Ok);
+        let new = pages.stats.new_server(0, "127.0.0.1:2".parse().unwrap());
+        pages.stats.set_servers(vec![new], Vec::new());
+        assert_eq!(ask(&pages, "/readyz").0, Status::Ok);
+    }
+
+    #[test]
     fn another_path_is_answered_with_those_there_are() {
         let (pages, _) = pages();
         for path in ["/live", "/livez/", "", "/LIVEZ"] {

@@ -1,4 +1,5 @@
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -275,4 +276,18 @@ proptest! {
     fn any_bytes_are_parsed(bytes: Vec<u8>) {
         _ = parse("list", &bytes, &[]);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_or_a_device_is_read_once_and_a_file_again() {
+    let device = Path::new("/dev/null");
+    assert_eq!(read(device, &[]).unwrap(), []);
+    let error = reread(device, &[]).unwrap_err().to_string();
+    assert!(error.contains("a pipe or a device, which is read once"), "{error}");
+    let file = std::env::temp_dir().join(format!("tcpcore-reread-{}", std::process::id()));
+    fs::write(&file, "a:1\n").unwrap();
+    assert_eq!(reread(&file, &[]).unwrap().len(), 1);
+    fs::remove_file(&file).unwrap();
+    assert!(reread(&file, &[]).unwrap_err().to_string().contains("no such file"));
 }
