@@ -95,7 +95,9 @@ mod tests {
         assert!(before.open_fds >= 3 && after.open_fds >= 4, "{before:?} {after:?}");
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs_f64();
         assert!((now - 86_400.0..now + 2.0).contains(&after.start_seconds), "{after:?} at {now}");
-        assert!(after.resident_bytes > 100_000 && after.virtual_bytes >= after.resident_bytes);
+        // An emulator reports no resident memory.
+        assert!(after.resident_bytes > 100_000 || after.resident_bytes == 0);
+        assert!(after.virtual_bytes >= after.resident_bytes);
         assert!(after.cpu_seconds >= before.cpu_seconds && after.max_fds >= 16.0);
     }
 }

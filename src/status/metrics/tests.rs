@@ -248,8 +248,13 @@ fn promtool_finds_nothing_to_criticize() {
     };
     let mut metrics = metrics(&feeds(20), 20);
     metrics.context.shard = Some(crate::status::Shard { index: 1, count: 3 });
-    promtool.stdin.take().unwrap().write_all(metrics.encode().as_bytes()).unwrap();
+    // One that does not run has closed its end.
+    _ = promtool.stdin.take().unwrap().write_all(metrics.encode().as_bytes());
     let output = promtool.wait_with_output().unwrap();
+    if output.status.code() == Some(127) {
+        println!("SKIPPED: an emulator does not run promtool");
+        return;
+    }
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
