@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use log::Level;
 
-use crate::proto::connection_error::ConnectionError;
+use crate::proto::connection_error::{ConnectionError, is_out_of_descriptors};
 use crate::proto::notice::{Hint, ServerNotice};
 
 /// The kind of a notice. Each has a limit, and a level, of its own.
@@ -199,7 +199,7 @@ impl Reason {
             ConnectionError::Closed => Reason::Closed,
             ConnectionError::Idle => Reason::Idle,
             ConnectionError::AllAddresses(_) => Reason::ByAddress,
-            ConnectionError::Io(error) if lacks_descriptors(error) => Reason::Descriptors,
+            ConnectionError::Io(error) if is_out_of_descriptors(error) => Reason::Descriptors,
             ConnectionError::Io(error) => match error.kind() {
                 ErrorKind::TimedOut => Reason::TimedOut,
                 ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Reason::Unreachable,
@@ -225,19 +225,6 @@ impl Reason {
             Reason::Other => "other reasons",
         }
     }
-}
-
-/// Returns whether the limit of open files is the reason, of the process or of the system.
-#[cfg(unix)]
-fn lacks_descriptors(error: &std::io::Error) -> bool {
-    use rustix::io::Errno;
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
-}
-
-/// Returns `false`, as only Unix has that limit.
-#[cfg(not(unix))]
-fn lacks_descriptors(_: &std::io::Error) -> bool {
-    false
 }
 
 #[cfg(test)]

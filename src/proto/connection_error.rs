@@ -104,10 +104,17 @@ impl ConnectionError {
     }
 }
 
-/// Returns whether the process or the system has no file descriptors left: EMFILE or ENFILE, which have the same
-/// numbers on all systems.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(23 | 24))
+/// Returns whether the limit of open files is the reason, of the process or of the system.
+#[cfg(unix)]
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// Returns `false`, as only Unix has that limit.
+#[cfg(not(unix))]
+pub(crate) fn is_out_of_descriptors(_: &io::Error) -> bool {
+    false
 }
 
 impl From<io::Error> for ConnectionError {
