@@ -41,8 +41,8 @@ pub struct ControlOptions {
 /// Shows a line that renews itself, at the bottom of a terminal.
 pub type ShowLine = Box<dyn Fn(String) + Send>;
 
-/// Starts the thread for a job with these settings. It ends with [`Message::Ended`]. `watch` looks for changes of the list file.
-/// `show_line` shows the totals, which are logged without it.
+/// Starts the thread for a job with these settings. It ends with [`Message::Ended`]. `watch` looks for changes of the
+/// list file. `show_line` shows the totals, which are logged without it.
 ///
 /// # Errors
 ///
@@ -73,7 +73,9 @@ pub fn start(
     let (done, ended) = mpsc::channel();
     threads::spawn("control", move || {
         let _done: Sender<()> = done;
-        desk.rates.note(&desk.stats.snapshot());
+        if schedule.stats.is_some() {
+            desk.rates.note(&desk.stats.snapshot());
+        }
         desk.systemd.ready(&desk.stats);
         schedule.systemd = desk.systemd.interval().map(|every| (now + every, every));
         desk.serve(&messages, &mut schedule);
@@ -235,6 +237,3 @@ fn log_replaced(replaced: Replaced) {
         count(kept, "kept server")
     );
 }
-
-#[cfg(test)]
-mod tests;

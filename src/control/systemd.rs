@@ -43,7 +43,7 @@ impl Systemd {
 
     /// Says that the list is loaded and the threads run.
     pub(super) fn ready(&mut self, stats: &Stats) {
-        if self.is_stopping {
+        if self.is_stopping || !self.is_there {
             return;
         }
         self.status = headline(&stats.snapshot());
