@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{IntErrorKind, ParseIntError};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -109,10 +109,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
         };
         match flag.action {
             Action::Value { setting, apply, .. } => {
-                let text = value_of(&mut parser, &name, setting)?;
-                let text = utf8(text).map_err(|text| {
-                    UsageError(format!("{name}: {text}, expected {}", setting.expected()))
-                })?;
+                let text = text_of(&mut parser, &name, setting)?;
                 config = apply(config, &text).map_err(|mut refusal| {
                     refusal.remedy = refusal.remedy.filter(|text| is_in_bounds(apply, text));
                     bad_value(&name, setting, &text, refusal, &argument)
@@ -132,10 +129,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             Action::Switch(apply) => config = apply(config),
             Action::Check => is_check = true,
             Action::Program { setting, apply, .. } => {
-                let text = value_of(&mut parser, &name, setting)?;
-                let text = utf8(text).map_err(|text| {
-                    UsageError(format!("{name}: {text}, expected {}", setting.expected()))
-                })?;
+                let text = text_of(&mut parser, &name, setting)?;
                 apply(&mut options, &text).map_err(|mut refusal| {
                     let is_allowed =
                         |text: &String| apply(&mut ProgramOptions::default(), text).is_ok();
@@ -153,17 +147,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     }
     let config = config.servers(servers).servers_file(file);
     let config = config.build().map_err(|error| bad_setting(&error, &typed))?;
-    if config.watch() {
+    if config.watch() && !config.has_list_to_reload() {
         let problem = match config.servers_file() {
             None => "no file to watch, expected -f FILE too",
-            Some(path) if path == Path::new(STDIN) => {
-                "stdin cannot be watched, expected -f with a file"
-            }
-            Some(_) => "",
+            Some(_) => "stdin cannot be watched, expected -f with a file",
         };
-        if !problem.is_empty() {
-            return Err(UsageError(format!("--watch: {problem}")));
-        }
+        return Err(UsageError(format!("--watch: {problem}")));
     }
     if config.lines() {
         if let Some((flag, _)) = typed.last(Setting::Divisor) {
@@ -256,6 +245,13 @@ fn value_of(parser: &mut Parser, name: &str, setting: Setting) -> Result<OsStrin
         return Err(UsageError(format!("{name}: the value is empty, expected {expected}")));
     }
     Ok(value)
+}
+
+/// Reads the value of a flag that takes text.
+fn text_of(parser: &mut Parser, name: &str, setting: Setting) -> Result<String, UsageError> {
+    let value = value_of(parser, name, setting)?;
+    utf8(value)
+        .map_err(|text| UsageError(format!("{name}: {text}, expected {}", setting.expected())))
 }
 
 /// Makes a path of the value of `-f`, unless it is a server before which the value is missing.
