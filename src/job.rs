@@ -95,17 +95,22 @@ impl Job {
         JobBuilder::numbers(config, Plain::default())
     }
 
+    /// Returns the number of workers that a job with these settings starts, for the program.
+    #[doc(hidden)]
+    pub fn workers(config: &Config) -> usize {
+        let servers = config.servers().len();
+        // If the system does not report its cores, there is at least one.
+        let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        partition::workers(servers, config.parallelism(), cores, config.waits_for_servers())
+    }
+
     fn start_with<D: Decoder>(
         config: Config,
         decoder: D,
         encoder: impl Encoder<D::Record>,
         output: impl Write + Send + 'static,
     ) -> io::Result<Job> {
-        let servers = config.servers().len();
-        // If the system does not report its cores, there is at least one.
-        let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        let may_grow = config.waits_for_servers();
-        let workers = partition::workers(servers, config.parallelism(), cores, may_grow);
+        let workers = Job::workers(&config);
         if let Some(asked) = config.parallelism().filter(|asked| asked.get() > workers) {
             warn!("Parallelism {asked} is more than one worker per server: only {workers} started");
         }
@@ -195,7 +200,7 @@ impl Job {
             let _guard = guard;
             output::drain(rings, figures.output(), &mut bell, encoder, output, || on_error.halt())
         })?;
-        let servers = ServersHandle::new(Arc::clone(&stats), inboxes, list);
+        let servers = ServersHandle::new(Arc::clone(&stats), inboxes);
         Ok(Job { stop, stats, servers, workers, notices, output })
     }
 
@@ -236,8 +241,7 @@ impl Job {
         // What the workers did not log is summed up before the totals.
         join(self.notices);
         let drained = join(self.output);
-        let totals =
-            Totals { servers: self.stats.servers().len(), counters, printed: drained.written };
+        let totals = Totals { servers: self.stats.present(), counters, printed: drained.written };
         let is_asked = self.stop.is_asked();
         // Ctrl-C also ends the reader in a pipeline. The stop and the close then arrive in any order, and the
         // result must not depend on it.

@@ -4,10 +4,8 @@ mod startup;
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
-use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::mpsc;
-use std::thread;
 
 use log::{debug, error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,7 +14,6 @@ use tcpcore::internals::config::servers::{self, ListError};
 use tcpcore::internals::control::{self, ShowLine, Watch};
 use tcpcore::internals::logging::{self, FlushOnDrop, Options};
 use tcpcore::internals::output::stdout::Stdout;
-use tcpcore::internals::partition;
 use tcpcore::internals::signals::{self, CaughtSignals, Message};
 use tcpcore::internals::status::{Bound, JobPages};
 use tcpcore::internals::text::count;
@@ -67,10 +64,7 @@ fn start(config: Config, options: ProgramOptions) -> Result<ExitCode, ListError>
 
 /// Describes what a job with these settings would start.
 fn summary(config: &Config) -> String {
-    let servers = config.servers().len();
-    let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let workers =
-        partition::workers(servers, config.parallelism(), cores, config.waits_for_servers());
+    let (servers, workers) = (config.servers().len(), Job::workers(config));
     format!("{}, {}: ok\n", count(servers, "server"), count(workers, "worker"))
 }
 
@@ -109,8 +103,9 @@ fn run_job(
     let (stdout, job) = open_stdout()
         .and_then(|stdout| Ok((stdout.clone(), Job::start(config.clone(), stdout)?)))
         .map_err(failed)?;
-    let pages = JobPages::new(job.stats(), options.pages, job.stop_handle(), log.dropped_lines());
-    let status = bound.map(|bound| bound.start(pages)).transpose().map_err(failed)?;
+    let pages =
+        || JobPages::new(job.stats(), options.pages, job.stop_handle(), log.dropped_lines());
+    let status = bound.map(|bound| bound.start(pages())).transpose().map_err(failed)?;
     signals.stop(job.stop_handle());
     stdout.stop_when_closed(job.stop_handle())?;
     // Records on the terminal would tear the line.

@@ -27,7 +27,7 @@ impl Notices for Observer {
                 // An empty list is no end: it may get servers again. It may have got some since, and a list with a
                 // server shows its server among those that live.
                 if self.stats.ended()
-                    && !self.stats.is_empty()
+                    && self.stats.present() > 0
                     && self.stats.alive() == 0
                     && let Some(end) = &self.end
                 {

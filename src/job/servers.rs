@@ -8,7 +8,7 @@ use crate::address::Server;
 use crate::config::servers::{Difference, difference};
 use crate::net::Waker;
 use crate::proto::worker::Change;
-use crate::stats::{ServerStats, Stats};
+use crate::stats::Stats;
 
 /// Changes the servers of a running [`Job`](crate::Job), from any thread.
 ///
@@ -19,8 +19,8 @@ pub struct ServersHandle(Arc<Shared>);
 struct Shared {
     stats: Arc<Stats>,
     workers: Vec<Inbox>,
-    /// The list that the last change has left. Two changes at once would each miss what the other does.
-    list: Mutex<Vec<Arc<ServerStats>>>,
+    /// Is held during a change. Two changes at once would each miss what the other does.
+    changing: Mutex<()>,
 }
 
 /// The inbox of a worker.
@@ -42,12 +42,8 @@ pub struct Replaced {
 }
 
 impl ServersHandle {
-    pub(super) fn new(
-        stats: Arc<Stats>,
-        workers: Vec<Inbox>,
-        list: Vec<Arc<ServerStats>>,
-    ) -> ServersHandle {
-        ServersHandle(Arc::new(Shared { stats, workers, list: Mutex::new(list) }))
+    pub(super) fn new(stats: Arc<Stats>, workers: Vec<Inbox>) -> ServersHandle {
+        ServersHandle(Arc::new(Shared { stats, workers, changing: Mutex::new(()) }))
     }
 
     /// Replaces the list of servers.
@@ -59,9 +55,10 @@ impl ServersHandle {
     /// The workers carry it out in their next turns. The effect on them is bounded, so a long list takes several
     /// turns.
     pub fn replace(&self, servers: impl IntoIterator<Item = Server>) -> Replaced {
-        let Shared { stats, workers, list } = &*self.0;
-        // A panic of another thread leaves the old list, which is complete.
-        let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+        let Shared { stats, workers, changing } = &*self.0;
+        // A panic of another thread leaves a list that is complete.
+        let _changing = changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = stats.servers();
         let new: Vec<Server> = servers.into_iter().collect();
         let old: Vec<Server> = list.iter().map(|server| server.server().clone()).collect();
         let Difference { kept, removed, added } = difference(&old, &new);
@@ -89,14 +86,13 @@ impl ServersHandle {
             removed: removed.len(),
         };
         // The list comes first, so that a worker that ends its last server finds the new ones.
-        stats.set_servers(present.clone(), removed.clone());
-        *list = present;
+        stats.set_servers(present, removed.clone());
         // The removals come first, so that their descriptors are free for the new servers.
         for server in removed {
-            self.send(server.worker(), |worker| worker.send(Change::Remove(server)));
+            self.send(server.worker(), Change::Remove(server));
         }
         for server in added {
-            self.send(server.worker(), |worker| worker.send(Change::Add(server)));
+            self.send(server.worker(), Change::Add(server));
         }
         self.wake();
         replaced
@@ -105,7 +101,7 @@ impl ServersHandle {
     /// Begins the next attempt of all servers that wait for one, without waiting for the end of the delay.
     pub fn retry_now(&self) {
         for index in 0..self.0.workers.len() {
-            self.send(index, |worker| worker.send(Change::RetryNow));
+            self.send(index, Change::RetryNow);
         }
         self.wake();
     }
@@ -123,9 +119,9 @@ impl ServersHandle {
         self.0.stats.note_reload(is_successful);
     }
 
-    fn send<E>(&self, worker: usize, send: impl FnOnce(&Sender<Change>) -> Result<(), E>) {
+    fn send(&self, worker: usize, change: Change) {
         // A worker that has ended takes no changes.
-        _ = send(&self.0.workers[worker].changes);
+        _ = self.0.workers[worker].changes.send(change);
     }
 }
 

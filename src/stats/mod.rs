@@ -138,9 +138,9 @@ impl Stats {
         self.alive.fetch_sub(1, AcqRel) == 1
     }
 
-    /// Returns whether there is no server.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.present.load(Acquire) == 0
+    /// Returns the number of present servers.
+    pub(crate) fn present(&self) -> usize {
+        self.present.load(Acquire)
     }
 
     /// Returns the number of servers that have not ended.

@@ -1,7 +1,7 @@
 //! The figures of one server.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::cell::Cell;
 use super::counters::Counters;
@@ -77,7 +77,7 @@ pub struct ServerStats {
     worker: usize,
     server: Server,
     /// A number that the worker keeps here: the id of the link.
-    handle: AtomicU64,
+    handle: Cell,
     bytes: Cell,
     lines: Cell,
     matched: Cell,
@@ -116,7 +116,7 @@ impl ServerStats {
             number,
             worker,
             server,
-            handle: AtomicU64::new(0),
+            handle: Cell::default(),
             bytes: Cell::default(),
             lines: Cell::default(),
             matched: Cell::default(),
@@ -156,12 +156,12 @@ impl ServerStats {
 
     /// Keeps a number for the worker.
     pub(crate) fn set_handle(&self, handle: u64) {
-        self.handle.store(handle, Relaxed);
+        self.handle.set(handle);
     }
 
     /// Returns the number that the worker keeps.
     pub(crate) fn handle(&self) -> u64 {
-        self.handle.load(Relaxed)
+        self.handle.get()
     }
 
     /// Publishes that the server was added at this time.
