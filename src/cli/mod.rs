@@ -1013,7 +1013,7 @@ fn long_help() -> String {
     help + ENDING
 }
 
-/// What a flag takes, as the help shows it.
+/// The value that a flag takes, as the help shows it.
 struct Taken {
     setting: Setting,
     placeholder: &'static str,

@@ -98,7 +98,7 @@ impl Control {
     }
 }
 
-/// What is due when.
+/// The times at which something is due.
 struct Schedule {
     watch: Option<(Instant, Watch)>,
     stats: Option<(Instant, Duration)>,

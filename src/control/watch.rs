@@ -24,16 +24,16 @@ pub struct Watch {
 /// Decides whether the file is to be read again, by what its looks have found.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
-    /// What the file was when it was last read.
+    /// The file when it was last read.
     read: Option<Signature>,
-    /// What the last look has found.
+    /// The file at the last look.
     seen: Option<Signature>,
     /// The looks in a row that have each found another file.
     changes: u32,
 }
 
-/// What changes with a file: the device, the number of the file, its size, and the time of its last change. Links are
-/// followed, so a link to another file is a change, too.
+/// The marks of a file: its device, its number, its size, and the time of its last change. They differ once it has
+/// changed. Links are followed, so a link to another file is a change, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Signature {
     device: u64,

@@ -1,6 +1,7 @@
 //! Does the I/O of a worker with mio: sockets, readiness, the clock, the answers of the resolver.
 //!
-//! Besides this folder, only the status server uses mio. [`Io`] states what a worker may rely on. All decisions are in the core.
+//! Besides this folder, only the status server uses mio. [`Io`] states what a worker may rely on. All decisions are
+//! in the core.
 
 pub(crate) mod resolver;
 mod sink;

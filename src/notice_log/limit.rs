@@ -308,7 +308,7 @@ mod tests {
         }
     }
 
-    /// What happens next: a notice after a span, or a summary.
+    /// The next event: notices after a span, or a summary.
     #[derive(Clone, Debug)]
     enum Step {
         Notices { kind: usize, reason: usize, count: u64, after_ms: u64 },

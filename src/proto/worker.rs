@@ -1,8 +1,8 @@
 //! Runs the turns of a worker, over the [`Io`] that it needs of the system.
 //!
-//! A turn is: changes of the list, poll, events, answers of the resolver, timers, actions, reads, actions, publish. `net` implements
-//! the I/O with mio, and the simulation implements it with a world of its own. [`Io`] states what a worker may
-//! rely on. Servers may be added and removed between two turns; the next turn begins with the actions of that.
+//! A turn is: changes of the list, poll, events, answers of the resolver, timers, actions, reads, actions, publish.
+//! `net` implements the I/O with mio, and the simulation implements it with a world of its own. [`Io`] states what a
+//! worker may rely on. Servers may be added and removed between two turns; the next turn begins with the actions of that.
 //!
 //! - Sockets are opened only after the events of the turn. So no event is taken for one of a socket that was
 //!   opened since.

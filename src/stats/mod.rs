@@ -68,7 +68,7 @@ struct Removed {
     pushed: Option<u64>,
 }
 
-/// What the output thread publishes.
+/// The figures that the output thread publishes.
 #[derive(Debug, Default)]
 pub struct OutputStats {
     /// The records written.

@@ -8,7 +8,7 @@ use super::counters::Counters;
 use super::reason::{DisconnectReason, FailureReason, LastError};
 use crate::address::Server;
 
-/// What a server's link is doing.
+/// The state of a server's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum ServerState {
@@ -70,7 +70,7 @@ pub struct Update {
     pub next_attempt: Option<u64>,
 }
 
-/// What a worker publishes of one server. Only that worker writes it.
+/// The figures that a worker publishes of one server. Only that worker writes them.
 #[derive(Debug)]
 pub struct ServerStats {
     number: usize,

@@ -6,7 +6,7 @@ use super::cell::Cell;
 pub const CONNECT_BUCKETS_MS: [u64; 13] =
     [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000];
 
-/// What a worker publishes of itself.
+/// The figures that a worker publishes of itself.
 #[derive(Debug, Default)]
 pub struct WorkerStats {
     /// The connect durations by bucket, the last one without a bound.

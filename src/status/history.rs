@@ -26,7 +26,7 @@ pub struct History {
     total: Series,
 }
 
-/// What arrives in a second.
+/// The lines and bytes that arrive in a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rate {
     /// The whole lines.

@@ -110,7 +110,7 @@ impl List {
     }
 }
 
-/// What servers are sorted by.
+/// The value by which servers are sorted.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Key {
     number: u64,

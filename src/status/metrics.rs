@@ -25,7 +25,7 @@ use crate::stats::{
 /// About the bytes of all series of a server, so that the text is seldom moved while it grows.
 const BYTES_PER_SERVER: usize = 1800;
 
-/// What `/metrics` is made of.
+/// The parts of `/metrics`.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     /// The figures.

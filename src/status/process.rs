@@ -5,7 +5,7 @@ use std::fs;
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-/// What the system says of this process, in the units of the metrics `process_*`.
+/// The figures that the system gives of this process, in the units of the metrics `process_*`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Process {
     pub(super) cpu_seconds: f64,

@@ -1,8 +1,8 @@
 //! Tests a thousand servers that misbehave at random, for any duration. All their records must be printed
 //! exactly once and in order, and memory must stay constant.
 //!
-//! Each round is a run of the program, with numbers or lines in one of the formats. First comes the storm. Then all faults stop: every server must be connected again within the longest
-//! delay, and its numbers must be printed.
+//! Each round is a run of the program, with numbers or lines in one of the formats. First comes the storm. Then all
+//! faults stop: every server must be connected again within the longest delay, and its numbers must be printed.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

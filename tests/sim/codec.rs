@@ -8,7 +8,7 @@ use super::chance::{Chance, Kind};
 use super::net::LineKind;
 use super::oracle::Rules;
 
-/// What becomes of a line that is not oversized.
+/// The result of a line that is not oversized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     PassedOn,
@@ -63,7 +63,7 @@ impl Codec for NumberDecoder {
                 chance.saw(Kind::Malformed);
                 Fate::Malformed
             }
-            LineKind::Oversized => unreachable!("it is judged without its text"),
+            LineKind::Oversized => unreachable!("it is decoded without its text"),
         }
     }
 

@@ -302,7 +302,7 @@ impl Socket {
         self.wake();
     }
 
-    /// Judges what has been read since the last call. What `C` must make of it goes to `records`.
+    /// Takes the lines that were read since the last call. The records that `C` must make of them go to `records`.
     pub(super) fn settle<C: Codec>(
         &mut self,
         rules: &Rules,

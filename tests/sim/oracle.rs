@@ -193,7 +193,7 @@ struct Down {
 struct Peer {
     id: LinkId,
     server: Server,
-    /// What the worker publishes of it.
+    /// The figures that the worker publishes of it.
     published: Option<Arc<ServerStats>>,
     state: State,
     lookup: Lookup,
@@ -1280,7 +1280,7 @@ impl Oracle {
     }
 
     /// The worker knows each server by its id, and none of those that were removed.
-    /// What is published of each server is its state now. The counters add up to those of the fleet.
+    /// Checks what is published: the state of each server now, and counters that add up to those of the fleet.
     fn check_published<C: Codec>(&mut self, fleet: &Fleet<C>) -> Checked {
         let mut sum = Counters::default();
         for id in 0..self.peers.len() {

@@ -57,7 +57,7 @@ pub(super) fn is_down(state: ServerState) -> bool {
     !matches!(state, ServerState::Connected | ServerState::Ended)
 }
 
-/// What servers are sorted by.
+/// The figure by which servers are sorted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Order {
     /// Those that are down first, the longest outage first. The others follow by name.
