@@ -87,15 +87,7 @@ impl Bound {
     pub fn start(self, pages: impl Pages + Send + 'static) -> io::Result<StatusServer> {
         let Bound { poll, listener, waker, address } = self;
         let is_over = Arc::new(AtomicBool::new(false));
-        let server = Server {
-            poll,
-            listener,
-            clients: [const { None }; MAX_CONNECTIONS],
-            accept_at: None,
-            pages,
-            epoch: Clock::now(),
-            is_over: Arc::clone(&is_over),
-        };
+        let server = Server::new(poll, listener, pages, Arc::clone(&is_over));
         let thread = threads::spawn("status", move || server.run())?;
         if !address.ip().is_loopback() {
             warn!("The status on {address} is open to other hosts, without a password");
@@ -155,6 +147,11 @@ struct Client {
 }
 
 impl<P: Pages> Server<P> {
+    fn new(poll: Poll, listener: TcpListener, pages: P, is_over: Arc<AtomicBool>) -> Server<P> {
+        let clients = [const { None }; MAX_CONNECTIONS];
+        Server { poll, listener, clients, accept_at: None, pages, epoch: Clock::now(), is_over }
+    }
+
     fn run(mut self) {
         let mut events = Events::with_capacity(2 * MAX_CONNECTIONS);
         while !self.is_over.load(Acquire) {
@@ -221,7 +218,7 @@ impl<P: Pages> Server<P> {
                     }
                     ErrorKind::Interrupted | ErrorKind::ConnectionAborted => {}
                     // The connections that wait cause no further event.
-                    _ if self.close_idle().is_none() => {
+                    _ if self.close_idle(now).is_none() => {
                         debug!("No connection to the status server can be accepted: {error}");
                         self.accept_at = Some(now + ACCEPT_PAUSE);
                         return;
@@ -235,7 +232,7 @@ impl<P: Pages> Server<P> {
     /// Makes a client of a new connection, in place of the one that is idle for the longest time if there are too many.
     fn admit(&mut self, mut socket: TcpStream, now: Instant) {
         let free = self.clients.iter().position(Option::is_none);
-        let Some(index) = free.or_else(|| self.close_idle()) else {
+        let Some(index) = free.or_else(|| self.close_idle(now)) else {
             let response = Response::text(Status::ServiceUnavailable, "too many connections\n");
             let response = response.with_header("Retry-After", "5");
             // The buffer of a new socket takes it whole. The client may be gone.
@@ -258,15 +255,28 @@ impl<P: Pages> Server<P> {
         self.turn(index, now);
     }
 
-    /// Closes the connection that is idle for the longest time. Returns its index.
-    fn close_idle(&mut self) -> Option<usize> {
-        let idle =
-            self.clients.iter().enumerate().filter_map(|(index, client)| {
+    /// Closes the connection that is idle for the longest time. Returns its index, which is free then.
+    fn close_idle(&mut self, now: Instant) -> Option<usize> {
+        for _ in 0..MAX_CONNECTIONS {
+            let idle = self.clients.iter().enumerate().filter_map(|(index, client)| {
                 Some((client.as_ref()?.connection.idle_since()?, index))
             });
-        let (_, index) = idle.min()?;
-        self.close(index);
-        Some(index)
+            let (since, index) = idle.min()?;
+            // A request that arrived after the last poll has caused no event yet. Its client is not idle.
+            if let Some(client) = &mut self.clients[index] {
+                client.is_ready = true;
+            }
+            self.turn(index, now);
+            match &self.clients[index] {
+                Some(client) if client.connection.idle_since() != Some(since) => {}
+                Some(_) => {
+                    self.close(index);
+                    return Some(index);
+                }
+                None => return Some(index),
+            }
+        }
+        None
     }
 
     fn close(&mut self, index: usize) {
@@ -367,6 +377,27 @@ mod tests {
         fn respond(&self, _path: &str, _query: &Query) -> Response {
             Response::text(Status::Ok, vec![b'.'; self.0])
         }
+    }
+
+    #[test]
+    fn a_client_whose_request_has_caused_no_event_yet_is_not_idle() {
+        let bound = Bound::new("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = bound.address();
+        let connect = || std::net::TcpStream::connect(address).unwrap();
+        let mut server = Server::new(bound.poll, bound.listener, Long(1), Arc::default());
+        let now = Instant::from_elapsed(std::time::Duration::ZERO);
+        let clients: Vec<_> = (0..MAX_CONNECTIONS).map(|_| connect()).collect();
+        server.accept(now);
+        for mut client in &clients {
+            client.write_all(b"GET / HT").unwrap();
+        }
+        let mut another = connect();
+        server.accept(now);
+        assert_eq!(server.clients.iter().flatten().count(), MAX_CONNECTIONS);
+        drop(server);
+        let mut text = String::new();
+        another.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 503 "), "{text}");
     }
 
     #[test]
