@@ -43,17 +43,18 @@
 //! | `format` | the names of the formats of the output | |
 //! | `job` | the threads: start, stop, change of servers, report | `address`, `codec`, `config`, `format`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stats`, `stop`, `text`, `threads` |
 //! | `logging` | log records to stderr, without holding up a caller | `descriptor`, `threads` |
-//! | `net` | sockets, readiness, the clock, lookups: what a worker does with mio | `address`, `origin`, `proto`, `ring`, `stats`, `stop`, `threads` |
-//! | `notice_log` | the notices of the core as lines of the log, and their limit | `address`, `proto`, `text`, `threads` |
+//! | `net` | sockets, readiness, the clock, lookups: what a worker does with mio | `address`, `origin`, `proto`, `reserve`, `ring`, `stats`, `stop`, `threads` |
+//! | `notice_log` | the notices of the core as lines of the log, and their limit | `address`, `proto`, `stats`, `text`, `threads` |
 //! | `origin` | which server sent a record, and when it was read | |
 //! | `output` | the records of all workers to one output, as text | `address`, `codec`, `descriptor`, `format`, `origin`, `ring`, `stats`, `stop`, `threads` |
 //! | `partition` | which worker dials which servers | |
 //! | `proto` | the core: all decisions of a worker | `address`, `codec`, `stats`, `text` |
 //! | `report` | how a job ended, and what it did | `stats`, `text` |
+//! | `reserve` | the last descriptors, which connections leave free | |
 //! | `ring` | records from a worker to the output, without locks, and the doorbell | |
 //! | `signals` | what SIGINT, SIGTERM and SIGHUP do | `proto`, `stop`, `threads` |
 //! | `stats` | what a job publishes: counters and states, in atomics | `address` |
-//! | `status` | what a job publishes, over HTTP: health, metrics, JSON and a page | `proto`, `stats`, `stop`, `text`, `threads` |
+//! | `status` | what a job publishes, over HTTP: health, metrics, JSON and a page | `proto`, `reserve`, `stats`, `stop`, `text`, `threads` |
 //! | `stop` | stopping a job, from any thread | |
 //! | `text` | durations, delimiters, quotations and mistyped names, as a user reads and writes them | |
 //! | `threads` | starting a thread | |
@@ -149,6 +150,8 @@ mod output;
 mod partition;
 mod proto;
 mod report;
+#[cfg(unix)]
+mod reserve;
 mod ring;
 #[cfg(all(feature = "cli", unix))]
 mod signals;

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{Level, error, info, log, warn};
 
 use crate::config::{Config, servers};
 use crate::job::{Job, Replaced, ServersHandle};
@@ -30,6 +30,9 @@ pub use watch::Watch;
 
 /// The longest time that the end of the program waits for the thread: 1 s.
 const END_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The time after which a report to systemd is sent again at the end of the program: 10 ms.
+const END_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The settings of the thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +65,7 @@ pub fn start(
         rates: report::Rates::default(),
         systemd: Systemd::from_env(),
         reports: Arc::default(),
+        unread: None,
         show_line,
     };
     let now = Instant::now();
@@ -106,6 +110,10 @@ struct Schedule {
 }
 
 impl Schedule {
+    fn watch(&mut self) -> Option<&mut Watch> {
+        self.watch.as_mut().map(|(_, watch)| watch)
+    }
+
     fn next(&self) -> Option<Instant> {
         let watch = self.watch.as_ref().map(|(at, _)| *at);
         let others = [self.stats, self.systemd].into_iter().flatten().map(|(at, _)| at);
@@ -132,6 +140,8 @@ struct Desk {
     systemd: Systemd,
     /// The tables of the servers that are to be logged.
     reports: Arc<AtomicUsize>,
+    /// The error of the last read of the list, if it could not be read.
+    unread: Option<String>,
     /// Shows the totals instead of logging them.
     show_line: Option<ShowLine>,
 }
@@ -139,19 +149,23 @@ struct Desk {
 impl Desk {
     fn serve(&mut self, messages: &Receiver<Message>, schedule: &mut Schedule) {
         loop {
-            let message = match schedule.next() {
+            let retry = self.systemd.retry_in().map(|span| Instant::now() + span);
+            let message = match schedule.next().into_iter().chain(retry).min() {
                 None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => messages.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             match message {
-                Ok(Message::Request(Request::Reload)) => self.reload(),
+                Ok(Message::Request(Request::Reload)) => {
+                    self.unread = None;
+                    self.reload(schedule.watch());
+                }
                 Ok(Message::Request(Request::Report)) => self.report(),
                 Ok(Message::Request(Request::RetryNow)) => {
                     info!("Trying all waiting servers now, as SIGUSR2 asks");
                     self.servers.retry_now();
                 }
                 Ok(Message::Stopping) => self.systemd.stopping(),
-                Ok(Message::Ended) => return self.systemd.stopping(),
+                Ok(Message::Ended) => return self.end(messages),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -159,7 +173,19 @@ impl Desk {
         }
     }
 
+    /// Reports the end to systemd, as long as the end of the program waits for it.
+    fn end(&mut self, messages: &Receiver<Message>) {
+        self.systemd.stopping();
+        let deadline = Instant::now() + END_PATIENCE;
+        while self.systemd.retry_in().is_some() && Instant::now() < deadline {
+            // Signals have no effect any more.
+            _ = messages.recv_timeout(END_RETRY_INTERVAL);
+            self.systemd.retry();
+        }
+    }
+
     fn do_what_is_due(&mut self, schedule: &mut Schedule) {
+        self.systemd.retry();
         let now = Instant::now();
         if let Some((at, watch)) = &mut schedule.watch
             && *at <= now
@@ -167,7 +193,7 @@ impl Desk {
             let (has_changed, pause) = watch.look();
             *at = now + pause;
             if has_changed {
-                self.reload();
+                self.reload(Some(watch));
             }
         }
         if is_due(&mut schedule.stats, now) {
@@ -204,15 +230,20 @@ impl Desk {
         }
     }
 
-    /// Reads the list of servers again. A list with an error changes nothing.
-    fn reload(&mut self) {
+    /// Reads the list of servers again. A list with an error changes nothing. One that cannot be read is tried again at
+    /// the next look at it, if it is watched.
+    fn reload(&mut self, mut watch: Option<&mut Watch>) {
         let Some(path) = self.config.servers_file().map(PathBuf::from) else { return };
         if self.systemd.is_stopping() {
             return;
         }
         self.systemd.reloading();
+        if let Some(watch) = &mut watch {
+            watch.begin_read();
+        }
         match servers::reread(&path, self.config.argument_servers()) {
             Ok(listed) => {
+                self.unread = None;
                 self.config = self.config.clone().with_listed(listed);
                 if self.config.servers().is_empty() {
                     warn!("{} has no server now; waiting for a change", path.display());
@@ -223,7 +254,15 @@ impl Desk {
             }
             Err(error) => {
                 self.servers.note_reload(false);
-                error!("The servers stay as they are: {error}");
+                let unread = (!error.was_read()).then(|| error.to_string());
+                // The looks at a list that stays unreadable repeat the error.
+                let is_repeat = unread.is_some() && unread == self.unread;
+                let level = if is_repeat { Level::Debug } else { Level::Error };
+                log!(level, "The servers stay as they are: {error}");
+                if let Some(watch) = watch.filter(|_| unread.is_some()) {
+                    watch.read_failed();
+                }
+                self.unread = unread;
             }
         }
         self.systemd.ready(&self.stats);

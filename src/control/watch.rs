@@ -24,7 +24,7 @@ pub struct Watch {
 /// Decides whether the file is to be read again, by what its looks have found.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
-    /// The file when it was last read.
+    /// The file when it was last read. `None` if the last read has failed.
     read: Option<Signature>,
     /// The file at the last look.
     seen: Option<Signature>,
@@ -54,6 +54,16 @@ impl Watch {
         let now = signature(&self.path);
         self.state.look(now)
     }
+
+    /// Notes that the file is read after this. So a change during the read is not missed.
+    pub(super) fn begin_read(&mut self) {
+        self.state.read = signature(&self.path);
+    }
+
+    /// Notes that the file could not be read. The next look asks to read it again.
+    pub(super) fn read_failed(&mut self) {
+        self.state.read = None;
+    }
 }
 
 impl State {
@@ -65,7 +75,7 @@ impl State {
         if now == self.read || now.is_none() {
             (false, INTERVAL)
         } else if is_settled {
-            (self.read, self.changes) = (now, 0);
+            self.changes = 0;
             (true, INTERVAL)
         } else {
             (false, SETTLE_TIME)
@@ -98,7 +108,24 @@ mod tests {
         assert_eq!(state.look(file(2)), (false, SETTLE_TIME));
         assert_eq!(state.look(file(3)), (false, SETTLE_TIME), "its writer is not done");
         assert_eq!(state.look(file(3)), (true, INTERVAL));
+        state.read = file(3);
         assert_eq!(state.look(file(3)), (false, INTERVAL), "once");
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_is_read_at_the_next_look() {
+        let list = std::env::temp_dir().join(format!("tcpcore-unread-{}", std::process::id()));
+        fs::write(&list, "x:1\n").unwrap();
+        let mut watch = Watch::new(&list);
+        assert_eq!(watch.look(), (false, INTERVAL));
+        watch.begin_read();
+        watch.read_failed();
+        assert_eq!(watch.look(), (true, INTERVAL));
+        watch.begin_read();
+        assert_eq!(watch.look(), (false, INTERVAL));
+        fs::remove_file(&list).unwrap();
+        watch.read_failed();
+        assert_eq!(watch.look(), (false, INTERVAL), "there is none");
     }
 
     #[test]

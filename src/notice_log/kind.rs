@@ -1,11 +1,12 @@
 //! Sorts the notices about servers by kind and by reason.
 
-use std::io::ErrorKind;
+use std::iter;
 
 use log::Level;
 
-use crate::proto::connection_error::{ConnectionError, is_out_of_descriptors};
+use crate::proto::connection_error::ConnectionError;
 use crate::proto::notice::{Hint, ServerNotice};
+use crate::stats::{DisconnectReason, FailureReason, LastError};
 
 /// The kind of a notice. Each has a limit, and a level, of its own.
 ///
@@ -145,84 +146,53 @@ impl Kind {
     }
 }
 
-/// The reason of a notice, for its count.
+/// The reason of a notice, for its count: that of a failed attempt or of an ended connection, as metrics have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// Its kind has no reasons.
     None,
-    Refused,
-    TimedOut,
-    NotResolved,
-    Unreachable,
-    Descriptors,
-    ToItself,
-    Closed,
-    Reset,
-    Idle,
-    ByAddress,
-    Other,
+    Failure(FailureReason),
+    Disconnect(DisconnectReason),
 }
 
 impl Reason {
-    pub(super) const COUNT: usize = Reason::ALL.len();
+    pub(super) const COUNT: usize = 1 + FailureReason::ALL.len() + DisconnectReason::ALL.len();
 
-    /// All reasons, in the order of their numbers.
-    pub(super) const ALL: [Reason; 12] = [
-        Reason::None,
-        Reason::Refused,
-        Reason::TimedOut,
-        Reason::NotResolved,
-        Reason::Unreachable,
-        Reason::Descriptors,
-        Reason::ToItself,
-        Reason::Closed,
-        Reason::Reset,
-        Reason::Idle,
-        Reason::ByAddress,
-        Reason::Other,
-    ];
+    /// Returns all reasons, in the order of their numbers.
+    pub(super) fn all() -> impl Iterator<Item = Reason> {
+        let failures = FailureReason::ALL.into_iter().map(Reason::Failure);
+        let disconnects = DisconnectReason::ALL.into_iter().map(Reason::Disconnect);
+        iter::once(Reason::None).chain(failures).chain(disconnects)
+    }
 
-    pub(super) fn of(what: &ServerNotice<'_>) -> Reason {
-        match what {
-            ServerNotice::Failed { error, .. } => Reason::of_error(error),
-            ServerNotice::GaveUp { error, .. } => error.map_or(Reason::TimedOut, Reason::of_error),
-            _ => Reason::None,
+    /// Returns its number, from 0 to less than [`COUNT`](Self::COUNT).
+    pub(super) fn number(self) -> usize {
+        match self {
+            Reason::None => 0,
+            Reason::Failure(reason) => 1 + reason as usize,
+            Reason::Disconnect(reason) => 1 + FailureReason::ALL.len() + reason as usize,
         }
     }
 
-    fn of_error(error: &ConnectionError) -> Reason {
-        match error {
-            ConnectionError::Refused => Reason::Refused,
-            ConnectionError::TimedOut => Reason::TimedOut,
-            ConnectionError::NotResolved(_) => Reason::NotResolved,
-            ConnectionError::ConnectedToItself => Reason::ToItself,
-            ConnectionError::Closed => Reason::Closed,
-            ConnectionError::Idle => Reason::Idle,
-            ConnectionError::AllAddresses(_) => Reason::ByAddress,
-            ConnectionError::Io(error) if is_out_of_descriptors(error) => Reason::Descriptors,
-            ConnectionError::Io(error) => match error.kind() {
-                ErrorKind::TimedOut => Reason::TimedOut,
-                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Reason::Unreachable,
-                ErrorKind::ConnectionReset => Reason::Reset,
-                _ => Reason::Other,
-            },
+    pub(super) fn of(what: &ServerNotice<'_>) -> Reason {
+        let (error, was_connected) = match *what {
+            ServerNotice::Failed { error, was_connected, .. } => (error, was_connected),
+            ServerNotice::GaveUp { error, was_connected, .. } => {
+                (error.unwrap_or(&ConnectionError::TimedOut), was_connected)
+            }
+            _ => return Reason::None,
+        };
+        match error.summary(was_connected) {
+            LastError::Failure(reason, _) => Reason::Failure(reason),
+            LastError::Disconnect(reason, _) => Reason::Disconnect(reason),
         }
     }
 
     pub(super) fn text(self) -> &'static str {
         match self {
             Reason::None => "",
-            Reason::Refused => "connection refused",
-            Reason::TimedOut => "no answer in time",
-            Reason::NotResolved => "name not resolved",
-            Reason::Unreachable => "unreachable",
-            Reason::Descriptors => "out of descriptors",
-            Reason::ToItself => "connected to itself",
-            Reason::Closed => "closed by the server",
-            Reason::Reset => "connection reset",
-            Reason::Idle => "idle timeout",
-            Reason::ByAddress => "different reasons by address",
-            Reason::Other => "other reasons",
+            Reason::Failure(reason) => reason.text(),
+            Reason::Disconnect(reason) => reason.text(),
         }
     }
 }
@@ -230,16 +200,17 @@ impl Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io;
+    use crate::proto::time::Duration;
 
     #[test]
     fn kinds_and_reasons_are_listed_in_the_order_of_their_numbers() {
         for (number, kind) in Kind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, number);
         }
-        for (number, reason) in Reason::ALL.into_iter().enumerate() {
-            assert_eq!(reason as usize, number);
+        for (number, reason) in Reason::all().enumerate() {
+            assert_eq!(reason.number(), number);
         }
+        assert_eq!(Reason::all().count(), Reason::COUNT);
     }
 
     #[test]
@@ -258,21 +229,24 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_system_are_sorted_by_what_they_mean() {
-        let reason = |error: io::Error| Reason::of_error(&error.into());
-        for (kind, expected) in [
-            (ErrorKind::ConnectionRefused, Reason::Refused),
-            (ErrorKind::ConnectionReset, Reason::Reset),
-            (ErrorKind::NetworkUnreachable, Reason::Unreachable),
-            (ErrorKind::HostUnreachable, Reason::Unreachable),
-            (ErrorKind::TimedOut, Reason::TimedOut),
-            (ErrorKind::PermissionDenied, Reason::Other),
+    fn the_reason_is_that_of_the_attempt_or_of_the_connection() {
+        let reset = &std::io::Error::from(std::io::ErrorKind::ConnectionReset).into();
+        let gave_up = |error, was_connected| {
+            let (failures, span) = (1, Duration::ZERO);
+            Reason::of(&ServerNotice::GaveUp { failures, span, error, was_connected })
+        };
+        let failed = |was_connected| {
+            let (error, retry, is_repeat) = (reset, None, false);
+            Reason::of(&ServerNotice::Failed { error, was_connected, retry, is_repeat })
+        };
+        for (reason, expected) in [
+            (failed(true), Reason::Disconnect(DisconnectReason::Reset)),
+            (failed(false), Reason::Failure(FailureReason::Other)),
+            (gave_up(Some(reset), true), Reason::Disconnect(DisconnectReason::Reset)),
+            (gave_up(None, false), Reason::Failure(FailureReason::Timeout)),
+            (Reason::of(&ServerNotice::LateAnswer), Reason::None),
         ] {
-            assert_eq!(reason(kind.into()), expected);
-        }
-        #[cfg(unix)]
-        for errno in [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE] {
-            assert_eq!(reason(errno.into()), Reason::Descriptors);
+            assert_eq!(reason, expected);
         }
     }
 }

@@ -70,7 +70,7 @@ impl Intake {
             return true;
         }
         // The count comes first, so that a summary after the message includes it.
-        state.left_out[reason as usize].fetch_add(1, AcqRel);
+        state.left_out[reason.number()].fetch_add(1, AcqRel);
         if state.sent.fetch_add(1, AcqRel) < NAMED as u64 {
             // A full channel wakes the tally as well.
             _ = self.sender.try_send((kind, server.clone()));
@@ -150,8 +150,8 @@ impl Tally {
         let of_kind = |(kind, (state, named)): (Kind, (&OfKind, &mut Vec<Server>))| {
             // First, so that each later count is followed by a message.
             state.sent.swap(0, AcqRel);
-            let counts =
-                Reason::ALL.map(|reason| (reason, state.left_out[reason as usize].swap(0, AcqRel)));
+            let counts = state.left_out.iter().map(|count| count.swap(0, AcqRel));
+            let counts = Reason::all().zip(counts).collect();
             let servers = std::mem::take(named);
             let summary = Summary { kind, counts, servers };
             (summary.total() > 0).then_some(summary)
@@ -165,7 +165,7 @@ impl Tally {
 #[derive(Debug)]
 pub(super) struct Summary {
     pub(super) kind: Kind,
-    counts: [(Reason, u64); Reason::COUNT],
+    counts: Vec<(Reason, u64)>,
     servers: Vec<Server>,
 }
 
@@ -209,6 +209,7 @@ impl fmt::Display for Summary {
 mod tests {
     use super::*;
     use crate::proto::time::{at, ms};
+    use crate::stats::FailureReason;
     use proptest::prelude::*;
     use std::thread;
 
@@ -217,7 +218,8 @@ mod tests {
     }
 
     fn refused(intake: &Intake, port: u16, now: Instant) -> bool {
-        intake.admit(Kind::ConnectFailed, Reason::Refused, &server(port), now)
+        let reason = Reason::Failure(FailureReason::Refused);
+        intake.admit(Kind::ConnectFailed, reason, &server(port), now)
     }
 
     fn messages(tally: &mut Tally) -> Vec<String> {
@@ -265,7 +267,8 @@ mod tests {
             ["Not logged: 1 more failure to connect (1 connection refused), such as a:2"]
         );
         assert!((2..1000).all(|port| !refused(&intake, port, at(0))));
-        assert!(!intake.admit(Kind::ConnectFailed, Reason::NotResolved, &server(1), at(0)));
+        let not_resolved = Reason::Failure(FailureReason::Resolve);
+        assert!(!intake.admit(Kind::ConnectFailed, not_resolved, &server(1), at(0)));
         assert_eq!(
             messages(&mut tally),
             [
@@ -337,7 +340,7 @@ mod tests {
                 for summary in tally.take() {
                     assert!((1..=NAMED).contains(&summary.servers.len()));
                     for (reason, count) in summary.counts {
-                        found[summary.kind as usize][reason as usize] += count;
+                        found[summary.kind as usize][reason.number()] += count;
                     }
                 }
             };
@@ -347,9 +350,10 @@ mod tests {
                     continue;
                 };
                 now += ms(after_ms);
+                let its_reason = Reason::all().nth(reason).unwrap();
                 for _ in 0..count {
                     expected[kind][reason] += 1;
-                    if intake.admit(Kind::ALL[kind], Reason::ALL[reason], &server, now) {
+                    if intake.admit(Kind::ALL[kind], its_reason, &server, now) {
                         found[kind][reason] += 1;
                         lines[kind].push(now);
                     }

@@ -142,7 +142,7 @@ fn log_server(level: Level, server: &Server, what: ServerNotice<'_>) {
             target: LINK, level, server:%, span_ms = span.as_millis();
             "{server} has been down for {}", Span(span)
         ),
-        ServerNotice::GaveUp { failures, span, error } => {
+        ServerNotice::GaveUp { failures, span, error, .. } => {
             let error: &dyn fmt::Display = error.map_or(&"no answer", |error| error);
             log!(
                 target: LINK, level, server:%, failures, span_ms = span.as_millis(), error:%;

@@ -218,8 +218,8 @@ pub struct Link {
     streak: Streak,
     /// The present outage. `None` before the first attempt, and while the server sends.
     outage: Option<Outage>,
-    /// The reason of the last failure, kept while the next attempt is due.
-    last_error: Option<Box<ConnectionError>>,
+    /// The last failure, and whether it ended a connection. It is kept while the next attempt is due.
+    last_error: Option<Box<(ConnectionError, bool)>>,
     malformed_log: LogLimit,
     hinted: Hinted,
 }
@@ -653,9 +653,12 @@ impl Link {
             self.stats.failed(ConnectionError::TimedOut.summary(false));
         }
         let (failures, span) = (self.streak.failures(), outage.span(cx.now));
-        let error = self.last_error.take();
-        let error = error.as_deref();
-        self.tell(ServerNotice::GaveUp { failures, span, error }, cx.notices);
+        let last = self.last_error.take();
+        let (error, was_connected) = match last.as_deref() {
+            Some((error, was_connected)) => (Some(error), *was_connected),
+            None => (None, false),
+        };
+        self.tell(ServerNotice::GaveUp { failures, span, error, was_connected }, cx.notices);
         self.close_attempt(None, cx);
         self.state = State::Ended { success: false };
     }
@@ -782,7 +785,7 @@ impl Link {
         let retry = Retry { attempt, delay };
         self.tell(failed(Some(retry), self.streak.is_repeat()), cx.notices);
         self.state = State::Waiting { until: cx.now.saturating_add(delay) };
-        self.last_error = Some(Box::new(error));
+        self.last_error = Some(Box::new((error, was_connected)));
         self.note_outage(cx);
     }
 

@@ -102,6 +102,8 @@ pub enum ServerNotice<'a> {
         span: Duration,
         /// The last failure; `None` if the first attempt has not ended.
         error: Option<&'a ConnectionError>,
+        /// Whether the last failure ended a connection, rather than an attempt.
+        was_connected: bool,
     },
     /// The server has closed its only connection regularly.
     ReadToEnd {

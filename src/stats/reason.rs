@@ -46,6 +46,19 @@ impl FailureReason {
             FailureReason::Other => "other",
         }
     }
+
+    /// Returns its text for people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            FailureReason::Resolve => "name not resolved",
+            FailureReason::Refused => "connection refused",
+            FailureReason::Timeout => "no answer in time",
+            FailureReason::Unreachable => "unreachable",
+            FailureReason::Descriptors => "out of descriptors",
+            FailureReason::ToSelf => "connected to itself",
+            FailureReason::Other => "connection failed",
+        }
+    }
 }
 
 /// The reason for which a connection ended.
@@ -84,6 +97,17 @@ impl DisconnectReason {
             DisconnectReason::Other => "other",
         }
     }
+
+    /// Returns its text for people.
+    pub const fn text(self) -> &'static str {
+        match self {
+            DisconnectReason::Eof => "closed by the server",
+            DisconnectReason::Reset => "connection reset",
+            DisconnectReason::Idle => "idle timeout",
+            DisconnectReason::Removed => "removed from the list",
+            DisconnectReason::Other => "connection lost",
+        }
+    }
 }
 
 /// The last failure of a server: its reason, and the number of the system's error if there was one.
@@ -120,28 +144,8 @@ impl LastError {
     /// Returns its text for people.
     pub fn text(self) -> String {
         let (reason, code) = match self {
-            LastError::Failure(reason, code) => (
-                match reason {
-                    FailureReason::Resolve => "name not resolved",
-                    FailureReason::Refused => "connection refused",
-                    FailureReason::Timeout => "no answer in time",
-                    FailureReason::Unreachable => "unreachable",
-                    FailureReason::Descriptors => "no file descriptors left",
-                    FailureReason::ToSelf => "the socket connected to itself",
-                    FailureReason::Other => "connection failed",
-                },
-                code,
-            ),
-            LastError::Disconnect(reason, code) => (
-                match reason {
-                    DisconnectReason::Eof => "closed by the server",
-                    DisconnectReason::Reset => "connection reset",
-                    DisconnectReason::Idle => "nothing received within the idle timeout",
-                    DisconnectReason::Removed => "removed from the list",
-                    DisconnectReason::Other => "connection lost",
-                },
-                code,
-            ),
+            LastError::Failure(reason, code) => (reason.text(), code),
+            LastError::Disconnect(reason, code) => (reason.text(), code),
         };
         match code {
             // The text of the system says more.

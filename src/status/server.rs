@@ -17,6 +17,7 @@ use super::connection::Connection;
 use super::request::{MAX_HEAD, Query};
 use super::response::{Response, Status};
 use crate::proto::time::{Duration, Instant};
+use crate::reserve;
 use crate::threads;
 
 /// The most connections. A scraper, a supervisor and some browsers need about ten.
@@ -231,7 +232,9 @@ impl<P: Pages> Server<P> {
 
     /// Makes a client of a new connection, in place of the one that is idle for the longest time if there are too many.
     fn admit(&mut self, mut socket: TcpStream, now: Instant) {
-        let free = self.clients.iter().position(Option::is_none);
+        // Beside the last descriptors there is no place for another client either.
+        let is_scarce = reserve::is_kept_from_clients(&socket);
+        let free = self.clients.iter().position(Option::is_none).filter(|_| !is_scarce);
         let Some(index) = free.or_else(|| self.close_idle(now)) else {
             let response = Response::text(Status::ServiceUnavailable, "too many connections\n");
             let response = response.with_header("Retry-After", "5");

@@ -20,7 +20,7 @@ use rustix::{
 use crate::common::Pid;
 use crate::common::{DEADLINE, Program, Server, Signal};
 use crate::list::ListFile;
-use crate::{Down, addresses, start, stop, tcpcore};
+use crate::{Down, addresses, lines_of, start, stop, tcpcore};
 
 /// No server, beside those of the file.
 const NONE: [&str; 0] = [];
@@ -258,4 +258,139 @@ fn totals_on_a_terminal_are_one_line_that_never_tears_the_log() {
         }
     }
     assert!(renewed > 1, "{all:?}");
+}
+
+/// A socket in the place of systemd's, which has no room for a message until it is [emptied](Self::empty).
+struct FullSocket {
+    socket: UnixDatagram,
+    path: std::path::PathBuf,
+}
+
+impl FullSocket {
+    const FILLER: &'static [u8] = b"X=1";
+
+    fn bind(name: &str) -> FullSocket {
+        let path = std::env::temp_dir().join(format!("tcpcore-{name}-{}", std::process::id()));
+        _ = fs::remove_file(&path);
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let full = FullSocket { socket, path };
+        full.fill();
+        full
+    }
+
+    fn fill(&self) {
+        let sender = UnixDatagram::unbound().unwrap();
+        sender.set_nonblocking(true).unwrap();
+        while sender.send_to(Self::FILLER, &self.path).is_ok() {}
+    }
+
+    /// Receives messages until one has this text. Returns the messages.
+    fn empty(&self, until: &str) -> Vec<String> {
+        let mut buffer = [0; 4096];
+        let mut received = Vec::new();
+        loop {
+            let len = self.socket.recv(&mut buffer).unwrap_or_else(|error| {
+                panic!("{until}: {error} after {received:?}");
+            });
+            if &buffer[..len] != Self::FILLER {
+                received.push(String::from_utf8_lossy(&buffer[..len]).into_owned());
+            }
+            if received.last().is_some_and(|message| message.contains(until)) {
+                return received;
+            }
+        }
+    }
+}
+
+impl Drop for FullSocket {
+    fn drop(&mut self) {
+        _ = fs::remove_file(&self.path);
+    }
+}
+
+#[test]
+fn a_service_manager_that_does_not_read_holds_up_nothing_and_gets_its_messages_later() {
+    let server = Server::bind();
+    let file = ListFile::new("full-socket", format!("{}\n", server.address()));
+    let full = FullSocket::bind("full-socket");
+    let mut command = tcpcore(&format!("-d 1 -f {}", file.path()), NONE);
+    command.env("NOTIFY_SOCKET", &full.path);
+    // Nobody reads stdout, so the program cannot end before this test lets it.
+    let (mut program, stdout) = Program::spawn_unread(&mut command);
+    let mut peer = server.accept();
+    program.signal(Signal::USR1);
+    program.wait_for_log("1 of 1 connected");
+    full.empty("READY=1");
+
+    full.fill();
+    program.signal(Signal::HUP);
+    program.wait_for_log("Read the servers again: 1 kept server");
+    program.signal(Signal::HUP);
+    program.wait_for_log("Read the servers again: 1 kept server");
+    let received = full.empty("READY=1");
+    let reloading = received.iter().position(|message| message.starts_with("RELOADING=1"));
+    assert_eq!(reloading.map(|index| index + 2), Some(received.len()), "{received:?}");
+
+    full.fill();
+    // More than the pipe and the reader's first lines hold.
+    peer.send((0..200_000).map(|number| format!("{number}\n")).collect::<String>());
+    program.signal(Signal::TERM);
+    program.wait_for_log("Stopping on SIGTERM");
+    full.empty("STOPPING=1");
+    lines_of(stdout).for_each(drop);
+    assert_eq!(program.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn with_once_a_reload_adds_servers_that_are_read_once_also_to_a_worker_whose_own_have_ended() {
+    let servers = [Server::bind(), Server::bind(), Server::bind()];
+    let [first, second, third] = servers.each_ref().map(Server::address);
+    let file = ListFile::new("once", format!("{first}\n{second}\n"));
+    let mut program = start(&format!("--once -d 1 -p 2 -f {}", file.path()), NONE);
+    let mut peer = servers[1].accept();
+    // The first worker has this server alone.
+    servers[0].accept().send("1\n");
+    assert_eq!(program.next_line().as_deref(), Some("1"));
+    program.wait_for_log(&format!("Read {first} to its end"));
+
+    fs::write(file.path(), format!("{first}\n{second}\n{third}\n")).unwrap();
+    program.signal(Signal::HUP);
+    program.wait_for_log("Read the servers again: 2 kept servers, 1 added, 0 removed");
+    servers[2].accept().send("3\n");
+    assert_eq!(program.next_line().as_deref(), Some("3"));
+    program.wait_for_log(&format!("Read {third} to its end"));
+    assert!(servers[0].accept_within(Duration::ZERO).is_none(), "it was read once");
+    peer.send("2\n");
+    peer.close();
+    assert_eq!(program.next_line().as_deref(), Some("2"));
+    assert_eq!(program.wait_exit().code(), Some(0));
+}
+
+/// Sets the soft limit of the open files of a program.
+#[cfg(target_os = "linux")]
+fn limit_files(program: &Program, limit: u64) -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: Some(limit), maximum };
+    prlimit(Some(program.pid()), Resource::Nofile, limit).unwrap().current
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_list_that_is_watched_and_could_not_be_read_is_read_at_the_next_look() {
+    let servers = [Server::bind(), Server::bind()];
+    let [first, second] = servers.each_ref().map(Server::address);
+    let file = ListFile::new("unread", format!("{first}\n"));
+    let mut program = start(&format!("-d 1 --watch -f {}", file.path()), NONE);
+    let _peer = servers[0].accept();
+    // The program can open nothing more.
+    let limit = limit_files(&program, 3).unwrap();
+    fs::write(file.path(), format!("{first}\n{second}\n")).unwrap();
+    let line = program.wait_for_log("The servers stay as they are: ");
+    assert!(line.contains("Too many open files"), "{line}");
+    limit_files(&program, limit);
+    servers[1].accept().send("5\n");
+    assert_eq!(program.next_line().as_deref(), Some("5"));
+    stop(&mut program);
 }

@@ -5,7 +5,11 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::common::{DEADLINE, Program, Server, Signal};
-use crate::{Down, addresses, by_shell, lines_of, start, stop, tcpcore};
+use crate::list::ListFile;
+use crate::{AT_ONCE, Down, addresses, by_shell, lines_of, start, stop, tcpcore};
+
+/// No server, beside those of the file.
+const NONE: [&str; 0] = [];
 
 /// Returns the address that the log names.
 fn status_address(program: &mut Program) -> SocketAddr {
@@ -226,13 +230,43 @@ fn with_few_descriptors_silent_clients_make_place_and_slow_ones_time_out() {
     drop(silent);
     let mut slow: Vec<_> = (0..40).map(|_| connect(address)).collect();
     for client in &mut slow {
-        client.write_all(b"GET /livez HT").unwrap();
+        // The server may have no place for it.
+        let _ = client.write_all(b"GET /livez HT");
     }
-    // It waits until the server can accept it.
+    // The slow ones have to time out first.
     wait_for_page(address, "/livez", OK);
     drop(slow);
     drop(peer);
     program.wait_for_log("Connection lost to");
+    stop(&mut program);
+}
+
+#[test]
+fn with_more_servers_than_descriptors_the_status_is_served_and_the_list_is_read_again() {
+    const LIMIT: usize = 64;
+    let servers: Vec<_> = (0..LIMIT).map(|_| Server::bind()).collect();
+    let list = |count: usize| {
+        servers[..count].iter().map(|server| format!("{}\n", server.address())).collect::<String>()
+    };
+    let file = ListFile::new("descriptors", list(LIMIT));
+    // The attempts without a descriptor are repeated all the time, so each one that is free would be taken.
+    let flags = format!("-p 1 --status-addr 127.0.0.1:0 {AT_ONCE} -f {}", file.path());
+    let program = tcpcore(&flags, NONE);
+    let mut program = Program::spawn(&mut by_shell(&format!("ulimit -n {LIMIT};"), &program));
+    let address = status_address(&mut program);
+    program.wait_for_log("Too many open files");
+    // As many clients as there is place for keep their connections.
+    let _clients: Vec<_> = (0..LIMIT).map(|_| connect(address)).collect();
+    for _ in 0..3 {
+        assert_eq!(page(address, "/livez"), (200, "ok\n".into()));
+    }
+    let (status, metrics) = page(address, "/metrics");
+    assert_eq!(status, 200);
+    assert!(metrics.contains("\nprocess_open_fds "), "the files of the system are read: {metrics}");
+
+    std::fs::write(file.path(), list(3)).unwrap();
+    program.signal(Signal::HUP);
+    program.wait_for_log("Read the servers again: 3 kept servers, 0 added, 61 removed");
     stop(&mut program);
 }
 

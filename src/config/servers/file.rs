@@ -26,7 +26,7 @@ pub fn read(path: &Path, arguments: &[Server]) -> Result<Vec<Server>, ListError>
         true => read_bounded(io::stdin().lock()),
         false => File::open(path).and_then(read_bounded),
     };
-    let bytes = bytes.map_err(|error| ListError::of_file(&source, &unreadable(&error)))?;
+    let bytes = bytes.map_err(|error| ListError::unread(&source, &unreadable(&error)))?;
     if bytes.len() > MAX_BYTES {
         return Err(too_large(&source));
     }
@@ -42,7 +42,7 @@ pub fn reread(path: &Path, arguments: &[Server]) -> Result<Vec<Server>, ListErro
     match fs::metadata(path) {
         Ok(found) if !found.is_file() && !found.is_dir() => {
             let problem = "a pipe or a device, which is read once; write the servers to a file";
-            Err(ListError::of_file(&source_name(path), problem))
+            Err(ListError::unread(&source_name(path), problem))
         }
         // The read has the words for it.
         Ok(_) | Err(_) => read(path, arguments),

@@ -51,12 +51,23 @@ pub struct ListError {
     messages: Vec<String>,
     /// The further lines with errors.
     more: usize,
+    was_read: bool,
 }
 
 impl ListError {
     /// Makes the error of a whole file.
     fn of_file(source: &str, problem: &str) -> ListError {
-        ListError { messages: vec![format!("{source}: {problem}")], more: 0 }
+        ListError { messages: vec![format!("{source}: {problem}")], more: 0, was_read: true }
+    }
+
+    /// Makes the error of a file that could not be read.
+    fn unread(source: &str, problem: &str) -> ListError {
+        ListError { was_read: false, ..ListError::of_file(source, problem) }
+    }
+
+    /// Returns whether the file was read. The same content then has the same error again.
+    pub fn was_read(&self) -> bool {
+        self.was_read
     }
 
     /// Returns the messages, each one line: `servers.txt:3:1: "localhost": no port, expected host:port`.
@@ -103,7 +114,7 @@ pub fn parse(source: &str, bytes: &[u8], arguments: &[Server]) -> Result<Vec<Ser
     }
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
     let mut list = List::new(arguments);
-    let mut error = ListError { messages: Vec::new(), more: 0 };
+    let mut error = ListError { messages: Vec::new(), more: 0, was_read: true };
     for (line, number) in bytes.split(|byte| *byte == b'\n').zip(1..) {
         let Err(Mistake { column, problem }) = list.add(line, number) else {
             continue;

@@ -39,6 +39,8 @@ impl Transport for Tcp {
 
     fn connect(address: SocketAddr) -> io::Result<Tcp> {
         let socket = nonblocking_socket(Domain::for_address(address))?;
+        #[cfg(unix)]
+        crate::reserve::check_server(&socket)?;
         keep_urgent_data_in_place(&socket);
         match socket.connect(&address.into()) {
             Err(error) if !is_in_progress(&error) => Err(error),

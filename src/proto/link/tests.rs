@@ -29,7 +29,7 @@ impl Notices for Recorder {
                 format!("failed: {error}, {was_connected}, {retry:?}, repeat: {is_repeat}")
             }
             ServerNotice::Down { span } => format!("down for {}", span.as_millis()),
-            ServerNotice::GaveUp { failures, span, error } => {
+            ServerNotice::GaveUp { failures, span, error, .. } => {
                 let error = error.map(ToString::to_string);
                 let span_ms = span.as_millis();
                 format!("gave up after {failures} in {span_ms}: {error:?}")
