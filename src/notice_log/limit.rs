@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(
             messages(&mut tally),
             [
-                "Not logged: 999 more failures to connect (998 connection refused, 1 name not resolved), \
+                "Not logged: 999 more failures to connect (1 name not resolved, 998 connection refused), \
               such as a:2, a:3, a:4"
             ]
         );

@@ -7,9 +7,11 @@ mod decoder;
 mod encoders;
 mod fair;
 mod floor;
+mod hosts;
 mod latency;
 mod load;
 mod machine;
+mod operate;
 mod payload;
 mod process;
 mod programs;
@@ -53,6 +55,8 @@ Parts:
   reconnect  many servers lost at once and back: time and CPU
   flat       the same lines from one connection and from many
   fair       many connections that always have data: attempts and a quiet server beside them
+  reload     a reload that replaces half of many servers: its time, and a steady feed meanwhile
+  status     the status server asked every second: CPU; its answers with many servers: time
   timers     one server configured, and many
   decoder    lines to numbers, against a plain byte loop
   ring       numbers between two threads, against rtrb and the standard channel
@@ -92,7 +96,7 @@ impl Options {
 
 type Part = (&'static str, fn(&Options, &Programs, &mut Report) -> Result<()>);
 
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 14] = [
     ("stream", stream::run),
     ("lines", crowd::run_lines),
     ("idle", crowd::run_idle),
@@ -100,6 +104,8 @@ const PARTS: [Part; 12] = [
     ("reconnect", crowd::run_reconnect),
     ("flat", crowd::run_flat),
     ("fair", fair::run),
+    ("reload", operate::run_reload),
+    ("status", operate::run_status),
     ("timers", timers::run),
     ("decoder", decoder::run),
     ("ring", rings::run),
@@ -122,6 +128,7 @@ fn run() -> Result<()> {
     let rest: Vec<String> = std::env::args().skip(2).collect();
     match args.next().as_deref() {
         Some(load::COMMAND) => return load::serve(rest[0].parse()?),
+        Some(hosts::COMMAND) => return hosts::serve(),
         Some(floor::READ) => return floor::run_read(&rest),
         Some(floor::ECHO) => return floor::run_echo(&rest),
         Some(floor::CONNECT) => return floor::run_connect(&rest),

@@ -56,6 +56,11 @@ impl Process {
         Ok(kill_process(self.pid(), Signal::INT)?)
     }
 
+    /// Sends SIGHUP, which asks for a reload.
+    pub fn hang_up(&self) -> Result<()> {
+        Ok(kill_process(self.pid(), Signal::HUP)?)
+    }
+
     /// Waits for the process to end. Any status but 0 is an error.
     pub fn wait(mut self) -> Result<Usage> {
         let pidfd = pidfd_open(self.pid(), PidfdFlags::empty())?;
