@@ -550,7 +550,8 @@ comment. Empty lines are skipped.",
         brief: "Read the file again when it changes",
         doc: "\
 Look every 5 s whether the file of -f has changed, and read it again
-then. Links are followed. Off unless given.",
+then. A file that cannot be read is tried again at the next look. Links
+are followed. Off unless given.",
         action: Action::Switch(|config| config.watch(true)),
     },
     Flag {
@@ -802,7 +803,8 @@ error, a timeout or a stop they are always dropped.",
         doc: "\
 Try each server once, at all its addresses, read it to its end, then
 exit. The status is 1 if a server could not be connected, ended by an
-error, or sent only malformed or oversized lines. Off unless given.",
+error, or sent only malformed or oversized lines. Servers that a reload
+of the file of -f adds are read once, too. Off unless given.",
         action: Action::Switch(|config| config.once(true)),
     },
     Flag {

@@ -319,6 +319,7 @@ fn a_service_manager_that_does_not_read_holds_up_nothing_and_gets_its_messages_l
     // Nobody reads stdout, so the program cannot end before this test lets it.
     let (mut program, stdout) = Program::spawn_unread(&mut command);
     let mut peer = server.accept();
+    program.wait_for_log("Connected successfully to");
     program.signal(Signal::USR1);
     program.wait_for_log("1 of 1 connected");
     full.empty("READY=1");
