@@ -22,7 +22,7 @@ use crate::address::Server;
 use crate::codec::Decoder;
 use crate::proto::clock::Clock;
 use crate::proto::connection_error::ConnectionError;
-use crate::proto::fleet::{Fleet, NextRead, SocketRole};
+use crate::proto::fleet::{Fleet, NextRead, SocketRole, TIMERS_PER_TURN};
 use crate::proto::link::{Action, Event, Sink};
 use crate::proto::link_id::LinkId;
 use crate::proto::log_limit::LogLimit;
@@ -31,12 +31,12 @@ use crate::proto::time::{Duration, Instant};
 use crate::stats::{Counters, ServerStats};
 
 /// The most answers of the resolver that a turn takes. A name that a thousand servers share then does not delay
-/// the connected ones.
-pub const ANSWERS_PER_TURN: usize = 64;
+/// the connected ones. Each begins an attempt, as a [timer](TIMERS_PER_TURN) may.
+pub const ANSWERS_PER_TURN: usize = TIMERS_PER_TURN;
 
 /// The most changes of the list of servers that a turn takes. A long list then does not delay the connected servers:
 /// each change costs up to some system calls, about a millisecond in all.
-pub const CHANGES_PER_TURN: usize = 32;
+pub const CHANGES_PER_TURN: usize = 16;
 
 /// The least duration of a standstill that is noted.
 const STANDSTILL_LOGGED: Duration = Duration::from_secs(1);
