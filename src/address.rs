@@ -179,6 +179,12 @@ impl Server {
         };
         (host, self.port)
     }
+
+    /// Returns the text of the [identity](Self::identity), in the form of [`address`](Self::address).
+    pub(crate) fn canonical_address(&self) -> String {
+        let (host, port) = self.identity();
+        Server { host, port, name: None }.address()
+    }
 }
 
 /// The error of parsing a text that is not a [`Server`].

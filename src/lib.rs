@@ -47,7 +47,7 @@
 //! | `notice_log` | the notices of the core as lines of the log, and their limit | `address`, `proto`, `stats`, `text`, `threads` |
 //! | `origin` | which server sent a record, and when it was read | |
 //! | `output` | the records of all workers to one output, as text | `address`, `codec`, `descriptor`, `format`, `origin`, `ring`, `stats`, `stop`, `threads` |
-//! | `partition` | which worker dials which servers | |
+//! | `partition` | which shard and which worker dials which servers | `address` |
 //! | `proto` | the core: all decisions of a worker | `address`, `codec`, `stats`, `text` |
 //! | `report` | how a job ended, and what it did | `stats`, `text` |
 //! | `reserve` | the last descriptors, which connections leave free | |
@@ -107,6 +107,7 @@
 //! | label | the text that stands for a server: its name, else its address |
 //! | list file | a text file with a server a line |
 //! | link | the state of one server in a worker |
+//! | shard | one of several processes that share a list: each dials its part |
 //! | fleet | all links of a worker |
 //! | attempt | one try to connect to a server, at all its addresses |
 //! | outage | the period in which a server is down |
@@ -170,6 +171,7 @@ pub use format::{Format, FormatError};
 pub use job::{Job, JobBuilder, Replaced, ServersHandle};
 pub use origin::Origin;
 pub use output::encode::{ENCODE_SLACK, Encoder, Plain, PlainLines, TaggedLines, TaggedNumbers};
+pub use partition::{Shard, ShardBy, ShardError};
 pub use proto::connection_error::ConnectionError;
 pub use report::{ExitReason, OutputError, Report, Totals};
 pub use stats::{Counters, ServerNames};

@@ -1,9 +1,14 @@
-//! Cuts the list of servers into one contiguous slice per worker.
+//! Cuts the list of servers over the shards, and the part of a shard into one contiguous slice per worker.
 //!
-//! The slices depend on counts alone. So all threads or processes compute the same slices from the same counts.
+//! Slices depend on counts alone, and a hash on one server. So all threads and processes compute the same cut.
+
+mod hash;
+mod shard;
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
+
+pub use shard::{Shard, ShardBy, ShardError};
 
 /// Returns the slice of worker `index` of `workers`, as a range of list positions.
 ///
