@@ -19,7 +19,7 @@ pub enum Format {
     /// The server, a tab and the record. In both, a tab, a carriage return, a line feed and a backslash are written
     /// as `\t`, `\r`, `\n` and `\\`.
     Tsv,
-    /// A JSON object: `server`, `time`, and `number` or `line`.
+    /// A JSON object: `server`, `time`, `shard` if the job has one, and `number` or `line`.
     ///
     /// `time` is when the record was read, by RFC 3339, in UTC with milliseconds. A line that is not UTF-8 has
     /// `line_base64` instead of `line`.

@@ -72,18 +72,18 @@ impl Job {
     ///
     /// As for [`JobBuilder::start`].
     pub fn start(config: Config, output: impl Write + Send + 'static) -> io::Result<Job> {
-        let (format, framing) = (config.format(), config.framing());
+        let (format, framing, shard) = (config.format(), config.framing(), config.shard());
         match (config.lines(), format) {
             (false, Format::Plain) => Job::builder(config).start(output),
             (false, _) => {
-                let encoder = TaggedNumbers::new(format, config.servers());
+                let encoder = TaggedNumbers::new(format, config.servers()).with_shard(shard);
                 JobBuilder::numbers(config, encoder).start(output)
             }
             (true, Format::Plain) => {
                 JobBuilder::whole_lines(config, PlainLines::new(framing)).start(output)
             }
             (true, _) => {
-                let encoder = TaggedLines::new(format, framing, config.servers());
+                let encoder = TaggedLines::new(format, framing, config.servers()).with_shard(shard);
                 JobBuilder::whole_lines(config, encoder).start(output)
             }
         }
@@ -200,7 +200,7 @@ impl Job {
             let _guard = guard;
             output::drain(rings, figures.output(), &mut bell, encoder, output, || on_error.halt())
         })?;
-        let servers = ServersHandle::new(Arc::clone(&stats), inboxes);
+        let servers = ServersHandle::new(Arc::clone(&stats), config.shard(), inboxes);
         Ok(Job { stop, stats, servers, workers, notices, output })
     }
 

@@ -35,18 +35,18 @@
 //! | module | its one job | imports |
 //! |---|---|---|
 //! | `address` | servers as a user writes them | `text` |
-//! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `control`, `format`, `logging`, `status`, `text` |
+//! | `cli` | arguments to a [`Config`], and the help | `address`, `config`, `control`, `format`, `logging`, `partition`, `status`, `text` |
 //! | `codec` | bytes to records | |
-//! | `config` | settings, their defaults and bounds, and the list file of servers | `address`, `codec`, `format`, `proto`, `text` |
-//! | `control` | what the operator asks of a running job | `config`, `job`, `signals`, `stats`, `text`, `threads` |
+//! | `config` | settings, their defaults and bounds, and the list file of servers | `address`, `codec`, `format`, `partition`, `proto`, `text` |
+//! | `control` | what the operator asks of a running job | `config`, `job`, `partition`, `signals`, `stats`, `text`, `threads` |
 //! | `descriptor` | waiting for a descriptor that may not block | |
 //! | `format` | the names of the formats of the output | |
 //! | `job` | the threads: start, stop, change of servers, report | `address`, `codec`, `config`, `format`, `net`, `notice_log`, `origin`, `output`, `partition`, `proto`, `report`, `ring`, `stats`, `stop`, `text`, `threads` |
-//! | `logging` | log records to stderr, without holding up a caller | `descriptor`, `threads` |
+//! | `logging` | log records to stderr, without holding up a caller | `descriptor`, `partition`, `threads` |
 //! | `net` | sockets, readiness, the clock, lookups: what a worker does with mio | `address`, `origin`, `proto`, `reserve`, `ring`, `stats`, `stop`, `threads` |
 //! | `notice_log` | the notices of the core as lines of the log, and their limit | `address`, `proto`, `stats`, `text`, `threads` |
 //! | `origin` | which server sent a record, and when it was read | |
-//! | `output` | the records of all workers to one output, as text | `address`, `codec`, `descriptor`, `format`, `origin`, `ring`, `stats`, `stop`, `threads` |
+//! | `output` | the records of all workers to one output, as text | `address`, `codec`, `descriptor`, `format`, `origin`, `partition`, `ring`, `stats`, `stop`, `threads` |
 //! | `partition` | which shard and which worker dials which servers | `address` |
 //! | `proto` | the core: all decisions of a worker | `address`, `codec`, `stats`, `text` |
 //! | `report` | how a job ended, and what it did | `stats`, `text` |

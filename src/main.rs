@@ -15,9 +15,9 @@ use tcpcore::internals::control::{self, ShowLine, Watch};
 use tcpcore::internals::logging::{self, FlushOnDrop, Options};
 use tcpcore::internals::output::stdout::Stdout;
 use tcpcore::internals::signals::{self, CaughtSignals, Message};
-use tcpcore::internals::status::{Bound, JobPages};
+use tcpcore::internals::status::{self, Bound, JobPages, PageOptions};
 use tcpcore::internals::text::count;
-use tcpcore::{Config, ExitReason, Job};
+use tcpcore::{Config, ExitReason, Job, Shard};
 
 /// The exit status of bad usage: 2, as for most programs.
 const USAGE: u8 = 2;
@@ -52,8 +52,8 @@ fn main() -> ExitCode {
 fn start(config: Config, options: ProgramOptions) -> Result<ExitCode, ListError> {
     let watch = config.watch().then(|| config.servers_file().map(Watch::new)).flatten();
     let config = servers::load(config)?;
-    let (level, format) = (options.log_level, options.log_format);
-    Ok(match logging::init(Options { level, format, ..Options::default() }) {
+    let (level, format, shard) = (options.log_level, options.log_format, config.shard());
+    Ok(match logging::init(Options { level, format, shard, ..Options::default() }) {
         Ok(log) => run(config, watch, options, &log),
         Err(error) => {
             complain(&format_args!("tcpcore: cannot start the log: {error}"));
@@ -64,8 +64,40 @@ fn start(config: Config, options: ProgramOptions) -> Result<ExitCode, ListError>
 
 /// Describes what a job with these settings would start.
 fn summary(config: &Config) -> String {
-    let (servers, workers) = (config.servers().len(), Job::workers(config));
-    format!("{}, {}: ok\n", count(servers, "server"), count(workers, "worker"))
+    let workers = count(Job::workers(config), "worker");
+    let servers = count(config.list().len(), "server");
+    match config.shard() {
+        Some(shard) => {
+            let (part, by) = (config.servers().len(), shard.by());
+            format!("{part} of {servers} in shard {shard} by {by}, {workers}: ok\n")
+        }
+        None => format!("{servers}, {workers}: ok\n"),
+    }
+}
+
+/// Logs the part of the list that this process takes, and the variables that say so.
+fn log_shard(config: &Config, shard: Shard, source: &[&str]) {
+    let (part, list, by) = (config.servers().len(), config.list().len(), shard.by());
+    let source = match source {
+        [] => String::new(),
+        names => format!(", as said by {}", names.join(", ")),
+    };
+    let servers = count(list, "server");
+    info!(servers = part, listed = list; "Shard {shard} takes {part} of {servers} by {by}{source}");
+}
+
+/// Logs that there is no server to dial. Returns whether one can come later.
+fn waits_without_servers(config: &Config) -> bool {
+    // An attempt for each server, as asked by `--once`, is then done.
+    let waits = config.has_list_to_reload() && !(config.once() && !config.list().is_empty());
+    match config.shard() {
+        Some(shard) if !config.list().is_empty() => {
+            let then = if waits { "waiting for a change" } else { "nothing to do" };
+            info!("No server of the list is in shard {shard}; {then}");
+        }
+        _ => warn!("The list has no server yet; waiting for a change"),
+    }
+    waits
 }
 
 fn run(
@@ -94,8 +126,11 @@ fn run_job(
 ) -> Result<bool, Box<dyn std::error::Error>> {
     let (sender, messages) = mpsc::channel();
     let signals = CaughtSignals::catch(config.has_list_to_reload(), sender.clone())?;
-    if config.servers().is_empty() {
-        warn!("The list has no server yet; waiting for a change");
+    if let Some(shard) = config.shard() {
+        log_shard(&config, shard, &options.shard_source);
+    }
+    if config.servers().is_empty() && !waits_without_servers(&config) {
+        return Ok(true);
     }
     let failed = |error: io::Error| format!("starting failed: {error}");
     // An address that is in use ends the program before a server is dialed.
@@ -103,9 +138,11 @@ fn run_job(
     let (stdout, job) = open_stdout()
         .and_then(|stdout| Ok((stdout.clone(), Job::start(config.clone(), stdout)?)))
         .map_err(failed)?;
-    let pages =
-        || JobPages::new(job.stats(), options.pages, job.stop_handle(), log.dropped_lines());
-    let status = bound.map(|bound| bound.start(pages())).transpose().map_err(failed)?;
+    let shard = config.shard();
+    let shard = shard.map(|s| status::Shard { index: s.index().into(), count: s.count().into() });
+    let page_options = PageOptions { shard, ..options.pages };
+    let pages = || JobPages::new(job.stats(), page_options, job.stop_handle(), log.dropped_lines());
+    let server = bound.map(|bound| bound.start(pages())).transpose().map_err(failed)?;
     signals.stop(job.stop_handle());
     stdout.stop_when_closed(job.stop_handle())?;
     // Records on the terminal would tear the line.
@@ -113,7 +150,7 @@ fn run_job(
     let show_line = show_line.map(|show| Box::new(show) as ShowLine);
     let control = control::start(&config, watch, options.control, show_line, &job, messages)?;
     let result = job.wait();
-    drop(status);
+    drop(server);
     _ = sender.send(Message::Ended);
     control.wait();
     signals.wait_logged();

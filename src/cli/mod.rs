@@ -2,6 +2,9 @@
 //!
 //! One table of flags defines the parser and both helps.
 
+mod scheduler;
+
+use std::env;
 use std::error::Error;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -15,6 +18,7 @@ use lexopt::{Arg, Parser};
 use log::LevelFilter;
 
 pub use crate::text::duration::{DurationError, parse as parse_duration};
+pub use scheduler::schedulers;
 
 use crate::address::Server;
 use crate::config::servers::STDIN;
@@ -22,6 +26,7 @@ use crate::config::{Config, ConfigBuilder, ConfigError, Setting};
 use crate::control::ControlOptions;
 use crate::format::Format;
 use crate::logging::LogFormat;
+use crate::partition::{Shard, ShardBy};
 use crate::status::{PageOptions, Ready};
 use crate::text::delimiter;
 use crate::text::duration::show;
@@ -41,6 +46,19 @@ pub struct ProgramOptions {
     pub status_addr: Option<SocketAddr>,
     /// The settings of the pages of the status server.
     pub pages: PageOptions,
+    /// The variables that say the shard, with `--shard auto`.
+    pub shard_source: Vec<&'static str>,
+    shard: Option<ShardFlag>,
+    shard_by: Option<ShardBy>,
+}
+
+/// The value of `--shard`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ShardFlag {
+    /// What the scheduler says.
+    Auto,
+    /// This index of this count.
+    Of(u32, u32),
 }
 
 /// The request of the arguments.
@@ -83,6 +101,14 @@ impl fmt::Display for UsageError {
 ///
 /// Fails at the first argument that is wrong, or else at a setting that the builder refuses.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
+    parse_with(args, &|name| env::var_os(name))
+}
+
+/// Parses as [`parse`] does. `lookup` returns the value of a variable of the environment.
+fn parse_with(
+    args: impl IntoIterator<Item = OsString>,
+    lookup: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Command, UsageError> {
     let mut parser = Parser::from_args(args);
     let mut config = Config::builder();
     let mut servers = Vec::new();
@@ -145,7 +171,8 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
             }
         }
     }
-    let config = config.servers(servers).servers_file(file);
+    let shard = find_shard(&mut options, lookup)?;
+    let config = config.servers(servers).servers_file(file).shard(shard);
     let config = config.build().map_err(|error| bad_setting(&error, &typed))?;
     if config.watch() && !config.has_list_to_reload() {
         let problem = match config.servers_file() {
@@ -168,6 +195,29 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, UsageE
     }
     options.log_level = verbosity.map(log_level);
     Ok(Command::Run { config, options })
+}
+
+/// Returns the shard of the flags, and notes which variables say it.
+fn find_shard(
+    options: &mut ProgramOptions,
+    lookup: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<Shard>, UsageError> {
+    let (index, count) = match options.shard {
+        Some(ShardFlag::Of(index, count)) => (index, count),
+        Some(ShardFlag::Auto) => {
+            let place = scheduler::detect(lookup)
+                .map_err(|error| UsageError(format!("--shard auto: {error}")))?;
+            options.shard_source = place.source;
+            (place.index, place.count)
+        }
+        None if options.shard_by.is_some() => {
+            let problem = "no shard, expected --shard too";
+            return Err(UsageError(format!("--shard-by: {problem}")));
+        }
+        None => return Ok(None),
+    };
+    let shard = Shard::new(index, count, options.shard_by.unwrap_or_default());
+    Ok(Some(shard.expect("both sources of an index check it")))
 }
 
 /// The values of the parsed flags: the setting, and the flag and the value as typed.
@@ -476,6 +526,38 @@ fn ready(text: &str) -> Result<Ready, Refusal> {
     })
 }
 
+fn parse_shard(text: &str) -> Result<ShardFlag, Refusal> {
+    let of = |text: &str, separator: &str| {
+        let (index, count) = text.split_once(separator)?;
+        Some((scheduler::digits(index.trim())?, scheduler::digits(count.trim())?))
+    };
+    match of(text, "/") {
+        _ if text == "auto" => return Ok(ShardFlag::Auto),
+        Some((index, count)) if index < count && !text.contains(' ') => {
+            return Ok(ShardFlag::Of(index, count));
+        }
+        _ => {}
+    }
+    let meant = ["/", "of", ":", ",", "-"].iter().find_map(|separator| of(text, separator));
+    let remedy = match meant {
+        // The last one of those that count from 1.
+        Some((index, count)) if index == count && count > 0 => {
+            Some(format!("{}/{count}", index - 1))
+        }
+        Some((index, count)) => Some(format!("{index}/{count}")),
+        None => text.trim().eq_ignore_ascii_case("auto").then(|| "auto".to_owned()),
+    };
+    Err(Refusal { problem: "is not allowed", remedy })
+}
+
+fn shard_by(text: &str) -> Result<ShardBy, Refusal> {
+    text.parse().map_err(|_| {
+        let meant = text.trim().to_ascii_lowercase();
+        let is_name = meant.parse::<ShardBy>().is_ok();
+        Refusal { problem: "is not allowed", remedy: is_name.then_some(meant) }
+    })
+}
+
 fn log_level(verbosity: i32) -> LevelFilter {
     match verbosity {
         2.. => LevelFilter::Trace,
@@ -580,6 +662,48 @@ workers than cores gain nothing.",
             default: || "auto".into(),
             apply: |config, text| {
                 Ok(config.parallelism(word_or(Setting::Parallelism, text, whole::<usize>)?))
+            },
+        },
+    },
+    Flag {
+        long: "shard",
+        short: None,
+        brief: "Part of the list that is read here",
+        doc: "\
+The part of the servers that this process reads, such as 0/4, 1/4, 2/4
+and 3/4 for four processes with the same list. The workers cut the part
+further. With auto the index comes from the scheduler: Kubernetes, Docker
+Swarm, Slurm, Nomad, AWS Batch, Open MPI, or TCPCORE_SHARD, which counts
+from 0. The number comes from TCPCORE_SHARDS, or else from the scheduler
+if it tells it. A process without a server ends with status 0, unless -f
+may get one later. Off unless given.",
+        action: Action::Program {
+            setting: Setting::Shard,
+            placeholder: "I/N",
+            default: None,
+            apply: |options, text| {
+                options.shard = Some(parse_shard(text)?);
+                Ok(())
+            },
+        },
+    },
+    Flag {
+        long: "shard-by",
+        short: None,
+        brief: "slice or hash",
+        doc: "\
+The rule of --shard. With slice the parts are contiguous, and their sizes
+differ by at most one. An edit of the list then moves other servers from
+one process to the next. With hash, host and port alone say the part. An
+edit then moves nothing else, and one process more moves one of N servers
+to it. The sizes of the parts differ at random.",
+        action: Action::Program {
+            setting: Setting::ShardBy,
+            placeholder: "RULE",
+            default: Some("slice"),
+            apply: |options, text| {
+                options.shard_by = Some(shard_by(text)?);
+                Ok(())
             },
         },
     },
@@ -977,8 +1101,11 @@ Exit status:
   128 + N  ended immediately by a second signal, number N
 
 Environment:
-  RUST_LOG  which log lines go to stderr, such as debug or tcpcore=trace,
-            unless -q or -v is given
+  RUST_LOG        which log lines go to stderr, such as debug or tcpcore=trace,
+                  unless -q or -v is given
+  TCPCORE_SHARD   the index of --shard auto, from 0
+  TCPCORE_SLOT    the same, from 1, as Docker Swarm counts
+  TCPCORE_SHARDS  the number of shards of --shard auto
 ";
 
 fn version() -> String {

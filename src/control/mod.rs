@@ -215,10 +215,11 @@ impl Desk {
         if reports.fetch_add(1, AcqRel) > 0 {
             return;
         }
+        let shard = self.config.shard();
         let log = move || {
             loop {
                 let asked = reports.load(Acquire);
-                report::log_table(&stats.snapshot());
+                report::log_table(&stats.snapshot(), shard);
                 if reports.fetch_sub(asked, AcqRel) == asked {
                     return;
                 }
@@ -245,12 +246,12 @@ impl Desk {
             Ok(listed) => {
                 self.unread = None;
                 self.config = self.config.clone().with_listed(listed);
-                if self.config.servers().is_empty() {
+                if self.config.list().is_empty() {
                     warn!("{} has no server now; waiting for a change", path.display());
                 }
-                let replaced = self.servers.replace(self.config.servers().iter().cloned());
+                let replaced = self.servers.replace(self.config.list().iter().cloned());
                 self.servers.note_reload(true);
-                log_replaced(replaced);
+                log_replaced(replaced, &self.config);
             }
             Err(error) => {
                 self.servers.note_reload(false);
@@ -269,10 +270,14 @@ impl Desk {
     }
 }
 
-fn log_replaced(replaced: Replaced) {
+fn log_replaced(replaced: Replaced, config: &Config) {
     let Replaced { kept, added, removed } = replaced;
+    let shard = config.shard().map_or(String::new(), |shard| {
+        let (part, list) = (config.servers().len(), count(config.list().len(), "server"));
+        format!("; shard {shard} takes {part} of {list}")
+    });
     info!(
-        "Read the servers again: {}, {added} added, {removed} removed",
+        "Read the servers again: {}, {added} added, {removed} removed{shard}",
         count(kept, "kept server")
     );
 }

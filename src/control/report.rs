@@ -5,15 +5,17 @@ use std::time::{Duration, SystemTime};
 
 use log::info;
 
+use crate::partition::Shard;
 use crate::stats::{ServerSnapshot, ServerState, Snapshot};
 use crate::text::count;
 
 /// The most servers between two flushes of the log. A flush waits for the reader, so that no line is dropped.
 const LINES_PER_FLUSH: usize = 500;
 
-/// Logs a line for each server, those that are down first.
-pub(super) fn log_table(snapshot: &Snapshot) {
-    info!("{}", headline(snapshot));
+/// Logs a line for each server, those that are down first. The headline names the shard, if there is one.
+pub(super) fn log_table(snapshot: &Snapshot, shard: Option<Shard>) {
+    let shard = shard.map_or(String::new(), |shard| format!("Shard {shard}: "));
+    info!("{shard}{}", headline(snapshot));
     let mut servers: Vec<_> = snapshot.servers.iter().collect();
     servers.sort_by_key(|server| (server.state == ServerState::Connected, server.since));
     for (index, server) in servers.into_iter().enumerate() {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::address::Server;
 use crate::config::servers::{Difference, difference};
 use crate::net::Waker;
+use crate::partition::Shard;
 use crate::proto::worker::Change;
 use crate::stats::Stats;
 
@@ -18,6 +19,8 @@ pub struct ServersHandle(Arc<Shared>);
 
 struct Shared {
     stats: Arc<Stats>,
+    /// The part of each list that the job dials; `None` is the whole list.
+    shard: Option<Shard>,
     workers: Vec<Inbox>,
     /// Is held during a change. Two changes at once would each miss what the other does.
     changing: Mutex<()>,
@@ -42,8 +45,12 @@ pub struct Replaced {
 }
 
 impl ServersHandle {
-    pub(super) fn new(stats: Arc<Stats>, workers: Vec<Inbox>) -> ServersHandle {
-        ServersHandle(Arc::new(Shared { stats, workers, changing: Mutex::new(()) }))
+    pub(super) fn new(
+        stats: Arc<Stats>,
+        shard: Option<Shard>,
+        workers: Vec<Inbox>,
+    ) -> ServersHandle {
+        ServersHandle(Arc::new(Shared { stats, shard, workers, changing: Mutex::new(()) }))
     }
 
     /// Replaces the list of servers.
@@ -52,14 +59,20 @@ impl ServersHandle {
     /// once, each occurrence stays for one in the new list. A new server goes to the worker with the fewest servers.
     /// No record is lost or doubled: a record that was read before its server was removed is written.
     ///
+    /// A job with a [`shard`](crate::ConfigBuilder::shard) dials its part of the list. The result counts that part.
+    ///
     /// The workers carry it out in their next turns. The effect on them is bounded, so a long list takes several
     /// turns.
     pub fn replace(&self, servers: impl IntoIterator<Item = Server>) -> Replaced {
-        let Shared { stats, workers, changing } = &*self.0;
+        let Shared { stats, shard, workers, changing } = &*self.0;
         // A panic of another thread leaves a list that is complete.
         let _changing = changing.lock().unwrap_or_else(PoisonError::into_inner);
         let list = stats.servers();
         let new: Vec<Server> = servers.into_iter().collect();
+        let new = match shard {
+            Some(shard) => shard.part(&new),
+            None => new,
+        };
         let old: Vec<Server> = list.iter().map(|server| server.server().clone()).collect();
         let Difference { kept, removed, added } = difference(&old, &new);
         let mut present = vec![None; new.len()];

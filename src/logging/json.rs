@@ -6,16 +6,22 @@ use log::Level;
 use log::kv::{Error, Key, Source, Value, VisitSource, VisitValue};
 use serde_json::Value as Json;
 
+use crate::partition::Shard;
+
 /// The fields that each line has, in their order.
 const FIXED: [&str; 4] = ["time", "level", "target", "message"];
 
-/// Writes the object: the fixed fields, and then those of the record. It has no line feed.
+/// The field of the shard, which each line of a job with a shard has.
+const SHARD: &str = "shard";
+
+/// Writes the object: the fixed fields, the shard, and then the fields of the record. It has no line feed.
 ///
 /// JSON escapes all control characters in a string, so the object is one line.
 pub(super) fn write(
     line: &mut String,
     time: &str,
     (level, target, message): (Level, &str, &fmt::Arguments),
+    shard: Option<Shard>,
     fields: &dyn Source,
 ) {
     let message = shown(message);
@@ -25,8 +31,13 @@ pub(super) fn write(
         push_field(line, separator, name, &value.into());
         separator = ',';
     }
+    let mut names = Vec::new();
+    if let Some(shard) = shard {
+        push_field(line, separator, SHARD, &shard.to_string().into());
+        names.push(SHARD.to_owned());
+    }
     // A source that fails has no more fields.
-    _ = fields.visit(&mut Fields { line, names: Vec::new() });
+    _ = fields.visit(&mut Fields { line, names });
     line.push('}');
 }
 
@@ -112,12 +123,14 @@ impl<'v> VisitValue<'v> for Converted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::partition::ShardBy;
     use proptest::prelude::*;
 
     fn line(message: &str, fields: &dyn Source) -> String {
         let time = "2026-11-23T05:19:54.001Z";
         let mut line = String::new();
-        write(&mut line, time, (Level::Warn, "tcpcore::link", &format_args!("{message}")), fields);
+        let record = (Level::Warn, "tcpcore::link", &format_args!("{message}"));
+        write(&mut line, time, record, None, fields);
         line
     }
 
@@ -149,6 +162,16 @@ mod tests {
                 + r#""change":-1,"factor":1.5,"infinite":null,"was_connected":true,"#
                 + r#""nothing":null,"word":"a \"b\"","letter":"c"}"#
         );
+    }
+
+    #[test]
+    fn a_line_of_a_shard_names_it_before_the_fields() {
+        let shard = Shard::new(1, 4, ShardBy::Slice).ok();
+        let (mut line, record) = (String::new(), (Level::Info, "t", &format_args!("m")));
+        write(&mut line, "now", record, shard, &[("shard", 7)]);
+        let expected =
+            r#"{"time":"now","level":"INFO","target":"t","message":"m","shard":"1/4","shard_":7}"#;
+        assert_eq!(line, expected);
     }
 
     #[test]

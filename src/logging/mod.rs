@@ -31,6 +31,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use crate::descriptor::{wait_writable, write_waiting};
+use crate::partition::Shard;
 use crate::threads;
 use filter::Filter;
 use log::kv::Source;
@@ -66,6 +67,8 @@ pub struct Options {
     pub show_target: bool,
     /// The format of the lines.
     pub format: LogFormat,
+    /// The shard of the job, which each line of JSON names. The lines of many shards are often gathered in one place.
+    pub shard: Option<Shard>,
 }
 
 /// The format of the lines of the log.
@@ -122,7 +125,7 @@ pub fn init(options: Options) -> io::Result<FlushOnDrop> {
         LogFormat::Text if journal::is_stderr(env::var_os) => Form::Journal,
         LogFormat::Text => Form::Text(style),
     };
-    let format = Format { form, show_target: options.show_target };
+    let format = Format { form, show_target: options.show_target, shard: options.shard };
     let report = move |dropped, error: Option<&io::Error>| {
         let text = dropped_text(dropped, error);
         let record = (Level::Warn, module_path!(), &format_args!("{text}"));
@@ -261,6 +264,7 @@ const NO_FIELDS: Option<(&str, u64)> = None;
 struct Format {
     form: Form,
     show_target: bool,
+    shard: Option<Shard>,
 }
 
 /// The form of a line.
@@ -304,7 +308,7 @@ impl Format {
             }
             Form::Json => {
                 let time = time.to_string();
-                json::write(&mut line, &time, (level, target, message), fields);
+                json::write(&mut line, &time, (level, target, message), self.shard, fields);
             }
         }
         line.push('\n');

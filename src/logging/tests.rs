@@ -13,7 +13,7 @@ fn line(style: Style, show_target: bool, level: Level, message: &str) -> String 
 }
 
 fn form_line(form: Form, show_target: bool, level: Level, message: &str) -> String {
-    let format = Format { form, show_target };
+    let format = Format { form, show_target, shard: None };
     format.line(now(), (level, "tcpcore::link", &format_args!("{message}")), &NO_FIELDS)
 }
 
@@ -67,7 +67,7 @@ fn a_log_format_is_parsed_from_its_name_and_from_nothing_else() {
 fn a_json_line_has_the_fields_of_its_record() {
     let line = |fields: &dyn Source| {
         let record = (Level::Info, "x", &format_args!("text"));
-        Format { form: Form::Json, show_target: false }.line(now(), record, fields)
+        Format { form: Form::Json, show_target: false, shard: None }.line(now(), record, fields)
     };
     let begin =
         r#"{"time":"2026-11-23T05:19:54.001Z","level":"INFO","target":"x","message":"text""#;
@@ -146,7 +146,7 @@ fn logger(filter: Filter) -> (&'static Logger, Receiver<String>) {
     let report = |_, _: Option<&io::Error>| panic!("nothing was dropped");
     let (intake, drain) = queue::queue(CAPACITY, Slow(sender), report);
     thread::spawn(|| drain.run());
-    let format = Format { form: Form::Text(Style::Plain), show_target: true };
+    let format = Format { form: Form::Text(Style::Plain), show_target: true, shard: None };
     let flush_patience = Duration::from_secs(60);
     (Box::leak(Box::new(Logger { filter, format, intake, flush_patience })), written)
 }

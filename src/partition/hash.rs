@@ -33,7 +33,11 @@ fn jump(key: u64, count: u32) -> u32 {
     const RANGE: f64 = (1_u64 << 31) as f64;
     let (mut random, mut bucket, mut next) = (key, 0, 0.0);
     while next < f64::from(count) {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below `count`")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "below `count`"
+        )]
         let moved = next as u32;
         bucket = moved;
         random = random.wrapping_mul(2_862_933_555_777_941_757).wrapping_add(1);

@@ -204,20 +204,28 @@ mod tests {
         }
         // The text of the fixed vectors.
         let list = servers(&["localhost:8001", "10.0.0.7:9000", "[fe80::1%eth0]:80"]);
-        assert_eq!(shard(3, 4, ShardBy::Hash).part(&list), servers(&[list[0].address(), list[2].address()]));
+        assert_eq!(
+            shard(3, 4, ShardBy::Hash).part(&list),
+            servers(&[list[0].address(), list[2].address()])
+        );
         assert_eq!(shard(1, 4, ShardBy::Hash).part(&list), list[1..2]);
     }
 
     #[test]
     fn one_shard_more_moves_its_share_of_the_servers_and_no_other() {
-        let list: Vec<String> = (0..10_000).map(|n| format!("10.{}.{}.1:9", n / 250, n % 250)).collect();
+        let list: Vec<String> =
+            (0..3000).map(|n| format!("10.{}.{}.1:9", n / 250, n % 250)).collect();
         let list = servers(&list);
-        for count in [1, 2, 3, 9, 99] {
-            let [before, after] = [count, count + 1].map(|count| owners(&list, count, ShardBy::Hash));
+        for count in [1, 2, 3, 9, 29] {
+            let [before, after] =
+                [count, count + 1].map(|count| owners(&list, count, ShardBy::Hash));
             let moved = before.iter().filter(|(server, shard)| after[*server] != **shard).count();
             let share = list.len() as f64 / f64::from(count + 1);
             // Six standard deviations of a random choice.
-            assert!((moved as f64 - share).abs() < 6.0 * share.sqrt(), "{count}: {moved} of {share}");
+            assert!(
+                (moved as f64 - share).abs() < 6.0 * share.sqrt(),
+                "{count}: {moved} of {share}"
+            );
             assert!(before.iter().all(|(server, shard)| [*shard, count].contains(&after[server])));
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::request::Query;
 use super::response::{Response, Status};
 use super::{
-    CONTENT_SECURITY_POLICY, Context, History, List, Metrics, PAGE, Pages, Process, Ready,
+    CONTENT_SECURITY_POLICY, Context, History, List, Metrics, PAGE, Pages, Process, Ready, Shard,
     content_type,
 };
 use crate::stats::Stats;
@@ -33,6 +33,8 @@ pub struct PageOptions {
     pub ready: Ready,
     /// The most servers that have metrics of their own.
     pub metrics_servers: usize,
+    /// The part of the list that this process takes, if it takes a part.
+    pub shard: Option<Shard>,
 }
 
 impl PageOptions {
@@ -43,7 +45,7 @@ impl PageOptions {
 impl Default for PageOptions {
     fn default() -> PageOptions {
         let metrics_servers = PageOptions::METRICS_SERVERS;
-        PageOptions { ready: Ready::default(), metrics_servers }
+        PageOptions { ready: Ready::default(), metrics_servers, shard: None }
     }
 }
 
@@ -65,7 +67,8 @@ impl JobPages {
 
     fn context(&self) -> Context {
         let log_lines_dropped = (self.dropped)();
-        Context { log_lines_dropped, shard: None, is_stopping: self.stop.is_stopped() }
+        let shard = self.options.shard;
+        Context { log_lines_dropped, shard, is_stopping: self.stop.is_stopped() }
     }
 
     fn page(&self) -> Response {

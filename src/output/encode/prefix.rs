@@ -6,6 +6,7 @@ use std::io::Write;
 use crate::address::Server;
 use crate::format::Format;
 use crate::origin::Origin;
+use crate::partition::Shard;
 use crate::stats::ServerNames;
 
 use super::escape;
@@ -28,7 +29,9 @@ pub(super) struct Prefix {
     /// The same of servers that were added later.
     added: HashMap<usize, Box<[u8]>>,
     names: Option<ServerNames>,
-    /// The text after the time.
+    /// The text of the shard, which stands after the time in JSON. It is empty without a shard.
+    shard: String,
+    /// The text after the shard.
     last: &'static [u8],
     /// The prefix, and as many zeros as make whole pieces.
     text: Vec<u8>,
@@ -44,10 +47,15 @@ impl Prefix {
             servers: servers.collect(),
             added: HashMap::new(),
             names: None,
+            shard: String::new(),
             last,
             text: Vec::new(),
             len: 0,
         }
+    }
+
+    pub(super) fn set_shard(&mut self, shard: Option<Shard>) {
+        self.shard = shard.map_or(String::new(), |shard| format!("\"shard\":\"{shard}\","));
     }
 
     pub(super) fn set_servers(&mut self, servers: ServerNames) {
@@ -76,6 +84,7 @@ impl Prefix {
         if self.format == Format::Json {
             write!(self.text, "{}", origin.rfc3339()).expect("a vector takes all");
             self.text.extend_from_slice(b"\",");
+            self.text.extend_from_slice(self.shard.as_bytes());
             self.text.extend_from_slice(self.last);
         }
         self.len = self.text.len();

@@ -7,6 +7,7 @@ use crate::address::Server;
 use crate::codec::Framing;
 use crate::format::Format;
 use crate::origin::Origin;
+use crate::partition::Shard;
 use crate::stats::ServerNames;
 
 use super::lines::LineJoiner;
@@ -29,6 +30,13 @@ impl TaggedNumbers {
             plain: Plain::default(),
             is_json: format == Format::Json,
         }
+    }
+
+    /// Adds the shard to each object of [`Json`](Format::Json): `"shard":"1/4"`. With `None`, the default, there is none.
+    #[must_use]
+    pub fn with_shard(mut self, shard: Option<Shard>) -> Self {
+        self.prefix.set_shard(shard);
+        self
     }
 }
 
@@ -92,6 +100,13 @@ impl TaggedLines {
             prefix: Prefix::new(format, servers, b""),
             joiner: LineJoiner::new(framing),
         }
+    }
+
+    /// Adds the shard to each object of [`Json`](Format::Json): `"shard":"1/4"`. With `None`, the default, there is none.
+    #[must_use]
+    pub fn with_shard(mut self, shard: Option<Shard>) -> Self {
+        self.prefix.set_shard(shard);
+        self
     }
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::output::encode::ENCODE_SLACK;
+use crate::partition::ShardBy;
 
 fn servers() -> Vec<Server> {
     ["127.0.0.1:9001", "[::1]:9002"].map(|server| server.parse().unwrap()).into()
@@ -119,6 +120,27 @@ fn a_line_that_is_not_utf_8_is_written_in_base64() {
 #[test]
 fn a_server_that_is_not_in_the_list_is_named_by_its_index() {
     assert_eq!(numbers(Format::Tsv, 12, &[6]), "#12\t6\n");
+}
+
+#[test]
+fn json_names_the_shard_after_the_time_and_the_other_formats_do_not() {
+    let shard = Some(Shard::new(1, 4, ShardBy::Hash).unwrap());
+    for format in Format::ALL {
+        let mut encoder = TaggedNumbers::new(format, &servers()).with_shard(shard);
+        encoder.set_origin(origin(0, 0));
+        let text = encode(&mut encoder, &[6]);
+        let framing = Framing::new(100);
+        let mut encoder = TaggedLines::new(format, framing, &servers()).with_shard(shard);
+        encoder.set_origin(origin(0, 0));
+        let line = encode(&mut encoder, b"x\n");
+        if format == Format::Json {
+            assert!(text.contains("Z\",\"shard\":\"1/4\",\"number\":6}"), "{text}");
+            assert!(line.contains("Z\",\"shard\":\"1/4\",\"line\":\"x\"}"), "{line}");
+        } else {
+            assert_eq!(text, numbers(format, 0, &[6]));
+            assert_eq!(line, lines(format, b'\n', b"x\n"));
+        }
+    }
 }
 
 #[test]
