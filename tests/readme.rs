@@ -58,6 +58,13 @@ fn the_example_lines_are_what_they_are_said_to_be() {
 }
 
 #[test]
+fn the_table_of_schedulers_is_that_of_the_program() {
+    let rows = table(README, "| scheduler | index | number of shards | what to write |");
+    let shown = rows.iter().map(|row| [row[0], code(row[1]).unwrap(), code(row[2]).unwrap()]);
+    assert_eq!(shown.collect::<Vec<_>>(), cli::schedulers().collect::<Vec<_>>());
+}
+
+#[test]
 fn the_example_is_the_tested_one_of_the_library() {
     let (_, example) = README.split_once("```rust\n").unwrap();
     let (example, _) = example.split_once("```").unwrap();

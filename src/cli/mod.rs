@@ -672,11 +672,11 @@ workers than cores gain nothing.",
         doc: "\
 The part of the servers that this process reads, such as 0/4, 1/4, 2/4
 and 3/4 for four processes with the same list. The workers cut the part
-further. With auto the index comes from the scheduler: Kubernetes, Docker
-Swarm, Slurm, Nomad, AWS Batch, Open MPI, or TCPCORE_SHARD, which counts
-from 0. The number comes from TCPCORE_SHARDS, or else from the scheduler
-if it tells it. A process without a server ends with status 0, unless -f
-may get one later. Off unless given.",
+further. With auto the index comes from TCPCORE_SHARD or the scheduler:
+Kubernetes, Docker Swarm, Slurm, Nomad, AWS Batch or Open MPI. The
+number comes from TCPCORE_SHARDS, or else from the scheduler if it sets
+one. A process without a server ends with status 0, unless -f may get
+one later. Off unless given.",
         action: Action::Program {
             setting: Setting::Shard,
             placeholder: "I/N",
@@ -692,11 +692,12 @@ may get one later. Off unless given.",
         short: None,
         brief: "slice or hash",
         doc: "\
-The rule of --shard. With slice the parts are contiguous, and their sizes
-differ by at most one. An edit of the list then moves other servers from
-one process to the next. With hash, host and port alone say the part. An
-edit then moves nothing else, and one process more moves one of N servers
-to it. The sizes of the parts differ at random.",
+The rule of --shard. With slice the parts are contiguous, and their
+sizes differ by at most one. An edit of the list then moves other
+servers from one process to the next. With hash, host and port alone say
+the part. An edit then moves nothing else, and one process more takes
+one of N servers. The sizes of the parts differ at random. All processes
+need the same list, number and rule.",
         action: Action::Program {
             setting: Setting::ShardBy,
             placeholder: "RULE",
@@ -1036,10 +1037,10 @@ bottom that renews itself.",
         brief: "text or json",
         doc: "\
 The format of the log on stderr: text for a reader, or json with one
-object a line. The object has time, level, target, message and what the
-message says as fields, such as server and delay_ms. If stderr is the
-systemd journal, a line of text begins with its priority instead of the
-time, as sd-daemon(3) says.",
+object a line. The object has time, level, target, message, the shard
+with --shard, and what the message says as fields, such as server and
+delay_ms. If stderr is the systemd journal, a line of text begins with
+its priority instead of the time, as sd-daemon(3) says.",
         action: Action::Program {
             setting: Setting::LogFormat,
             placeholder: "FORMAT",
@@ -1103,9 +1104,9 @@ Exit status:
 Environment:
   RUST_LOG        which log lines go to stderr, such as debug or tcpcore=trace,
                   unless -q or -v is given
-  TCPCORE_SHARD   the index of --shard auto, from 0
-  TCPCORE_SLOT    the same, from 1, as Docker Swarm counts
-  TCPCORE_SHARDS  the number of shards of --shard auto
+  TCPCORE_SHARD   the index for --shard auto, from 0
+  TCPCORE_SLOT    the same from 1, as the slots of Docker Swarm
+  TCPCORE_SHARDS  the number of processes for --shard auto
 ";
 
 fn version() -> String {

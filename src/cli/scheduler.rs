@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-use crate::text::echo::quoted;
+use crate::text::echo::{plain, quoted};
 
 /// The variable of the number of shards. It also replaces the number that a scheduler sets.
 const SHARDS: &str = "TCPCORE_SHARDS";
@@ -129,23 +129,41 @@ pub(super) fn detect(lookup: &dyn Fn(&str) -> Option<OsString>) -> Result<Place,
         }
     };
     let fitting = u32::try_from(index).ok().filter(|index| *index < count);
-    let Some(index) = fitting else {
-        let value = variables.get(scheduler.index).map(quoted).unwrap_or_default();
-        let (first, last) = match scheduler.form {
-            Form::From1 => (1, count),
-            _ => (0, count - 1),
-        };
-        let name = if matches!(scheduler.form, Form::Name) {
-            "a name that ends in -N, N"
-        } else {
-            "a number"
-        };
-        return Err(format!(
-            "{}: {value} is not allowed, expected {name} from {first} to {last}, as {source} is {count}",
-            scheduler.index
-        ));
-    };
+    let index = fitting.ok_or_else(|| {
+        out_of_range(scheduler, &variables, index, &format!("{source} is {count}"), count)
+    })?;
     Ok(Place { index, count, source: variables.used })
+}
+
+/// Words the error of an index that is not below the number of shards.
+fn out_of_range(
+    scheduler: &Scheduler,
+    variables: &Variables<'_>,
+    index: u64,
+    reason: &str,
+    count: u32,
+) -> String {
+    let name = scheduler.index;
+    let value = variables.get(name).map(quoted).unwrap_or_default();
+    let last = count - 1;
+    match scheduler.form {
+        // Several variables say the index.
+        Form::Array => {
+            let used = variables.used.iter().filter(|name| **name != SHARDS);
+            let value = |name| variables.get(name).map(plain).unwrap_or_default();
+            let values: Vec<String> = used.map(|name| format!("{name}={}", value(name))).collect();
+            let values = values.join(" ");
+            format!("{values}: shard {index}, expected one from 0 to {last}, as {reason}")
+        }
+        form => {
+            let expected = match form {
+                Form::From1 => format!("a number from 1 to {count}"),
+                Form::Name => format!("a name with -0 to -{last} at its end"),
+                _ => format!("a number from 0 to {last}"),
+            };
+            format!("{name}: {value} is not allowed, expected {expected}, as {reason}")
+        }
+    }
 }
 
 /// The index of a process, and the number of processes with the variable that says it.
@@ -182,6 +200,9 @@ fn task(
     Ok(Ranked { index: index.into(), count })
 }
 
+/// The difference of two tasks in a row of a Slurm array.
+const STRIDE: &str = "SLURM_ARRAY_TASK_STEP";
+
 /// The number of a step of srun. A batch script has none, but it has a `SLURM_PROCID`.
 const STEP: &str = "SLURM_STEP_ID";
 
@@ -198,7 +219,6 @@ fn array_task(
     if let Some((tasks, source)) = tasks {
         let [first, last] = ["SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX"];
         let (first, last) = (variables.whole(first)?, variables.whole(last)?);
-        const STRIDE: &str = "SLURM_ARRAY_TASK_STEP";
         let stride = match variables.get(STRIDE) {
             Some(_) => variables.positive(STRIDE)?,
             None => 1,

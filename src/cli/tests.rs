@@ -737,3 +737,59 @@ fn ready_is_a_word_or_a_percentage() {
         );
     }
 }
+
+/// Parses a valid line with variables of the environment.
+fn shard_in(variables: &[(&str, &str)], args: &[&str]) -> (Option<Shard>, Vec<&'static str>) {
+    let lookup = |name: &str| {
+        let found = variables.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| OsString::from(value))
+    };
+    match parse_with([args, &[SERVER]].concat().into_iter().map(OsString::from), &lookup) {
+        Ok(Command::Run { config, options }) => (config.shard(), options.shard_source),
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_shard_is_an_index_below_a_count_or_comes_from_the_scheduler() {
+    let shard = |index, count, by| Some(Shard::new(index, count, by).unwrap());
+    assert_eq!(shard_in(&[], &[]), (None, vec![]));
+    let slice = shard(0, 4, ShardBy::Slice);
+    assert_eq!(shard_in(&[], &["--shard", "0/4"]), (slice, vec![]));
+    assert_eq!(shard_in(&[], &["--shard=0/4", "--shard-by=slice"]), (slice, vec![]));
+    let hash = shard(3, 4, ShardBy::Hash);
+    assert_eq!(shard_in(&[], &["--shard-by", "hash", "--shard", "3/4"]), (hash, vec![]));
+    let variables = [("TCPCORE_SHARD", "3"), ("TCPCORE_SHARDS", "4")];
+    let source = vec!["TCPCORE_SHARDS", "TCPCORE_SHARD"];
+    assert_eq!(shard_in(&variables, &["--shard", "auto", "--shard-by", "hash"]), (hash, source));
+    // Variables alone cut nothing, as they may be there for another reason.
+    assert_eq!(shard_in(&variables, &[]), (None, vec![]));
+    assert_eq!(shard_in(&variables, &["--shard", "auto", "--shard", "0/4"]), (slice, vec![]));
+
+    let expected = "expected I/N with an index I from 0 to N - 1, such as 0/4, or auto";
+    for (bad, remedy) in [
+        ("4/4", "; write 3/4"),
+        ("5/4", ""),
+        ("0/0", ""),
+        ("1 of 4", "; write 1/4"),
+        ("1:4", "; write 1/4"),
+        (" 1/4", "; write 1/4"),
+        ("Auto", "; write auto"),
+        ("+1/4", ""),
+        ("1", ""),
+        ("4294967296/4294967297", ""),
+    ] {
+        assert_eq!(
+            message(&["--shard", bad]),
+            format!("tcpcore: --shard: \"{bad}\" is not allowed, {expected}{remedy}")
+        );
+    }
+    assert_eq!(
+        message(&["--shard", "0/4", "--shard-by", "HASH"]),
+        "tcpcore: --shard-by: \"HASH\" is not allowed, expected slice or hash; write hash"
+    );
+    assert_eq!(
+        message(&["--shard-by", "hash"]),
+        "tcpcore: --shard-by: no shard, expected --shard too"
+    );
+}

@@ -16,6 +16,7 @@ mod log;
 mod messages;
 mod names;
 mod operate;
+mod scale;
 mod signals;
 mod slices;
 mod status;

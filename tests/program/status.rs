@@ -41,7 +41,7 @@ fn get(path: &str) -> String {
 }
 
 /// Returns the status and the body of a page.
-fn page(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) fn page(address: SocketAddr, path: &str) -> (u16, String) {
     let response =
         exchange(address, get(path).replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
     let (head, body) = response.split_once("\r\n\r\n").expect("a head");

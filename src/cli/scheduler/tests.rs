@@ -94,6 +94,11 @@ fn one_task_of_a_slurm_array_is_started_again_with_the_number_of_shards() {
     let again = "SLURM_ARRAY_TASK_ID=2 SLURM_ARRAY_TASK_MIN=2 SLURM_ARRAY_TASK_MAX=2 \
                  SLURM_ARRAY_TASK_COUNT=1 TCPCORE_SHARDS=4";
     assert_place(again, "2/4", &["TCPCORE_SHARDS", "SLURM_ARRAY_TASK_ID"]);
+    assert_error(
+        "SLURM_ARRAY_TASK_ID=4 TCPCORE_SHARDS=4 SLURM_STEP_ID=0 SLURM_PROCID=1 SLURM_NTASKS=2",
+        "SLURM_ARRAY_TASK_ID=4 SLURM_PROCID=1 SLURM_NTASKS=2: shard 9, \
+         expected one from 0 to 3, as TCPCORE_SHARDS is 4",
+    );
 }
 
 /// Task 5 of an array from 4 to 6.
@@ -193,7 +198,7 @@ fn a_pod_of_a_stateful_set_has_its_index_in_a_label_or_in_its_name() {
     assert_error(
         "POD_NAME=feeds-4 TCPCORE_SHARDS=4",
         "POD_NAME: \"feeds-4\" is not allowed, \
-         expected a name that ends in -N, N from 0 to 3, as TCPCORE_SHARDS is 4",
+         expected a name with -0 to -3 at its end, as TCPCORE_SHARDS is 4",
     );
 }
 
