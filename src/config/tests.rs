@@ -1,4 +1,5 @@
 use super::*;
+use crate::partition::ShardBy;
 
 fn builder() -> ConfigBuilder {
     Config::builder().servers(["localhost:8001".parse().unwrap()])
@@ -247,4 +248,19 @@ fn the_servers_of_the_list_file_come_last_and_are_replaced() {
     let config = config.with_listed(list(&["c:3"]));
     assert_eq!(texts(&config), ["localhost:8001", "c:3"]);
     assert_eq!(config.argument_servers(), ["localhost:8001".parse().unwrap()]);
+}
+
+#[test]
+fn a_shard_dials_its_part_of_the_whole_list() {
+    let texts = |servers: &[Server]| servers.iter().map(Server::address).collect::<Vec<_>>();
+    let list = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let second = Shard::new(1, 2, ShardBy::Slice).unwrap();
+    // The part is empty, but the list is not.
+    let config = builder().shard(second).build().unwrap();
+    assert_eq!((config.servers(), config.shard()), (&[][..], Some(second)));
+    let config = config.with_listed(list(&["a:1", "b:2", "c:3"]));
+    assert_eq!(texts(config.servers()), ["b:2", "c:3"]);
+    assert_eq!(texts(config.list()), ["localhost:8001", "a:1", "b:2", "c:3"]);
+    assert_eq!(texts(config.argument_servers()), ["localhost:8001"]);
+    assert!(Config::builder().shard(second).build().is_err(), "a list without a server");
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::partition::{Shard, ShardBy};
 use socket2::{Domain, Socket, Type};
 use std::io::ErrorKind::{BrokenPipe, StorageFull, TimedOut};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -41,6 +42,15 @@ fn a_job_that_prints_numbers_refuses_a_delimiter_that_they_may_contain() {
     let error = Job::start(config, io::sink()).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     assert!(error.to_string().starts_with("delimiter: 0x30 may be a part of"), "{error}");
+}
+
+#[test]
+fn a_job_whose_shard_has_no_server_ends_at_once() {
+    let server = "192.0.2.1:9000".parse().unwrap();
+    let shard = Shard::new(1, 2, ShardBy::Slice).unwrap();
+    let config = Config::builder().servers([server]).shard(shard).build().unwrap();
+    let report = Job::start(config, io::sink()).unwrap().wait().unwrap();
+    assert_eq!((report.is_success(), report.totals.servers), (true, 0));
 }
 
 #[test]

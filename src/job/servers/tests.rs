@@ -1,6 +1,7 @@
 use super::*;
 use crate::Config;
 use crate::job::Job;
+use crate::partition::ShardBy;
 use crate::report::ExitReason;
 use crate::stats::ServerState;
 use std::io::{BufRead, BufReader, PipeReader, Read, Write};
@@ -185,4 +186,22 @@ fn ten_thousand_servers_are_replaced_while_lines_arrive_and_none_is_lost() {
     drop(feed.join().unwrap());
     running.job.stop_handle().stop();
     assert_eq!(running.job.wait().unwrap().totals.printed, LINES as u64);
+}
+
+#[test]
+fn a_job_with_a_shard_takes_its_part_of_each_list() {
+    let (listener, server) = listen();
+    let others: Vec<Server> = (1..=3).map(|n| format!("192.0.2.{n}:9").parse().unwrap()).collect();
+    let last = Shard::new(3, 4, ShardBy::Slice).unwrap();
+    let mut running = Running::start(|config| config.shard(last));
+    let none = Replaced { kept: 0, added: 0, removed: 0 };
+    assert_eq!(running.servers.replace(others.clone()), none);
+    let list: Vec<Server> = others.into_iter().chain([server]).collect();
+    assert_eq!(running.servers.replace(list.clone()), Replaced { added: 1, ..none });
+    let (peer, _) = listener.accept().unwrap();
+    send(&peer, "here\n");
+    assert_eq!(running.line(), "here\n");
+    assert_eq!(running.servers.replace(list), Replaced { kept: 1, ..none });
+    running.job.stop_handle().stop();
+    assert!(running.job.wait().unwrap().is_success());
 }
