@@ -88,15 +88,15 @@ fn log_shard(config: &Config, shard: Shard, source: &[&str]) {
 
 /// Logs that there is no server to dial. Returns whether one can come later.
 fn waits_without_servers(config: &Config) -> bool {
-    // An attempt for each server, as asked by `--once`, is then done.
-    let waits = config.has_list_to_reload() && !(config.once() && !config.list().is_empty());
-    match config.shard() {
-        Some(shard) if !config.list().is_empty() => {
-            let then = if waits { "waiting for a change" } else { "nothing to do" };
-            info!("No server of the list is in shard {shard}; {then}");
-        }
-        _ => warn!("The list has no server yet; waiting for a change"),
-    }
+    let Some(shard) = config.shard().filter(|_| !config.list().is_empty()) else {
+        // Only a list that can be read again may be empty.
+        warn!("The list has no server yet; waiting for a change");
+        return true;
+    };
+    // With `--once`, a server that comes later would not be one of those asked for.
+    let waits = config.has_list_to_reload() && !config.once();
+    let then = if waits { "waiting for a change" } else { "nothing to do" };
+    info!("No server of the list is in shard {shard}; {then}");
     waits
 }
 

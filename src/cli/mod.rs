@@ -210,7 +210,8 @@ fn find_shard(
             options.shard_source = place.source;
             (place.index, place.count)
         }
-        None if options.shard_by.is_some() => {
+        // The default may be written without a shard, as any default.
+        None if options.shard_by.is_some_and(|by| by != ShardBy::default()) => {
             let problem = "no shard, expected --shard too";
             return Err(UsageError(format!("--shard-by: {problem}")));
         }

@@ -285,7 +285,7 @@ impl Variables<'_> {
     }
 
     fn whole(&mut self, name: &'static str) -> Result<u32, String> {
-        self.read(name, "a whole number", |text| digits(text))
+        self.read(name, "a whole number", digits)
     }
 
     fn positive(&mut self, name: &'static str) -> Result<u32, String> {

@@ -754,6 +754,7 @@ fn shard_in(variables: &[(&str, &str)], args: &[&str]) -> (Option<Shard>, Vec<&'
 fn a_shard_is_an_index_below_a_count_or_comes_from_the_scheduler() {
     let shard = |index, count, by| Some(Shard::new(index, count, by).unwrap());
     assert_eq!(shard_in(&[], &[]), (None, vec![]));
+    assert_eq!(shard_in(&[], &["--shard-by", "slice"]), (None, vec![]));
     let slice = shard(0, 4, ShardBy::Slice);
     assert_eq!(shard_in(&[], &["--shard", "0/4"]), (slice, vec![]));
     assert_eq!(shard_in(&[], &["--shard=0/4", "--shard-by=slice"]), (slice, vec![]));

@@ -202,6 +202,9 @@ mod tests {
         ] {
             assert_eq!(one.canonical_address(), other);
         }
+        let list = servers(&["A.Example:1", "a.example:1"]);
+        let parts = (0..9).map(|index| shard(index, 9, ShardBy::Hash).part(&list).len());
+        assert_eq!(parts.max(), Some(2), "both in one");
         // The text of the fixed vectors.
         let list = servers(&["localhost:8001", "10.0.0.7:9000", "[fe80::1%eth0]:80"]);
         assert_eq!(

@@ -148,6 +148,8 @@ const FLAGS: &[&str] = &[
     "--give-up-after",
     "--connect-timeout",
     "--idle-timeout",
+    "--shard",
+    "--shard-by",
     "--max-line",
     "--delimiter",
     "--lines",
