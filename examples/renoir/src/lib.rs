@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io;
 use std::mem;
+use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvError, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,14 +13,14 @@ use renoir::operator::source::Source;
 use renoir::operator::{Operator, StreamElement};
 use renoir::structure::{BlockStructure, OperatorKind, OperatorStructure};
 use renoir::{ExecutionMetadata, Replication};
-use tcpcore::{Config, ConfigBuilder, ConfigError, ExitReason, Job, Server, StopHandle};
+use tcpcore::{ConfigBuilder, ConfigError, ExitReason, Job, Server, StopHandle};
 
 /// The records between a job and its replica. The job waits while there are as many.
 const CHANNEL_RECORDS: usize = 1024;
 
 /// A source of the numbers of many servers.
 ///
-/// Each replica runs a [`Job`] with its [shard] of the servers. A replica that is behind slows its servers down by
+/// Each replica runs a [`Job`] with its shard of the servers. A replica that is behind slows its servers down by
 /// TCP: no number is dropped. The stream ends when all servers were read to their end, as with
 /// [`ConfigBuilder::once`], or when a [`SourceHandle`] stops it.
 pub struct TcpSource {
@@ -64,15 +65,14 @@ impl TcpSource {
 
     /// Returns the state of replica `index` of `count`, with its job started.
     fn start(&self, index: usize, count: usize) -> io::Result<State> {
-        let servers = shard(&self.servers, index, count);
-        let replica = format!("replica {index} of {count}");
-        let labels: Vec<_> = servers.iter().map(Server::label).collect();
-        log::info!("{replica} reads {} servers: {}", servers.len(), labels.join(" "));
-        if servers.is_empty() {
+        let shard = shard(self.servers.len(), index, count);
+        let replica = format!("Replica index {index} out of {count}");
+        log::info!("{replica} allocated servers {} to {}", shard.start, shard.end);
+        if shard.is_empty() {
             return Ok(State::New);
         }
-        let config: Config =
-            self.settings.clone().servers(servers.to_vec()).build().map_err(io::Error::other)?;
+        let servers = self.servers[shard].to_vec();
+        let config = self.settings.clone().servers(servers).build().map_err(io::Error::other)?;
         let (sender, records) = sync_channel(CHANNEL_RECORDS);
         let job = Job::builder(config).for_each(move |_origin, number| {
             // The receiver is gone only if the replica has failed. Its job is then stopped.
@@ -127,7 +127,7 @@ impl Operator for TcpSource {
         let index = usize::try_from(metadata.global_id).expect("it is an index");
         match self.start(index, metadata.replicas.len()) {
             Ok(state) => self.state = state,
-            Err(error) => self.handle.fail(format!("replica {index}: {error}")),
+            Err(error) => self.handle.fail(format!("Replica index {index}: {error}")),
         }
     }
 
@@ -179,12 +179,12 @@ impl fmt::Display for TcpSource {
     }
 }
 
-/// Returns the servers of replica `index` of `count`, cut as the program cuts its list over workers: contiguous
-/// slices whose sizes differ by at most one, the larger ones first.
-pub fn shard(servers: &[Server], index: usize, count: usize) -> &[Server] {
-    let (size, larger) = (servers.len() / count, servers.len() % count);
+/// Returns the shard of replica `index` of `count`, as a range of list positions. It is cut as the program cuts its
+/// list over workers: contiguous slices whose sizes differ by at most one, the larger ones first.
+fn shard(servers: usize, index: usize, count: usize) -> Range<usize> {
+    let (size, larger) = (servers / count, servers % count);
     let start = index * size + index.min(larger);
-    &servers[start..start + size + usize::from(index < larger)]
+    start..start + size + usize::from(index < larger)
 }
 
 /// Stops the replicas of a source in this process, and collects their failures.
@@ -233,25 +233,50 @@ impl SourceHandle {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sizes(servers: usize, count: usize) -> Vec<usize> {
-        let list: Vec<Server> =
-            (1..=servers).map(|port| format!("localhost:{port}").parse().unwrap()).collect();
-        let shards: Vec<_> = (0..count).map(|index| shard(&list, index, count)).collect();
-        assert_eq!(shards.concat(), list);
-        shards.iter().map(|shard| shard.len()).collect()
-    }
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::time::Duration;
+    use tcpcore::Config;
 
     #[test]
     fn shards_cover_the_list_in_order_and_the_larger_ones_come_first() {
-        assert_eq!(sizes(4, 4), [1, 1, 1, 1]);
-        assert_eq!(sizes(4, 2), [2, 2]);
-        assert_eq!(sizes(5, 4), [2, 1, 1, 1]);
-        assert_eq!(sizes(1, 3), [1, 0, 0]);
+        let cut = |servers, count| -> Vec<_> {
+            (0..count).map(|index| shard(servers, index, count)).collect()
+        };
+        assert_eq!(cut(4, 4), [0..1, 1..2, 2..3, 3..4]);
+        assert_eq!(cut(4, 2), [0..2, 2..4]);
+        assert_eq!(cut(5, 4), [0..2, 2..3, 3..4, 4..5]);
+        assert_eq!(cut(1, 3), [0..1, 1..1, 1..1]);
     }
 
     #[test]
     fn a_source_without_servers_is_refused() {
         assert!(TcpSource::new(Config::builder(), Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_replica_that_is_dropped_stops_its_job() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let (mut source, _handle) = TcpSource::new(Config::builder(), vec![server]).unwrap();
+        source.state = source.start(0, 1).unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        drop(source);
+        peer.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        assert_eq!(peer.read(&mut [0]).unwrap(), 0, "the connection is closed");
+    }
+
+    #[test]
+    fn a_replica_that_starts_after_the_stop_ends_at_once() {
+        // Nothing listens there.
+        let server = "127.0.0.1:1".parse().unwrap();
+        // It bounds the time in which the test fails.
+        let settings = Config::builder().give_up_after(Duration::from_secs(60));
+        let (mut source, handle) = TcpSource::new(settings, vec![server]).unwrap();
+        handle.stop();
+        source.state = source.start(0, 1).unwrap();
+        assert_eq!(source.next(), StreamElement::FlushAndRestart);
+        assert_eq!(source.next(), StreamElement::Terminate);
+        assert_eq!(handle.failures(), [""; 0]);
     }
 }

@@ -48,15 +48,14 @@ fn each_server_has_one_owner_and_the_union_of_all_is_exact() {
     for listener in listeners {
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
     }
-    let owned = |first: usize, len| {
-        let ports = &ports[first..first + len];
-        let labels: Vec<_> = ports.iter().map(|port| port.address.to_string()).collect();
-        format!("reads {len} servers: {}", labels.join(" "))
-    };
     let [first, second] = hosts;
-    assert!(first.has_logged(&format!("replica 0 of 3 {}", owned(0, 3))), "{:?}", first.log);
-    assert!(first.has_logged(&format!("replica 1 of 3 {}", owned(3, 2))), "{:?}", first.log);
-    assert!(second.has_logged(&format!("replica 2 of 3 {}", owned(5, 2))), "{:?}", second.log);
+    for (host, allocated) in [
+        (&first, "Replica index 0 out of 3 allocated servers 0 to 3"),
+        (&first, "Replica index 1 out of 3 allocated servers 3 to 5"),
+        (&second, "Replica index 2 out of 3 allocated servers 5 to 7"),
+    ] {
+        assert!(host.has_logged(allocated), "{:?}", host.log);
+    }
 }
 
 #[test]
@@ -148,7 +147,7 @@ fn a_server_that_fails_with_once_is_named_and_fails_the_program() {
     assert_eq!(host.numbers().collect::<Vec<_>>(), [6]);
     assert_eq!(host.wait().code(), Some(1));
     assert!(host.has_logged(&format!("Connection refused by {absent}")), "{:?}", host.log);
-    assert!(host.has_logged("replica 1 of 2: 1 of 1 servers failed"), "{:?}", host.log);
+    assert!(host.has_logged("Replica index 1 out of 2: 1 of 1 servers failed"), "{:?}", host.log);
 }
 
 #[test]
