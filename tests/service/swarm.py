@@ -15,13 +15,12 @@ image is built without a registry, on a Debian by debootstrap and with the toolc
 import argparse
 import contextlib
 import hashlib
-import itertools
 import json
 import os
-import selectors
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import tempfile
@@ -41,6 +40,7 @@ DOWNLOAD_SECONDS = 600
 FEEDS = 12
 # The network is the test's own, so ports are free.
 FIRST_PORT = 9001
+SYSLOG_PORT = 5514
 TICK_SECONDS = 0.02
 SERVICE = "tcpcore_shard"
 
@@ -157,6 +157,65 @@ class Feeds(threading.Thread):
             time.sleep(TICK_SECONDS)
 
 
+class Output:
+    """What a container has printed: the ticks of each feed, in order, and its log."""
+
+    def __init__(self):
+        self.ticks = {}
+        self.log = []
+
+    def take(self, line):
+        record = json.loads(line)
+        number, rest = divmod(record["number"], 6)
+        feed, tick = divmod(number, 10**9)
+        assert rest == 0 and record["server"] == f"gate-{feed}", f"no feed has sent this: {line}"
+        self.ticks.setdefault(feed - 1, []).append(tick)
+
+
+class Collector(socketserver.ThreadingTCPServer):
+    """Takes the output of all containers. The engine sends it by syslog, with a connection for each of them.
+
+    The engine's own files would be gone: it deletes those of a slot with the slot.
+    """
+
+    # The priorities of stdout and stderr.
+    STDOUT = "<30>1"
+    STDERR = "<27>1"
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", SYSLOG_PORT), None)
+        self.daemon_threads = True
+        self.outputs = {}
+        self.open = 0
+        self.failure = None
+        self.lock = threading.Lock()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def finish_request(self, request, client_address):
+        with self.lock:
+            self.open += 1
+        try:
+            for line in request.makefile(encoding="utf-8", newline="\n"):
+                priority, _, _, container, _, _, _, message = line.rstrip("\n").split(" ", 7)
+                output = self.outputs.setdefault(container, Output())
+                if priority == self.STDOUT:
+                    output.take(message)
+                else:
+                    assert priority == self.STDERR, line
+                    output.log.append(message)
+        except Exception as failure:
+            self.failure = failure
+            raise
+        finally:
+            with self.lock:
+                self.open -= 1
+
+    def of(self, container):
+        if self.failure:
+            raise SystemExit(f"FAIL the output: {self.failure!r}")
+        return self.outputs.get(container["Id"], Output())
+
+
 class Engine:
     """A Docker engine that is a swarm of one machine."""
 
@@ -205,12 +264,23 @@ class Engine:
 class Stack:
     """The stack of `deploy/swarm`, with what a user writes: the servers, and the number of shards."""
 
+    # The engine sends what the tasks print to the test.
+    LOGGING = f"""
+      driver: syslog
+      options:
+        syslog-address: tcp://127.0.0.1:{SYSLOG_PORT}
+        syslog-format: rfc5424
+        tag: "{{{{.FullID}}}}"
+    deploy:"""
+
     def __init__(self, docker, shard_by):
         self.docker = docker
         self.folder = folder / f"stack-{shard_by}"
         self.folder.mkdir()
         stack = (ROOT / "deploy/swarm/stack.yml").read_text()
-        self.stack = self.replaced(stack, "--shard-by, hash", f"--shard-by, {shard_by}")
+        stack = self.replaced(stack, "--shard-by, hash", f"--shard-by, {shard_by}")
+        before, logging = stack.split("    logging:", 1)
+        self.stack = f"{before}    logging:{self.LOGGING}{logging.split('    deploy:', 1)[1]}"
         self.image = "tcpcore:latest"
         self.shards = 4
         self.order = "stop-first"
@@ -266,22 +336,6 @@ class Stack:
             and all(task["CurrentState"].startswith("Running") for task in tasks)
         )
 
-    def printed(self):
-        """Returns what each container printed: the ticks of each feed, in order."""
-        return {container["Id"]: self.ticks_in(container) for container in self.containers()}
-
-    def ticks_in(self, container):
-        ticks = {}
-        for line in self.docker("logs", container["Id"]).splitlines():
-            record = json.loads(line)
-            number, rest = divmod(record["number"], 6)
-            feed, tick = divmod(number, 10**9)
-            check_record = rest == 0 and record["server"] == f"gate-{feed}"
-            if not check_record:
-                raise SystemExit(f"FAIL no feed has sent this: {line}")
-            ticks.setdefault(feed - 1, []).append(tick)
-        return ticks
-
     def remove(self):
         self.docker("stack", "rm", "tcpcore")
         wait_for("the stack is removed", lambda: not self.docker("ps", "--quiet"))
@@ -295,9 +349,9 @@ def slot_of(container):
 class Ledger:
     """Compares what was sent with what was printed."""
 
-    def __init__(self, feeds, stack):
+    def __init__(self, feeds, collector):
         self.feeds = feeds
-        self.stack = stack
+        self.collector = collector
         self.phases = []
 
     @contextlib.contextmanager
@@ -315,19 +369,21 @@ class Ledger:
         connections = [list(of_feed) for of_feed in self.feeds.connections]
         counts = [{} for _ in range(FEEDS)]
         lost = 0
-        for container, ticks in self.stack.printed().items():
-            for feed, printed in ticks.items():
+        for container, output in self.collector.outputs.items():
+            for feed, printed in output.ticks.items():
                 for run in runs(printed):
                     connection = sent_as(connections[feed], run)
-                    check_run = connection is not None and (not connection.open or connection.end == run[-1] + 1)
-                    if not check_run:
-                        raise SystemExit(f"FAIL {container} printed ticks {run[0]} to {run[-1]} of feed {feed + 1}, as no connection")
+                    if connection is None:
+                        raise SystemExit(
+                            f"FAIL {container} printed ticks {run[0]} to {run[-1]} of server {feed + 1}, which no "
+                            "connection was sent"
+                        )
                     connections[feed].remove(connection)
                     lost += connection.end - run[-1] - 1
                     for tick in run:
                         counts[feed][tick] = counts[feed].get(tick, 0) + 1
         left = [connection for of_feed in connections for connection in of_feed]
-        check("each connection that is open was printed to its last line", not any(c.open for c in left))
+        check("each connection that is open was printed", not any(connection.open for connection in left))
         lost += sum(connection.end - connection.first for connection in left)
         sent = sum(c.end - c.first for of_feed in self.feeds.connections for c in of_feed)
         total = sum(count for of_feed in counts for count in of_feed.values())
@@ -371,17 +427,19 @@ def runs(ticks):
 
 
 def sent_as(connections, run):
-    """Returns the connection that a run is the beginning of, the shortest of several."""
+    """Returns the connection that a run is the beginning of, or all of it if it is open. The shortest of several."""
     fitting = [c for c in connections if c.first == run[0] and c.end > run[-1]]
+    fitting = [c for c in fitting if not c.open or c.end == run[-1] + 1]
     return min(fitting, key=lambda connection: connection.end, default=None)
 
 
 class Scenario:
-    def __init__(self, docker, feeds, shard_by):
+    def __init__(self, docker, feeds, collector, shard_by):
         self.docker = docker
         self.feeds = feeds
+        self.collector = collector
         self.stack = Stack(docker, shard_by)
-        self.ledger = Ledger(feeds, self.stack)
+        self.ledger = Ledger(feeds, collector)
 
     def settle(self, what):
         """Waits until the engine is done and each server has one connection. Returns the slot of each server."""
@@ -393,7 +451,7 @@ class Scenario:
         """Returns the slot of each server, or nothing while one is printed by no task or by two."""
         found = {}
         for slot, container in self.stack.running().items():
-            for feed in self.stack.ticks_in(container):
+            for feed in list(self.collector.of(container).ticks):
                 if feed in found:
                     return None
                 found[feed] = slot
@@ -413,9 +471,10 @@ class Scenario:
         print(f"     servers of each slot: {servers}", flush=True)
         check("four tasks run", len(servers) == 4, servers)
 
-    def change_shards(self, name, shards, at_once):
+    def change_shards(self, name, shards, at_once, order):
         with self.ledger.phase(name):
             self.stack.shards = shards
+            self.stack.order = order
             self.stack.deploy(at_once)
             owners = self.settle(name)
         servers = {slot: [f + 1 for f in owners if owners[f] == slot] for slot in sorted(self.stack.running())}
@@ -447,14 +506,13 @@ class Scenario:
 
     def failed(self, slot):
         """Returns whether a container of this slot ended with a usage error that names the number of shards."""
-        ended = [c for c in self.stack.containers() if slot_of(c) == slot and c["State"]["Status"] == "exited"]
-        for container in ended:
-            check_status = container["State"]["ExitCode"] == 2
-            if not check_status:
-                raise SystemExit(f"FAIL slot {slot} ended with {container['State']['ExitCode']}")
-            done = subprocess.run(["docker", "-H", self.docker.host, "logs", container["Id"]], capture_output=True, text=True)
-            print(f"     slot {slot}: {done.stderr.strip()}", flush=True)
-            return "TCPCORE_SHARDS" in done.stderr
+        for container in self.stack.containers():
+            log = self.collector.of(container).log
+            if slot_of(container) == slot and container["State"]["Status"] == "exited" and log:
+                check(f"slot {slot} ends with a usage error", container["State"]["ExitCode"] == 2, log)
+                expected = f'TCPCORE_SLOT: "{slot}" is not allowed, expected a number from 1 to 4, as TCPCORE_SHARDS is 4'
+                check(f"it says: {log[0]}", expected in log[0])
+                return True
         return False
 
     def scale_down_alone(self):
@@ -486,37 +544,38 @@ class Scenario:
     def finish(self):
         self.feeds.sending = False
         opened = [connection for of_feed in self.connections() for connection in of_feed]
-        wait_for(
-            "all lines are printed",
-            lambda: self.last_ticks() >= {c.end - 1 for c in opened},
-        )
+        ends = {connection.end - 1 for connection in opened}
+        wait_for("all lines are printed", lambda: self.last_ticks() >= ends)
+        wait_for("the output of ended tasks is complete", lambda: self.collector.open == self.stack.shards)
         costs = self.ledger.check()
         self.stack.remove()
         wait_for("all connections are closed", lambda: not any(self.connections()))
+        wait_for("all output is complete", lambda: self.collector.open == 0)
         self.feeds.connections = [[] for _ in range(FEEDS)]
+        self.collector.outputs = {}
         self.feeds.sending = True
         return costs
 
     def last_ticks(self):
         running = self.stack.running().values()
-        return {ticks[-1] for container in running for ticks in self.stack.ticks_in(container).values()}
+        return {ticks[-1] for container in running for ticks in list(self.collector.of(container).ticks.values())}
 
 
 def nothing(spells, feeds=range(FEEDS)):
     return all(not spells[feed][0] for feed in feeds)
 
 
-def the_stack_file(docker, feeds):
+def the_stack_file(docker, feeds, collector):
     """Checks the stack as it is, with all that an operator does to it."""
-    scenario = Scenario(docker, feeds, "hash")
+    scenario = Scenario(docker, feeds, collector, "hash")
     scenario.start()
     beside_killed = scenario.kill_a_task()
     scenario.scale_up_alone()
-    scenario.change_shards("from 4 to 6 shards by hash, one after the other", 6, at_once=1)
+    scenario.change_shards("from 4 to 6 shards by hash, one after the other, stop-first", 6, 1, "stop-first")
     owners = scenario.update("rolling update, stop-first", "tcpcore:next", "stop-first")
     scenario.update("rolling update, start-first", "tcpcore:latest", "start-first")
     beside_last = scenario.scale_down_alone()
-    scenario.change_shards("from 6 to 4 shards by hash, all at once", 4, at_once=0)
+    scenario.change_shards("from 6 to 4 shards by hash, all at once, start-first", 4, 0, "start-first")
     killed, scaled, _, stopped, _, orphaned, _ = scenario.finish()
     for spells in killed:
         check("a killed task costs the others nothing", nothing(spells, beside_killed), spells)
@@ -533,12 +592,12 @@ def the_stack_file(docker, feeds):
     check("at any time, a rolling update costs one shard alone", all(len(of) == 1 for of in slots.values()), slots)
 
 
-def slices(docker, feeds):
+def slices(docker, feeds, collector):
     """Measures what slices instead of hashes cost when their number changes."""
-    scenario = Scenario(docker, feeds, "slice")
+    scenario = Scenario(docker, feeds, collector, "slice")
     scenario.start()
-    scenario.change_shards("from 4 to 6 shards by slice, one after the other", 6, at_once=1)
-    scenario.change_shards("from 6 to 4 shards by slice, all at once", 4, at_once=0)
+    scenario.change_shards("from 4 to 6 shards by slice, one after the other, stop-first", 6, 1, "stop-first")
+    scenario.change_shards("from 6 to 4 shards by slice, all at once, stop-first", 4, 0, "stop-first")
     scenario.finish()
 
 
@@ -575,8 +634,9 @@ def run(rootfs):
         docker("swarm", "init", "--advertise-addr=127.0.0.1", "--listen-addr=127.0.0.1", "--task-history-limit=1000")
         feeds = Feeds()
         feeds.start()
-        the_stack_file(docker, feeds)
-        slices(docker, feeds)
+        collector = Collector()
+        the_stack_file(docker, feeds, collector)
+        slices(docker, feeds, collector)
     except SystemExit as failure:
         if failure.code != SKIPPED:
             tasks = ("--no-trunc", "--format", "{{.Name}}: {{.CurrentState}}. {{.Error}}", SERVICE)
