@@ -645,7 +645,8 @@ def run(rootfs):
                 done = subprocess.run(
                     command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=DEADLINE_SECONDS
                 )
-                sys.stderr.write("".join(done.stdout.splitlines(keepends=True)[:20]))
+                if done.returncode == 0:
+                    sys.stderr.write("".join(done.stdout.splitlines(keepends=True)[:20]))
         raise
     finally:
         docker.stop()
@@ -674,11 +675,12 @@ def make_base():
         to = base / "usr/local" / part
         to.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-a", toolchain / part, to], check=True)
-    settings = subprocess.check_output(
-        ["cargo", "vendor", "--locked", "--quiet", base / "vendor"], text=True, cwd=ROOT, timeout=DOWNLOAD_SECONDS
-    )
+    command = ["cargo", "vendor", "--locked", "--quiet", base / "vendor"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT, timeout=DOWNLOAD_SECONDS)
     (base / "root/.cargo").mkdir(parents=True)
-    (base / "root/.cargo/config.toml").write_text(settings.replace(str(base / "vendor"), "/vendor"))
+    (base / "root/.cargo/config.toml").write_text(
+        '[source.crates-io]\nreplace-with = "vendor"\n[source.vendor]\ndirectory = "/vendor"\n'
+    )
     subprocess.run(["tar", "-C", base, "-cf", folder / "base.tar", "."], check=True)
     shutil.rmtree(base)
 
