@@ -163,12 +163,14 @@ class Output:
     def __init__(self):
         self.ticks = {}
         self.log = []
+        self.shards = set()
 
     def take(self, line):
         record = json.loads(line)
         number, rest = divmod(record["number"], 6)
         feed, tick = divmod(number, 10**9)
         assert rest == 0 and record["server"] == f"gate-{feed}", f"no feed has sent this: {line}"
+        self.shards.add(record["shard"])
         self.ticks.setdefault(feed - 1, []).append(tick)
 
 
@@ -445,7 +447,13 @@ class Scenario:
         """Waits until the engine is done and each server has one connection. Returns the slot of each server."""
         wait_for(f"{what}: the engine is done", self.stack.settled)
         wait_for(f"{what}: each server has one connection", self.feeds.owned_once)
-        return wait_for(f"{what}: one task prints each server", self.owners)
+        owners = wait_for(f"{what}: one task prints each server", self.owners)
+        for slot, container in self.stack.running().items():
+            shards = self.collector.of(container).shards
+            # A shard may have no server.
+            if shards and shards != {f"{slot - 1}/{self.stack.shards}"}:
+                raise SystemExit(f"FAIL slot {slot} of {self.stack.shards} prints as shard {shards}")
+        return owners
 
     def owners(self):
         """Returns the slot of each server, or nothing while one is printed by no task or by two."""
