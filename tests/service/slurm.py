@@ -30,6 +30,8 @@ SKIPPED = 77
 
 SERVERS = 12
 SHARDS = 4
+# Fixed, so that each shard has servers whatever its hash. The namespace has no other listeners.
+FIRST_PORT = 7000
 INTERVAL_SECONDS = 0.02
 # A requeued job waits for its credential to expire, by default for 120 s.
 CREDENTIAL_SECONDS = 5
@@ -74,27 +76,36 @@ class Feeds:
     """Twelve servers. Feed k sends 6 * (12 * n + k) for n = 0, 1, 2, ..., so a number names its server."""
 
     def __init__(self):
-        self.ports = []
         self.connections = [[] for _ in range(SERVERS)]
         self.unsent = [0] * SERVERS
         self.sending = True
+        self.closing = False
         ready = threading.Event()
-        threading.Thread(target=lambda: asyncio.run(self.serve(ready)), daemon=True).start()
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.serve(ready)), daemon=True)
+        self.thread.start()
         ready.wait()
 
+    def close(self):
+        self.closing = True
+        self.thread.join()
+
     async def serve(self, ready):
+        servers = []
         for feed in range(SERVERS):
             server = await asyncio.start_server(
-                lambda reader, writer, feed=feed: self.accept(feed, reader, writer), "127.0.0.1", 0
+                lambda reader, writer, feed=feed: self.accept(feed, reader, writer),
+                *("127.0.0.1", FIRST_PORT + feed),
             )
-            self.ports.append(server.sockets[0].getsockname()[1])
+            servers.append(server)
         ready.set()
         count = 0
-        while True:
+        while not self.closing:
             await asyncio.sleep(INTERVAL_SECONDS)
             if self.sending:
                 self.send(count)
                 count += 1
+        for server in servers:
+            server.close()
 
     async def accept(self, feed, reader, writer):
         connection = Connection(writer)
@@ -143,8 +154,9 @@ def feed_of(number):
     return number // 6 % SERVERS
 
 
-def slice_of(shard):
-    return range(shard * SERVERS // SHARDS, (shard + 1) * SERVERS // SHARDS)
+def slices():
+    """Returns the servers of each shard if the list is cut into slices."""
+    return [range(shard * SERVERS // SHARDS, (shard + 1) * SERVERS // SHARDS) for shard in range(SHARDS)]
 
 
 def program(name):
@@ -268,54 +280,58 @@ def records(prefix, shard):
     return folder / f"{prefix}-{shard}.records"
 
 
-def report(what, feeds, shards):
-    """Prints for how long the servers of these shards were without a client."""
-    gaps = [feeds.gap(feed) for shard in shards for feed in slice_of(shard)]
+def read_records(prefix):
+    return [numbers(records(prefix, shard)) for shard in range(SHARDS)]
+
+
+def owners(prefix):
+    """Returns the servers of each shard, as its records show them."""
+    return [sorted({feed_of(number) for number in values}) for values in read_records(prefix)]
+
+
+def report(what, feeds, ours):
+    """Prints for how long these servers were without a client."""
+    gaps = [feeds.gap(feed) for feed in ours]
     print(f"     {what}: {min(gaps):.1f} to {max(gaps):.1f} s without a client", flush=True)
 
 
-def reconnected(what, feeds, shards, cause):
-    """Waits until each server of these shards has another client than before the cause."""
-    ours = [feed for shard in shards for feed in slice_of(shard)]
-    before = {feed: feeds.connections[feed][-1] for feed in ours}
+def reconnected(what, feeds, ours, cause):
+    """Waits until each of these servers has another client than before the cause, and the others the same."""
+    before = [connections[-1] for connections in feeds.connections]
     cause()
     wait_for(
         f"{what}: its servers are connected again",
-        lambda: all(
-            feeds.connections[feed][-1] is not before[feed] and feeds.all_read([feed])
-            for feed in ours
-        ),
+        lambda: all(feeds.connections[feed][-1] is not before[feed] for feed in ours)
+        and feeds.all_read(ours),
     )
-    report(what, feeds, shards)
+    report(what, feeds, ours)
+    others = set(range(SERVERS)) - set(ours)
+    kept = all(feeds.connections[feed][-1] is before[feed] for feed in others)
+    check(f"{what}: the others keep their connections", kept and feeds.all_read(others))
 
 
-def check_union(feeds, prefix, killed):
+def check_union(feeds, prefix, expected, killed):
     """Compares what was sent with what was written: all of it, or up to the end of a connection."""
     feeds.sending = False
-    written = {}
 
     def last_written():
-        for shard in range(SHARDS):
-            written[shard] = numbers(records(prefix, shard))
+        written = read_records(prefix)
         return all(
             connection.sent[-1] in written[shard][-SERVERS:]
             for shard in range(SHARDS)
-            for feed in slice_of(shard)
+            for feed in expected[shard]
             for connection in feeds.clients(feed)
         )
 
     wait_for("the last numbers are written", last_written)
-    found = {feed: set() for feed in range(SERVERS)}
-    for shard, values in written.items():
-        for number in values:
-            found[feed_of(number)].add(shard)
-    expected = {feed: {shard} for shard in range(SHARDS) for feed in slice_of(shard)}
-    check("each server has exactly one owner", found == expected, found)
+    written = read_records(prefix)
+    found = owners(prefix)
+    check("each server has exactly one owner", found == list(map(list, expected)), found)
     check("no server had two clients at once", not feeds.overlaps(), feeds.overlaps())
 
     total = lost_in_kills = lost_in_stops = 0
     for shard in range(SHARDS):
-        for feed in slice_of(shard):
+        for feed in expected[shard]:
             ours = [number for number in written[shard] if feed_of(number) == feed]
             for connection in feeds.connections[feed]:
                 sent, known = connection.sent, set(connection.sent)
@@ -339,31 +355,42 @@ def check_union(feeds, prefix, killed):
     )
 
 
-def submit(feeds):
-    (folder / "servers").write_text(
-        "".join(f"127.0.0.1:{port} name=feed-{feed}\n" for feed, port in enumerate(feeds.ports))
-    )
-    answer = do(
-        *("sbatch", SCRIPT, "--initial-backoff", "100ms", "--max-backoff", "500ms"),
-    )
-    return re.search(r"Submitted batch job (\d+)", answer)[1]
+def write_list(feeds=range(SERVERS)):
+    # Replaced at once, as it is watched.
+    draft = folder / "servers.new"
+    draft.write_text("".join(f"127.0.0.1:{FIRST_PORT + feed} name=feed-{feed}\n" for feed in feeds))
+    draft.replace(folder / "servers")
 
 
 def array_of_tasks():
     feeds = Feeds()
-    job = submit(feeds)
+    write_list()
+    # The waits of a test are shorter.
+    answer = do("sbatch", SCRIPT, "--initial-backoff", "100ms", "--max-backoff", "500ms")
+    job = re.search(r"Submitted batch job (\d+)", answer)[1]
     wait_for("all servers are connected", feeds.all_read)
+    wait_for("all servers are in the records", lambda: sum(map(len, owners("tcpcore"))) == SERVERS)
+    expected = owners("tcpcore")
+    print(f"     servers of the tasks: {expected}")
+    check("each task has servers", all(expected))
+
+    def edit_list():
+        write_list(range(SERVERS - 1))
+        wait_for("a removed server is closed", lambda: not feeds.clients(SERVERS - 1))
+        write_list()
+
+    reconnected("the list is edited", feeds, [SERVERS - 1], edit_list)
 
     def kill():
         kill_task("SLURM_ARRAY_TASK_ID", 2)
 
-    reconnected("task 2 is killed", feeds, [2], kill)
-    reconnected("task 2 is killed again", feeds, [2], kill)
-    reconnected("task 2 is killed a third time, and requeued", feeds, [2], kill)
+    reconnected("task 2 is killed", feeds, expected[2], kill)
+    reconnected("task 2 is killed again", feeds, expected[2], kill)
+    reconnected("task 2 is killed a third time, and requeued", feeds, expected[2], kill)
     reconnected(
         "task 1 nears its time limit",
         feeds,
-        [1],
+        expected[1],
         lambda: do("scancel", "--batch", "--signal=USR1", f"{job}_1"),
     )
 
@@ -373,36 +400,37 @@ def array_of_tasks():
         # An error, if the node has answered and so is back already.
         output_of("scontrol", "update", "NodeName=node", "State=RESUME")
 
-    reconnected("the node is lost", feeds, range(SHARDS), lose_node)
+    reconnected("the node is lost", feeds, range(SERVERS), lose_node)
 
-    check_union(feeds, "tcpcore", killed=[2])
+    check_union(feeds, "tcpcore", expected, killed=[2])
     do("scancel", "--name", "tcpcore")
     wait_for("scancel ends all tasks", lambda: do("squeue", "-h") == "")
     for shard in range(SHARDS):
         log = (folder / f"tcpcore-{shard}.log").read_text()
         last = [line for line in log.splitlines() if "Totals:" in line or "Connected" in line][-1]
         check(f"task {shard} ended in good order", "Totals:" in last, log)
+    feeds.close()
 
 
 def tasks_of_one_job():
     """srun starts four tasks at once. One that is killed is not started again, and the others go on."""
     feeds = Feeds()
-    (folder / "servers").write_text("".join(f"127.0.0.1:{port}\n" for port in feeds.ports))
+    write_list()
     start(
         *("srun", "srun", "--ntasks", str(SHARDS), "--overcommit", "--output", "srun-%t.records"),
-        *("--error", "srun-%t.log", "tcpcore", "-f", "servers", "--shard", "auto"),
+        *("--error", "srun-%t.log", "tcpcore", "--shard", "auto", "-f", "servers"),
     )
     wait_for("srun: all servers are connected", feeds.all_read)
+    lost = slices()[3]
     kill_task("SLURM_PROCID", 3)
-    wait_for("srun: task 3 is gone", lambda: not any(map(feeds.clients, slice_of(3))))
-    others = range(slice_of(3).start)
+    wait_for("srun: task 3 is gone", lambda: not any(map(feeds.clients, lost)))
+    others = range(lost.start)
     before = [len(feeds.connections[feed][-1].sent) for feed in others]
     wait_for(
-        "srun: the other tasks are read",
+        "srun: the other tasks go on",
         lambda: all(len(feeds.connections[feed][-1].sent) > before[feed] for feed in others),
     )
-    check("srun: the other tasks go on", feeds.all_read(others))
-    check_union(feeds, "srun", killed=[3])
+    check_union(feeds, "srun", slices(), killed=[3])
 
 
 def run():
