@@ -165,9 +165,9 @@ def program(name):
 
 
 def find_programs():
-    """Adds the unpacked packages to the environment, if there are any."""
+    """Adds the unpacked packages to the environment, unless Slurm is installed."""
     path = [ROOT / "target/release", os.environ["PATH"], "/usr/sbin", "/sbin"]
-    if UNPACKED.is_dir():
+    if not shutil.which("slurmd", path="/usr/sbin:/usr/bin"):
         path += [UNPACKED / "usr/bin", UNPACKED / "usr/sbin"]
         plugins = unpacked_plugins()
         os.environ["LD_LIBRARY_PATH"] = f"{plugins}:{plugins.parent}"
@@ -176,6 +176,10 @@ def find_programs():
 
 def unpacked_plugins():
     return next(UNPACKED.glob("usr/lib/*/slurm-wlm"), UNPACKED)
+
+
+def is_unpacked(path):
+    return UNPACKED in Path(path).parents
 
 
 def start(name, *command):
@@ -240,7 +244,7 @@ def start_engine():
         f"PartitionName=test Nodes=node Default=YES OverSubscribe=FORCE:{SHARDS * 2}",
     ]
     slurmd = [program("slurmd"), "-D"]
-    if UNPACKED.is_dir():
+    if is_unpacked(slurmd[0]):
         settings.append(f"PluginDir={unpacked_plugins()}")
         slurmd += ["-d", program("slurmstepd")]
     configuration = folder / "slurm.conf"
