@@ -107,6 +107,7 @@ fn relative_links_name_files_and_headings_of_the_package() {
         ("docs/flink.md", include_str!("../docs/flink.md")),
         ("docs/lines.md", LINES),
         ("docs/metrics.md", include_str!("../docs/metrics.md")),
+        ("docs/scaling.md", include_str!("../docs/scaling.md")),
         ("docs/status-json.md", include_str!("../docs/status-json.md")),
     ];
     let mut links = 0;
