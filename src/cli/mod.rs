@@ -1,7 +1,8 @@
 //! Parses the arguments into a [`Config`], and prints the help.
 //!
-//! One table of flags defines the parser and both helps.
+//! One table of flags defines the parser, both helps, the man page and the completions of shells.
 
+mod generate;
 mod scheduler;
 
 use std::env;
@@ -32,6 +33,7 @@ use crate::text::delimiter;
 use crate::text::duration::show;
 use crate::text::echo::{plain, quoted};
 use crate::text::nearest::nearest;
+use generate::Generated;
 
 /// The settings of the program around the job.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,7 +75,7 @@ pub enum Command {
     },
     /// Check these settings and the list file that they name, and end.
     Check(Config),
-    /// Print this text, the help or the version, to stdout. It ends with a line feed.
+    /// Print this text, such as the help or the version, to stdout. It ends with a line feed.
     Print(String),
 }
 
@@ -94,8 +96,8 @@ impl fmt::Display for UsageError {
 
 /// Parses the arguments, without the program's name.
 ///
-/// The last value of a flag counts. `-q` and `-v` add up. `-h`, `--help`, `-V` and `--version` end the
-/// parsing, so later arguments have no effect. A list file is not read: see [`Config::with_listed`].
+/// The last value of a flag counts. `-q` and `-v` add up. `-h`, `--help`, `-V`, `--version` and `--generate` end
+/// the parsing, so later arguments have no effect. A list file is not read: see [`Config::with_listed`].
 ///
 /// # Errors
 ///
@@ -162,6 +164,13 @@ fn parse_with(
                     refusal.remedy = refusal.remedy.filter(is_allowed);
                     bad_value(&name, setting, &text, refusal, &argument)
                 })?;
+            }
+            Action::Generate => {
+                let text = text_of(&mut parser, &name, Setting::Generate)?;
+                let generated = generated(&text).map_err(|refusal| {
+                    bad_value(&name, Setting::Generate, &text, refusal, &argument)
+                })?;
+                return Ok(Command::Print(generated.text(FLAGS)));
             }
             Action::Verbosity(step) => verbosity = Some(verbosity.unwrap_or(0) + step),
             Action::Print(text) => {
@@ -559,6 +568,15 @@ fn shard_by(text: &str) -> Result<ShardBy, Refusal> {
     })
 }
 
+fn generated(text: &str) -> Result<Generated, Refusal> {
+    Generated::named(text).ok_or_else(|| {
+        let meant = text.trim().to_ascii_lowercase();
+        let meant = if meant == "pwsh" { "powershell" } else { &meant };
+        let remedy = Generated::named(meant).map(|_| meant.to_owned());
+        Refusal { problem: "is not allowed", remedy }
+    })
+}
+
 fn log_level(verbosity: i32) -> LevelFilter {
     match verbosity {
         2.. => LevelFilter::Trace,
@@ -607,6 +625,8 @@ enum Action {
         default: Option<&'static str>,
         apply: fn(&mut ProgramOptions, &str) -> Result<(), Refusal>,
     },
+    /// Takes the name of a text, which it makes of the table and prints.
+    Generate,
     /// Adds to the log level, which is info at 0.
     Verbosity(i32),
     /// Prints a text. The argument is whether the long name of the flag was typed.
@@ -1053,6 +1073,15 @@ its priority instead of the time, as sd-daemon(3) says.",
         },
     },
     Flag {
+        long: "generate",
+        short: None,
+        brief: "Print the man page or a completion",
+        doc: "\
+Print the man page (man), or the completion of flags for a shell, and
+end. The Debian package installs them.",
+        action: Action::Generate,
+    },
+    Flag {
         long: "help",
         short: Some('h'),
         brief: "Print this; --help explains each flag",
@@ -1165,6 +1194,10 @@ impl Flag {
             Action::File => {
                 let setting = Setting::ServersFile;
                 Some(Taken { setting, placeholder: "FILE", default: None })
+            }
+            Action::Generate => {
+                let setting = Setting::Generate;
+                Some(Taken { setting, placeholder: "KIND", default: None })
             }
             Action::Check | Action::Switch(_) | Action::Verbosity(_) | Action::Print(_) => None,
         }

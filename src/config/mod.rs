@@ -750,6 +750,8 @@ pub(crate) enum Setting {
     Ready,
     #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the program alone has it"))]
     MetricsServers,
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the program alone has it"))]
+    Generate,
 }
 
 impl Setting {
@@ -777,6 +779,7 @@ impl Setting {
             Self::StatusAddr => "status-addr",
             Self::Ready => "ready",
             Self::MetricsServers => "metrics-servers",
+            Self::Generate => "generate",
         }
     }
 
@@ -818,6 +821,7 @@ impl Setting {
             Self::StatusAddr => "an IP address with a port, such as 127.0.0.1:9464".into(),
             Self::MetricsServers => "a whole number".into(),
             Self::Ready => "started, any, all or N% from 1% to 100%".into(),
+            Self::Generate => "man, bash, zsh, fish or powershell".into(),
         };
         self.word().map_or(value.clone(), |word| format!("{value}, or {word}"))
     }
