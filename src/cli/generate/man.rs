@@ -15,7 +15,8 @@ pub(super) fn page(flags: &[Flag]) -> String {
     );
     page += &synopsis();
     page += ".SH DESCRIPTION\n";
-    page += &INTRODUCTION.trim().split("\n\n").map(paragraph).collect::<String>();
+    let paragraphs: Vec<String> = INTRODUCTION.trim().split("\n\n").map(lines).collect();
+    page += &paragraphs.join(".PP\n");
     page += ".SH OPTIONS\n";
     page += &flags.iter().map(option).collect::<String>();
     // The first paragraph has no heading of its own.
@@ -67,10 +68,6 @@ fn section(text: &str) -> String {
         }
     }
     section
-}
-
-fn paragraph(text: &str) -> String {
-    format!(".PP\n{}", lines(text))
 }
 
 /// Escapes each line. One that begins with a blank would break the text, and one with a dot or an apostrophe would

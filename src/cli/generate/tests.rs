@@ -91,7 +91,8 @@ fn the_man_page_has_the_sections_of_the_help() {
     for part in [
         ".SH NAME\ntcpcore \\- reads lines from ",
         ".SH SYNOPSIS\n.B tcpcore\n[FLAGS] HOST:PORT...\n.br\n.B tcpcore\n",
-        ".SH DESCRIPTION\n.PP\nWhen the connection",
+        ".SH DESCRIPTION\nWhen the connection",
+        "\n.PP\nHOST is ",
         "\n.SH EXIT STATUS\n.TP\n.B 0\nstopped by a signal",
         "\n.TP\n.B 128 + N\nended",
         "\n.SH ENVIRONMENT\n.TP\n.B RUST_LOG\nwhich log lines",
