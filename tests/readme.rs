@@ -103,6 +103,7 @@ fn relative_links_name_files_and_headings_of_the_package() {
         ("README.md", README),
         ("CONTRIBUTING.md", include_str!("../CONTRIBUTING.md")),
         ("CHANGELOG.md", include_str!("../CHANGELOG.md")),
+        ("SECURITY.md", include_str!("../SECURITY.md")),
         ("docs/failures.md", include_str!("../docs/failures.md")),
         ("docs/flink.md", include_str!("../docs/flink.md")),
         ("docs/lines.md", LINES),
