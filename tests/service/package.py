@@ -208,6 +208,7 @@ def check_package(machine):
     files = machine.run("dpkg --listfiles tcpcore").splitlines()
     for file in [
         *("usr/bin/tcpcore", "usr/lib/systemd/system/tcpcore.service", "usr/lib/systemd/system/tcpcore@.service"),
+        "usr/lib/systemd/system/tcpcore-shard@.service",
         *("usr/share/man/man1/tcpcore.1.gz", "usr/share/bash-completion/completions/tcpcore"),
         *("usr/share/zsh/vendor-completions/_tcpcore", "usr/share/fish/vendor_completions.d/tcpcore.fish"),
         *("usr/share/doc/tcpcore/copyright", "usr/share/doc/tcpcore/examples/servers"),
@@ -226,6 +227,13 @@ def check_package(machine):
     machine.run("systemctl enable --now tcpcore@gates")
     wait_for("an instance has its own list and flags", lambda: "12" in records(machine, "tcpcore-gates"))
     expect("its format", "127.0.0.1:9002" in records(machine, "tcpcore-gates"), True)
+    machine.run("echo TCPCORE_SHARDS=1 >/etc/default/tcpcore-shard && systemctl enable --now tcpcore-shard@0")
+    wait_for("a shard reads its part", lambda: records(machine, "tcpcore-shard-0") == ["6"])
+    machine.run("systemctl reload tcpcore-shard@0")
+    expect("a reload does not restart it", records(machine, "tcpcore-shard-0"), ["6"])
+    machine.run("systemctl start tcpcore-shard@1", status=1)
+    machine.run("systemctl stop tcpcore-shard@1")
+    say("a shard that is not there is refused")
     main = machine.show("tcpcore", "MainPID")
     user = machine.run(f"sed -n 's/^Uid:\\t\\([0-9]*\\).*/\\1/p' /proc/{main}/status")
     expect("the job runs as a user of its own", user != "0" and user.isdigit(), True)
