@@ -328,7 +328,7 @@ fn twenty_thousand_links_stay_within_their_memory_and_come_back_within_two_delay
     let storm = crowd.storm(StdDuration::from_secs(DOWN_S));
     // Attempts follow after 1, 3 and 7 s, each delay within a tenth. The third one finds the servers up.
     assert_eq!(storm.attempts, 3 * LINKS as u64);
-    assert!((1.3..2.0).contains(&storm.half_s), "half are back after {} s", storm.half_s);
+    assert!((1.9..2.3).contains(&storm.half_s), "half are back after {} s", storm.half_s);
     assert!(storm.all_s <= 2.8, "all are back after {} s", storm.all_s);
     // The first ones are spread evenly over 200 ms.
     let half = u32::try_from(LINKS / 2).unwrap();
