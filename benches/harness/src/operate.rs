@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::hosts::Hosts;
 use crate::load::Load;
 use crate::payload::Payload;
-use crate::process::Process;
+use crate::process::{Process, thread_cpu};
 use crate::programs::{Program, Programs};
 use crate::stats::{median, quantile};
 use crate::table::{Goal, Report, Row, figure};
@@ -159,6 +159,7 @@ pub fn run_status(options: &Options, programs: &Programs, report: &mut Report) -
 fn scraped(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
     const SERVERS: usize = 4;
     let mut load = Load::start(SERVERS)?;
+    let mut shares = vec![];
     let mut one = |is_scraped: bool| -> Result<(f64, f64)> {
         // Long enough for several questions.
         load.stream(SERVERS, Payload::Short, 3 * options.bytes)?;
@@ -170,12 +171,15 @@ fn scraped(options: &Options, programs: &Programs, report: &mut Report) -> Resul
         let mut process = Process::start(&mut command)?;
         let log = Log::read(process.child().stderr.take().expect("it is piped"));
         let is_over = Arc::new(AtomicBool::new(false));
-        let scraper = is_scraped.then(|| scrape(&log, Arc::clone(&is_over))).transpose()?;
+        let scraper =
+            is_scraped.then(|| scrape(&log, process.id(), Arc::clone(&is_over))).transpose()?;
         let usage = process.wait()?;
         is_over.store(true, Relaxed);
         if let Some(scraper) = scraper {
-            let answers = scraper.join().expect("it does not panic");
-            note!("status: {answers} answers");
+            let (answers, cpu) = scraper.join().expect("it does not panic");
+            let share = 100.0 * cpu.as_secs_f64() / usage.cpu.as_secs_f64();
+            note!("status: {answers} answers, {} % of the CPU", figure(share));
+            shares.push(share);
         }
         load.sent()?;
         Ok((usage.wall.as_secs_f64(), usage.cpu.as_secs_f64()))
@@ -200,26 +204,36 @@ fn scraped(options: &Options, programs: &Programs, report: &mut Report) -> Resul
         measured: median(cpus),
         goal: Goal::AtMost(1.03),
         unit: "x without one",
-        detail: format!("wall time {}x; /metrics and /status.json", figure(median(walls))),
+        detail: format!(
+            "wall time {}x; the thread of the status server took {} % of the CPU",
+            figure(median(walls)),
+            figure(median(shares))
+        ),
     });
     Ok(())
 }
 
-/// Asks for metrics and the list of servers every second. Returns the number of answers.
-fn scrape(log: &Log, is_over: Arc<AtomicBool>) -> Result<thread::JoinHandle<usize>> {
+/// Asks for metrics and the list of servers every second. Returns the number of answers, and the processor time of the
+/// thread that gave them.
+fn scrape(
+    log: &Log,
+    process: u32,
+    is_over: Arc<AtomicBool>,
+) -> Result<thread::JoinHandle<(usize, Duration)>> {
     let address = log.status_address()?;
     let mut client = Client::connect(address)?;
     Ok(thread::spawn(move || {
-        let mut answers = 0;
+        let (mut answers, mut cpu) = (0, Duration::ZERO);
         while !is_over.load(Relaxed) {
             for path in ["/metrics", "/status.json"] {
                 // The program may end meanwhile.
-                let Ok(_) = client.get(path) else { return answers };
+                let Ok(_) = client.get(path) else { return (answers, cpu) };
                 answers += 1;
             }
+            cpu = thread_cpu(process, "status").unwrap_or(cpu);
             thread::sleep(Duration::from_secs(1));
         }
-        answers
+        (answers, cpu)
     }))
 }
 
@@ -239,12 +253,14 @@ fn answers(options: &Options, programs: &Programs, report: &mut Report) -> Resul
     thread::sleep(Duration::from_secs(1));
     let list = "/status.json?limit=100&sort=rate";
     for (path, goal) in [("/metrics", 50.0), (list, 5.0)] {
-        let mut times = Vec::new();
+        let (mut times, mut cpus) = (vec![], vec![]);
         let mut bytes = 0;
         for _ in 0..8 * options.rounds {
-            let start = Instant::now();
+            let (start, cpu) = (Instant::now(), process.cpu()?);
             bytes = client.get(path)?;
             times.push(start.elapsed().as_secs_f64() * 1e3);
+            // The other threads have nothing to do.
+            cpus.push((process.cpu()? - cpu).as_secs_f64() * 1e3);
             thread::sleep(Duration::from_millis(50));
         }
         times.sort_by(f64::total_cmp);
@@ -254,8 +270,9 @@ fn answers(options: &Options, programs: &Programs, report: &mut Report) -> Resul
             goal: Goal::AtMost(goal),
             unit: " ms",
             detail: format!(
-                "{} KiB, shortest {} ms, 90% {} ms",
+                "{} KiB, {} ms of CPU; shortest {} ms, 90% {} ms",
                 bytes / 1024,
+                figure(median(cpus)),
                 figure(times[0]),
                 figure(quantile(&times, 0.9))
             ),

@@ -97,6 +97,11 @@ impl Process {
         Ok(Duration::from_nanos(nanos))
     }
 
+    /// Returns the id of the process, which is valid until [`wait`](Self::wait) reaps it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Counts how often its threads have blocked so far. A thread is woken after each of these, except for
     /// its last.
     pub fn sleeps(&self) -> Result<u64> {
@@ -125,6 +130,19 @@ impl Drop for Process {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+/// Returns the processor time of the threads with this name so far, in a process that may have ended.
+pub fn thread_cpu(process: u32, name: &str) -> Option<Duration> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{process}/task")).ok()? {
+        let task = task.ok()?.path();
+        if fs::read_to_string(task.join("comm")).ok()?.trim_end() == name {
+            let text = fs::read_to_string(task.join("schedstat")).ok()?;
+            nanos += text.split(' ').next()?.parse::<u64>().ok()?;
+        }
+    }
+    Some(Duration::from_nanos(nanos))
 }
 
 /// Returns the processor time of all children that were waited for.
