@@ -284,29 +284,32 @@ fn answers(options: &Options, programs: &Programs, report: &mut Report) -> Resul
 }
 
 /// A connection to the status server that stays open.
-struct Client(BufReader<TcpStream>);
+struct Client {
+    stream: BufReader<TcpStream>,
+    body: Vec<u8>,
+}
 
 impl Client {
     fn connect(address: SocketAddr) -> Result<Client> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Client(BufReader::new(stream)))
+        Ok(Client { stream: BufReader::new(stream), body: Vec::new() })
     }
 
     /// Returns the length of the body.
     fn get(&mut self, path: &str) -> Result<usize> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n");
-        self.0.get_mut().write_all(request.as_bytes())?;
+        self.stream.get_mut().write_all(request.as_bytes())?;
         let mut status = String::new();
-        self.0.read_line(&mut status)?;
+        self.stream.read_line(&mut status)?;
         if !status.starts_with("HTTP/1.1 200 ") {
             return Err(format!("{path}: {status:?}").into());
         }
         let mut len = None;
         loop {
             let mut line = String::new();
-            self.0.read_line(&mut line)?;
+            self.stream.read_line(&mut line)?;
             if line.trim().is_empty() {
                 break;
             }
@@ -316,9 +319,10 @@ impl Client {
                 len = Some(value.trim().parse()?);
             }
         }
-        let mut body = vec![0; len.ok_or("no length")?];
-        self.0.read_exact(&mut body)?;
-        Ok(body.len())
+        // The memory stays, as new pages take time that is not the program's.
+        self.body.resize(len.ok_or("no length")?, 0);
+        self.stream.read_exact(&mut self.body)?;
+        Ok(self.body.len())
     }
 }
 
