@@ -415,15 +415,16 @@ impl Oracle {
         self.peers[id].queue = Queue::None;
         self.fresh.retain(|queued| *queued != id);
         self.backlog.retain(|queued| *queued != id);
-        if !self.has_servers() {
+        if self.servers() == 0 {
             chance.saw(Kind::AllRemoved);
         }
         true
     }
 
     /// Whether there is a server that was not removed.
-    pub(super) fn has_servers(&self) -> bool {
-        self.peers.iter().any(|peer| !matches!(peer.state, State::Removed))
+    /// The number of servers that were not removed.
+    pub(super) fn servers(&self) -> usize {
+        self.peers.iter().filter(|peer| !matches!(peer.state, State::Removed)).count()
     }
 
     pub(super) fn is_connected(&self, id: usize) -> bool {

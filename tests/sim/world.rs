@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use tcpcore::Lines as WholeLines;
 use tcpcore::internals::codec::number::NumberDecoder;
-use tcpcore::internals::proto::fleet::{Fleet, READ_SIZE};
+use tcpcore::internals::proto::fleet::{Fleet, READ_SIZE, TIMERS_PER_TURN};
 use tcpcore::internals::proto::link::Sink;
 use tcpcore::internals::proto::link_id::LinkId;
 use tcpcore::internals::proto::policy::Policy;
@@ -41,6 +41,9 @@ const TURNS_MAX: u64 = 50_000;
 /// The servers that a world begins with, and those that it has in the course of time.
 const SERVERS_MAX: u32 = 7;
 const SERVERS_EVER: usize = 40;
+
+/// The most servers at one time. All timers of as many may expire in one turn, which the oracle expects.
+const SERVERS_AT_ONCE: usize = TIMERS_PER_TURN;
 
 /// A server whose sink is this large is never stopped by it in a world.
 const LARGE_SINK: usize = 1024 * 1024;
@@ -327,7 +330,7 @@ impl<'a, 'b, C: Codec, const D: bool> World<'a, 'b, C, D> {
 
     /// Adds and removes servers between two turns.
     fn change_servers(&mut self, worker: &mut Worker<C, Ring<C::Record>>) -> Result<(), Violation> {
-        while self.oracle.has_servers() && self.chance.fault(Kind::ServerRemoved, 8) {
+        while self.oracle.servers() > 0 && self.chance.fault(Kind::ServerRemoved, 8) {
             self.remove(worker)?;
             if self.chance.one_in(2) {
                 self.add_between_turns(worker)?;
@@ -343,10 +346,10 @@ impl<'a, 'b, C: Codec, const D: bool> World<'a, 'b, C, D> {
         &mut self,
         worker: &mut Worker<C, Ring<C::Record>>,
     ) -> Result<(), Violation> {
-        if self.ids.len() == SERVERS_EVER {
+        if self.ids.len() == SERVERS_EVER || self.oracle.servers() == SERVERS_AT_ONCE {
             return Ok(());
         }
-        if !self.oracle.has_servers() {
+        if self.oracle.servers() == 0 {
             self.chance.saw(Kind::AddedToNone);
         }
         self.add(|number, server| worker.add(Arc::new(ServerStats::new(number, 0, server))));
