@@ -158,6 +158,7 @@ const FLAGS: &[&str] = &[
     "--once",
     "--stats",
     "--log-format",
+    "--generate",
     "--status-addr",
     "--ready",
     "--metrics-servers",
