@@ -5,7 +5,6 @@
 use std::fmt;
 use std::io;
 use std::mem;
-use std::ops::Range;
 use std::sync::mpsc::{Receiver, RecvError, TryRecvError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +12,7 @@ use renoir::operator::source::Source;
 use renoir::operator::{Operator, StreamElement};
 use renoir::structure::{BlockStructure, OperatorKind, OperatorStructure};
 use renoir::{ExecutionMetadata, Replication};
-use tcpcore::{ConfigBuilder, ConfigError, ExitReason, Job, Server, StopHandle};
+use tcpcore::{ConfigBuilder, ConfigError, ExitReason, Job, Server, Shard, ShardBy, StopHandle};
 
 /// The records between a job and its replica. The job waits while there are as many.
 const CHANNEL_RECORDS: usize = 1024;
@@ -65,13 +64,14 @@ impl TcpSource {
 
     /// Returns the state of replica `index` of `count`, with its job started.
     fn start(&self, index: usize, count: usize) -> io::Result<State> {
-        let shard = shard(self.servers.len(), index, count);
+        let [index, count] = [index, count].map(|n| u32::try_from(n).expect("replicas are few"));
+        let shard = Shard::new(index, count, ShardBy::Slice).map_err(io::Error::other)?;
+        let servers = shard.part(&self.servers);
         let replica = format!("Replica index {index} out of {count}");
-        log::info!("{replica} allocated servers {} to {}", shard.start, shard.end);
-        if shard.is_empty() {
+        log::info!("{replica} reads {} of {} servers", servers.len(), self.servers.len());
+        if servers.is_empty() {
             return Ok(State::New);
         }
-        let servers = self.servers[shard].to_vec();
         let config = self.settings.clone().servers(servers).build().map_err(io::Error::other)?;
         let (sender, records) = sync_channel(CHANNEL_RECORDS);
         let job = Job::builder(config).for_each(move |_origin, number| {
@@ -179,14 +179,6 @@ impl fmt::Display for TcpSource {
     }
 }
 
-/// Returns the shard of replica `index` of `count`, as a range of list positions. It is cut as the program cuts its
-/// list over workers: contiguous slices whose sizes differ by at most one, the larger ones first.
-fn shard(servers: usize, index: usize, count: usize) -> Range<usize> {
-    let (size, larger) = (servers / count, servers % count);
-    let start = index * size + index.min(larger);
-    start..start + size + usize::from(index < larger)
-}
-
 /// Stops the replicas of a source in this process, and collects their failures.
 #[derive(Clone, Debug, Default)]
 pub struct SourceHandle(Arc<Mutex<Replicas>>);
@@ -237,17 +229,6 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Duration;
     use tcpcore::Config;
-
-    #[test]
-    fn shards_cover_the_list_in_order_and_the_larger_ones_come_first() {
-        let cut = |servers, count| -> Vec<_> {
-            (0..count).map(|index| shard(servers, index, count)).collect()
-        };
-        assert_eq!(cut(4, 4), [0..1, 1..2, 2..3, 3..4]);
-        assert_eq!(cut(4, 2), [0..2, 2..4]);
-        assert_eq!(cut(5, 4), [0..2, 2..3, 3..4, 4..5]);
-        assert_eq!(cut(1, 3), [0..1, 1..1, 1..1]);
-    }
 
     #[test]
     fn a_source_without_servers_is_refused() {
