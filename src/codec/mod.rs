@@ -37,6 +37,12 @@ pub trait Decoder: Clone + Debug + Send + 'static {
         records.len() as u64
     }
 
+    /// Returns the path on which numbers are decoded, for the log.
+    #[doc(hidden)]
+    fn path_name(&self) -> Option<number::DecoderPath> {
+        None
+    }
+
     /// Returns the most records that `bytes` more bytes of a connection can yield. `held` is the length of its
     /// unfinished line in bytes.
     fn max_records(held: usize, bytes: usize) -> usize;

@@ -10,8 +10,13 @@ use memchr::memchr;
 
 use super::{Decoder, Framing, Handler};
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", test))]
 mod vector;
+
+mod path;
+
+use path::Path;
+pub use path::{DecoderPath, PathError};
 
 /// The reason why a line is malformed: it is not a whole number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +129,7 @@ impl Divisor {
     }
 
     /// Returns the inverse, the shift and the limit for numbers of 16 bits.
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", test))]
     fn short(self) -> (u16, u16, u16) {
         match u16::try_from(self.divisor.get()) {
             Ok(divisor) => {
@@ -141,7 +146,7 @@ impl Divisor {
 /// Decodes lines into whole numbers, and passes on the multiples of a divisor.
 ///
 /// An empty line is a heartbeat, and a line without a number is malformed: see [`NumberError`]. On x86-64 with
-/// AVX-512 and VBMI2, it decodes blocks of 64 bytes with vectors.
+/// AVX2, or with AVX-512 and VBMI2, it decodes blocks of 64 bytes with vectors.
 #[derive(Clone, Copy, Debug)]
 pub struct NumberDecoder {
     divisor: Divisor,
@@ -161,7 +166,32 @@ impl NumberDecoder {
     ///
     /// Panics if a number may contain the delimiter: see [`is_delimiter`](Self::is_delimiter).
     pub fn new(divisor: Divisor, framing: Framing) -> NumberDecoder {
-        NumberDecoder::on_path(divisor, framing, Path::detect(framing.max_line()))
+        NumberDecoder::made(divisor, framing, Path::fastest())
+    }
+
+    /// Makes a decoder on one path of the machine, for tests and benchmarks.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the machine does not have the path.
+    ///
+    /// # Panics
+    ///
+    /// Panics where [`new`](Self::new) does.
+    #[doc(hidden)]
+    pub fn on_path(
+        divisor: Divisor,
+        framing: Framing,
+        path: DecoderPath,
+    ) -> Result<NumberDecoder, PathError> {
+        let found = Path::detect(path).ok_or(PathError(path))?;
+        Ok(NumberDecoder::made(divisor, framing, found))
+    }
+
+    /// Returns the path on which it decodes.
+    #[doc(hidden)]
+    pub fn path(&self) -> DecoderPath {
+        self.path.name()
     }
 
     /// Makes a decoder that uses only the fallback, the path for any processor, as a reference for tests.
@@ -170,7 +200,7 @@ impl NumberDecoder {
     ///
     /// Panics where [`new`](Self::new) does.
     pub fn fallback(divisor: Divisor, framing: Framing) -> NumberDecoder {
-        NumberDecoder::on_path(divisor, framing, Path::Fallback)
+        NumberDecoder::made(divisor, framing, Path::Fallback)
     }
 
     /// Returns whether this byte can end numbers: any byte except for a digit, `+` and `-`.
@@ -178,13 +208,15 @@ impl NumberDecoder {
         !matches!(byte, b'0'..=b'9' | b'+' | b'-')
     }
 
-    fn on_path(divisor: Divisor, framing: Framing, path: Path) -> NumberDecoder {
+    fn made(divisor: Divisor, framing: Framing, path: Path) -> NumberDecoder {
         let delimiter = framing.delimiter();
         assert!(
             NumberDecoder::is_delimiter(delimiter),
             "numbers may contain the delimiter '{}'",
             delimiter.escape_ascii()
         );
+        // With a lower limit, a line that is decoded in blocks may be oversized.
+        let path = if framing.max_line() < SAFE_DIGITS + 2 { Path::Fallback } else { path };
         NumberDecoder { divisor, framing, path }
     }
 
@@ -246,26 +278,6 @@ impl NumberDecoder {
         end
     }
 
-    /// Decodes the region in blocks, and the lines too close to its ends byte by byte.
-    #[cfg(target_arch = "x86_64")]
-    fn decode_by_vector<V: Handler<NumberDecoder>>(
-        &self,
-        vector: vector::Vector,
-        region: &[u8],
-        batch: &mut Batch<'_, V>,
-    ) -> u64 {
-        let from = vector::LOOK_BACK - 1;
-        let delimiter = self.framing.delimiter();
-        let first_end = region.get(from..).and_then(|rest| memchr(delimiter, rest));
-        let Some(first_end) = first_end.filter(|_| region.len() <= vector::MAX_REGION) else {
-            return self.decode_fallback(region, batch);
-        };
-        let start = from + first_end + 1;
-        let before = self.decode_fallback(&region[..start], batch);
-        let (lines, end) = vector.decode(self, region, start, batch);
-        before + lines + self.decode_fallback(&region[end..], batch)
-    }
-
     /// Decodes any line, given without its delimiter.
     #[cold]
     fn decode_any<V: Handler<NumberDecoder>>(&self, line: &[u8], batch: &mut Batch<'_, V>) {
@@ -288,13 +300,13 @@ impl Decoder for NumberDecoder {
     fn decode(&self, region: &[u8], handler: &mut impl Handler<Self>) -> u64 {
         debug_assert!(region.last().is_none_or(|&byte| byte == self.framing.delimiter()));
         let mut batch = Batch::new(self.divisor, handler);
-        let lines = match self.path {
-            Path::Fallback => self.decode_fallback(region, &mut batch),
-            #[cfg(target_arch = "x86_64")]
-            Path::Vector(vector) => self.decode_by_vector(vector, region, &mut batch),
-        };
+        let lines = self.path.decode(self, region, &mut batch);
         batch.flush();
         lines
+    }
+
+    fn path_name(&self) -> Option<DecoderPath> {
+        Some(self.path())
     }
 
     // The shortest line with a number is a digit and a delimiter. The first delimiter may also end the line that
@@ -305,29 +317,6 @@ impl Decoder for NumberDecoder {
 
     fn max_bytes(_held: usize, room: usize) -> usize {
         room.saturating_mul(2)
-    }
-}
-
-/// The path of decoding a region. All paths have the same results.
-#[derive(Clone, Copy, Debug)]
-enum Path {
-    Fallback,
-    #[cfg(target_arch = "x86_64")]
-    Vector(vector::Vector),
-}
-
-impl Path {
-    /// Selects the fastest path on this processor.
-    fn detect(max_line: usize) -> Path {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(vector) = vector::Vector::detect()
-            // With this limit, no line that vectors decode is oversized.
-            && max_line >= SAFE_DIGITS
-        {
-            return Path::Vector(vector);
-        }
-        _ = max_line;
-        Path::Fallback
     }
 }
 

@@ -8,11 +8,23 @@ type Seen = Found<i64, NumberError>;
 /// Lines that end with a line feed, up to the default limit.
 pub(super) const LF: Framing = Framing::new(4096);
 
-pub(super) fn decode(region: &[u8], divisor: u64, framing: Framing) -> (Seen, u64) {
+/// Returns a decoder on each path of this machine, and on those that are emulated. The fallback comes first.
+pub(super) fn decoders(divisor: u64, framing: Framing) -> Vec<NumberDecoder> {
     let divisor = Divisor::new(NonZeroU64::new(divisor).expect("tests divide by something"));
-    let [fastest, fallback] = [NumberDecoder::new, NumberDecoder::fallback]
-        .map(|new| decode_all(&new(divisor, framing), region));
-    assert_eq!(fastest, fallback, "the paths differ");
+    let mut decoders = vec![NumberDecoder::fallback(divisor, framing)];
+    decoders.extend(
+        path::vectors().into_iter().map(|path| NumberDecoder::made(divisor, framing, path)),
+    );
+    decoders
+}
+
+/// Decodes on all paths, and compares their results.
+pub(super) fn decode(region: &[u8], divisor: u64, framing: Framing) -> (Seen, u64) {
+    let mut decoders = decoders(divisor, framing).into_iter();
+    let fallback = decode_all(&decoders.next().expect("the fallback is first"), region);
+    for decoder in decoders {
+        assert_eq!(decode_all(&decoder, region), fallback, "{:?} differs", decoder.path);
+    }
     fallback
 }
 
@@ -141,6 +153,34 @@ fn any_byte_but_a_digit_and_a_sign_is_a_delimiter_of_numbers() {
 }
 
 #[test]
+fn a_path_is_found_by_its_name_or_the_error_names_those_of_the_machine() {
+    let divisor = Divisor::new(NonZeroU64::MIN);
+    let available: Vec<_> = DecoderPath::available().collect();
+    assert_eq!(available.last(), Some(&DecoderPath::Fallback));
+    assert_eq!(NumberDecoder::new(divisor, LF).path(), available[0], "the fastest");
+    for path in DecoderPath::ALL {
+        assert_eq!(path.name().parse(), Ok(path));
+        match NumberDecoder::on_path(divisor, LF, path) {
+            Ok(decoder) => {
+                assert_eq!(decoder.path(), path);
+                assert!(available.contains(&path));
+            }
+            Err(error) => {
+                let names: Vec<_> = available.iter().map(|path| path.name()).collect();
+                let names = names.join(", ");
+                let expected = format!("this machine has no {path}, expected one of {names}");
+                assert_eq!(error.to_string(), expected);
+                println!("SKIPPED: decoding with {path}, which this machine does not have");
+            }
+        }
+    }
+    assert!("AVX".parse::<DecoderPath>().unwrap_err().contains("\"AVX\""));
+    // A line of 18 digits with a sign and a carriage return would be oversized.
+    assert_eq!(NumberDecoder::new(divisor, Framing::new(19)).path(), DecoderPath::Fallback);
+    assert_eq!(NumberDecoder::new(divisor, Framing::new(20)).path(), available[0]);
+}
+
+#[test]
 fn more_matches_than_a_batch_keep_their_order() {
     let numbers: Vec<i64> = (0..1000).map(|i| i * 6).collect();
     let region: String = numbers.iter().map(|n| format!("{n}\n")).collect();
@@ -230,6 +270,29 @@ proptest! {
     }
 
     #[test]
+    fn short_and_long_runs_with_signs_and_returns_equal_split_and_parse(
+        runs in prop::collection::vec(
+            (prop_oneof!["[0-9]{1,4}", "[0-9]{1,18}", "[0-9]{0,19}"],
+             prop::sample::select(vec!["", "-"]), prop::sample::select(vec!["", "\r"]), 1_usize..60), 1..12),
+        rare in prop::collection::vec((0_usize..2000, prop::sample::select(b"\n-\r 7+".to_vec())), 0..4),
+        divisor in prop_oneof![1_u64..20, 1_u64..10_000, 1..=u64::MAX],
+        max_line in prop_oneof![Just(20_usize), Just(4096)],
+    ) {
+        let line = |(digits, sign, end, count): &(String, &str, &str, usize)| {
+            format!("{sign}{digits}{end}\n").repeat(*count)
+        };
+        let mut region: Vec<u8> = runs.iter().map(line).collect::<String>().into_bytes();
+        for (place, byte) in rare {
+            if let Some(at) = region.get_mut(place) {
+                *at = byte;
+            }
+        }
+        region.extend(b"7\n");
+        let framing = Framing::new(max_line);
+        prop_assert_eq!(decode(&region, divisor, framing), naive(&region, divisor, framing));
+    }
+
+    #[test]
     fn short_numbers_equal_split_and_parse(
         numbers in prop::collection::vec(0_u16..=9999, 0..500),
         width in 0_usize..=4,
@@ -268,8 +331,7 @@ proptest! {
         bytes.push(delimiter);
         let expected = naive(&bytes, divisor, framing);
         prop_assert_eq!(decode(&bytes, divisor, framing), expected.clone(), "in one region");
-        let divisor = Divisor::new(NonZeroU64::new(divisor).expect("not zero"));
-        for decoder in [NumberDecoder::new, NumberDecoder::fallback].map(|new| new(divisor, framing)) {
+        for decoder in decoders(divisor, framing) {
             prop_assert_eq!(decode_chunks(&decoder, &bytes, &sizes, framing), expected.clone());
         }
     }

@@ -1,45 +1,32 @@
-//! Decodes regions on processors with 64-byte vectors.
+//! Decodes regions in blocks of 64 bytes, in two stages that each instruction set has.
 //!
-//! It needs AVX-512 with VBMI2: Intel since Ice Lake, AMD since Zen 4.
+//! Stage 1 makes masks of a block: its delimiters, and its bytes that are neither delimiters nor digits. From these
+//! masks follows where the digits of each line end, which lines are negative, and whether a line has any other byte
+//! than digits, a minus in front and a carriage return behind. Stage 2 makes numbers of the lines that end in the
+//! block, and keeps the multiples of the divisor:
 //!
-//! A region is decoded in blocks of 64 bytes. A few comparisons find the delimiters of a block, and whether
-//! all other bytes are digits. The lines that end in the block are then decoded
-//!
-//! - all at once, if none has more than four digits,
+//! - all lines at once, if none has more than four digits,
 //! - eight at a time, once enough of them are queued, if some are longer,
 //! - byte by byte, if one of them has any other byte.
 //!
 //! A mask has one bit for each byte of a block. The bit of the first byte is the lowest.
 
-#![expect(
-    unsafe_code,
-    reason = "vector loads and stores, and calls that need a processor's features"
-)]
-
-use std::arch::x86_64::*;
+use memchr::memchr;
 
 use super::{Batch, Divisor, Handler, NumberDecoder, SAFE_DIGITS};
 
-/// The bytes of a vector and of a block.
-const BLOCK: usize = 64;
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx2;
 
-/// The lowest index of the first block: 32 bytes, more than the digits that are loaded below the end of a line.
-pub(super) const LOOK_BACK: usize = 32;
-
-/// The longest region in bytes: 4 GiB - 1, as positions have 32 bits.
-pub(super) const MAX_REGION: usize = u32::MAX as usize;
-
-/// The most lines with a digit that end in a block: 32, as each has a digit and a delimiter.
-const LINES: usize = BLOCK / 2;
-
-/// The proof that the processor has the features that this module needs.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Vector(());
-
-impl Vector {
-    /// Checks the features of the processor. The standard library caches the answer.
-    pub(super) fn detect() -> Option<Vector> {
-        let features = [
+/// What `vector/avx512.rs` has of the processor: its intrinsics, whether it has the features, and the features of
+/// functions.
+#[cfg(target_arch = "x86_64")]
+macro_rules! avx512 {
+    (intrinsics) => {
+        use std::arch::x86_64::*;
+    };
+    (is_present) => {
+        [
             is_x86_feature_detected!("avx512bw"),
             is_x86_feature_detected!("avx512dq"),
             is_x86_feature_detected!("avx512vl"),
@@ -48,84 +35,270 @@ impl Vector {
             is_x86_feature_detected!("bmi2"),
             is_x86_feature_detected!("lzcnt"),
             is_x86_feature_detected!("popcnt"),
-        ];
-        features.into_iter().all(|is_present| is_present).then_some(Vector(()))
-    }
+        ]
+        .iter()
+        .all(|&is_present| is_present)
+    };
+    ($($function:item)+) => {$(
+        #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
+        $function
+    )+};
+}
 
-    /// Decodes the lines that begin at `start` or later and end in a whole block. Returns their number and the
-    /// start of the next line.
+#[cfg(target_arch = "x86_64")]
+pub(super) mod avx512;
+
+#[cfg(test)]
+mod emulated;
+
+/// The same without a processor that has it.
+#[cfg(test)]
+macro_rules! avx512 {
+    (intrinsics) => {
+        use super::emulated::*;
+    };
+    (is_present) => {
+        true
+    };
+    ($($function:item)+) => {$($function)+};
+}
+
+#[cfg(test)]
+#[allow(unused_unsafe, reason = "functions without features are safe to call")]
+#[path = "vector/avx512.rs"]
+pub(super) mod avx512_emulated;
+
+/// The bytes of a block.
+const BLOCK: usize = 64;
+
+/// The lowest index of the first block: 32 bytes, more than the digits that are loaded below the end of a line.
+const LOOK_BACK: usize = 32;
+
+/// The longest region in bytes: 2 GiB - 1, as positions have 32 bits and comparisons a sign.
+const MAX_REGION: usize = i32::MAX as usize;
+
+/// The most lines with a digit that end in a block: 32, as each has a digit and a delimiter.
+const LINES: usize = BLOCK / 2;
+
+/// The digits of the lines that are decoded at once: up to 4.
+const SHORT: usize = 4;
+
+/// A block, and the `SHORT` bytes in front of it.
+type Window = [u8; SHORT + BLOCK];
+
+/// The lines that are decoded together if some are long.
+const GROUP: usize = 8;
+
+/// The two stages in vectors. A value of the type is the proof that the processor has the features.
+trait InstructionSet: Copy {
+    /// The divisor and the delimiter, prepared once for all blocks of a region.
+    type Constants;
+
+    fn prepare(self, divisor: Divisor, delimiter: u8) -> Self::Constants;
+
+    /// Returns the masks of the delimiters, and of the bytes that are neither delimiters nor digits.
+    fn masks(self, constants: &Self::Constants, block: &[u8; BLOCK]) -> (u64, u64);
+
+    /// Returns the mask of a byte.
+    fn find(self, block: &[u8; BLOCK], byte: u8) -> u64;
+
+    /// Decodes all lines whose digits end in a block. Each has one to four.
+    ///
+    /// Writes the multiples of the divisor to the lowest indices of `numbers`, and returns their number.
+    fn decode_short(
+        self,
+        constants: &Self::Constants,
+        window: &Window,
+        lines: &ShortLines,
+        numbers: &mut [i64; LINES],
+    ) -> usize;
+
+    /// Writes `at` plus the index of each bit of `mask` to the lowest indices of `ends`, and one more to those of
+    /// `nexts`. It may write any position of the block at `at`, or the next one, to others.
+    fn positions(self, mask: u64, at: u32, ends: &mut [u32; BLOCK], nexts: &mut [u32; BLOCK]);
+
+    /// Decodes the first `count` of these lines, whatever is in the others.
+    ///
+    /// Writes the multiples of the divisor to the lowest indices of `numbers`, and returns their number, or `None`
+    /// if a line has more than [`SAFE_DIGITS`].
     ///
     /// # Panics
     ///
-    /// Panics if `start` is less than [`LOOK_BACK`], or the region longer than [`MAX_REGION`].
-    pub(super) fn decode<V: Handler<NumberDecoder>>(
+    /// Panics if an end, of any of the eight lines, is less than [`LOOK_BACK`] or not within the region.
+    fn decode_group(
         self,
-        decoder: &NumberDecoder,
+        constants: &Self::Constants,
         region: &[u8],
-        start: usize,
-        batch: &mut Batch<'_, V>,
-    ) -> (u64, usize) {
-        assert!(start >= LOOK_BACK && region.len() <= MAX_REGION);
-        if region.len() < start + BLOCK {
-            return (0, start);
-        }
-        // SAFETY: a `Vector` exists only if `detect` has found the features.
-        unsafe { decode_blocks(decoder, region, start, batch) }
-    }
+        lines: &Group<'_>,
+        count: usize,
+        numbers: &mut [i64; GROUP],
+    ) -> Option<usize>;
 }
 
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
-fn decode_blocks<V: Handler<NumberDecoder>>(
+/// The lines whose digits end in a block. Each has one to four.
+struct ShortLines {
+    /// The mask of the bytes behind the digits.
+    ends: u64,
+    /// The mask of the ends of negative lines.
+    negatives: u64,
+    /// The mask of the bytes that are no digits.
+    others: u64,
+    /// The same of the block in front.
+    previous: u64,
+}
+
+/// Eight queued lines.
+struct Group<'a> {
+    /// The positions of the first digits.
+    starts: &'a [u32; GROUP],
+    /// The positions behind the last digits.
+    ends: &'a [u32; GROUP],
+    /// -1 for each negative line, and 0 for all others. `None` if no line is negative.
+    signs: Option<&'a [i8; GROUP]>,
+}
+
+/// Returns the start of the first line that is decoded in blocks, or `None` if there is no whole block.
+#[inline]
+pub(super) fn first_line(region: &[u8], delimiter: u8) -> Option<usize> {
+    let end = LOOK_BACK - 1 + memchr(delimiter, region.get(LOOK_BACK - 1..)?)?;
+    let is_within = (end + 1 + BLOCK..=MAX_REGION).contains(&region.len());
+    is_within.then_some(end + 1)
+}
+
+/// Decodes the lines that begin at `start` or later and end in a whole block. Returns their number and the start of
+/// the next line.
+///
+/// # Panics
+///
+/// Panics if `start` is less than [`LOOK_BACK`], or the region longer than [`MAX_REGION`].
+// It has the features of the function into which it is inlined.
+#[inline(always)]
+fn decode_blocks<I: InstructionSet, V: Handler<NumberDecoder>>(
+    set: I,
     decoder: &NumberDecoder,
     region: &[u8],
     start: usize,
     batch: &mut Batch<'_, V>,
 ) -> (u64, usize) {
-    let delimiter = _mm512_set1_epi8(decoder.framing.delimiter().cast_signed());
-    let short_divisor = ShortDivisor::new(decoder.divisor);
-    let mut long_lines = LongLines::new(decoder, region, start);
-    let mut lines = 0;
-    // Whether all bytes of the unfinished line so far are digits.
+    assert!(start >= LOOK_BACK && region.len() <= MAX_REGION);
+    let delimiter = decoder.framing.delimiter();
+    let constants = set.prepare(decoder.divisor, delimiter);
+    let mut queue = Queue::new(start);
+    let mut carry = Carry::AFTER_DELIMITER;
+    // Whether all bytes of the unfinished line so far are those of a number.
     let mut is_plain = true;
-    // The delimiters of the previous block. The byte in front of the first block is a delimiter.
-    let mut previous = 1 << (BLOCK - 1);
-    let mut at = start;
+    let (mut lines, mut at) = (0, start);
     while at + BLOCK <= region.len() {
-        let bytes = load(region, at);
-        let delimiters = _mm512_cmpeq_epi8_mask(bytes, delimiter);
-        let digits = _mm512_sub_epi8(bytes, _mm512_set1_epi8(0x30));
-        let others = _mm512_cmpgt_epu8_mask(digits, _mm512_set1_epi8(9)) & !delimiters;
-        let count = delimiters.count_ones();
-        lines += u64::from(count);
-        if is_plain && others == 0 {
-            let runs = Runs::new(delimiters, previous);
-            if count >= FEWEST_SHORT && delimiters & runs.five == 0 {
+        let window: &Window = region[at - SHORT..].first_chunk().expect("whole blocks only");
+        let block: &[u8; BLOCK] = window.last_chunk().expect("a window is longer");
+        let (delimiters, others) = set.masks(&constants, block);
+        lines += u64::from(delimiters.count_ones());
+        let (mut minuses, mut returns) = (0, 0);
+        if others != 0 {
+            minuses = set.find(block, b'-') & (delimiters << 1 | carry.delimiter);
+            if decoder.framing.trims_return() {
+                let next = u64::from(region.get(at + BLOCK) == Some(&delimiter));
+                returns = set.find(block, b'\r') & (delimiters >> 1 | next << (BLOCK - 1));
+            }
+        }
+        let nondigits = delimiters | others;
+        let bad = others & !(minuses | returns) | nondigits & (minuses << 1 | carry.minus);
+        // The carry of this sum runs from a minus through the digits to the byte behind them.
+        let (sum, is_signed) = (!nondigits).overflowing_add(minuses << 1 | carry.signed);
+        if is_plain && bad == 0 {
+            let ends = delimiters & !(returns << 1 | carry.returned) | returns;
+            let negatives = sum & nondigits & ends;
+            let ends_with_return = returns >> (BLOCK - 1) != 0;
+            let is_short =
+                delimiters.count_ones() >= FEWEST_SHORT && ends & !carry.near(nondigits) == 0;
+            if is_short {
                 note(Path::AtOnce);
-                long_lines.decode_queued(batch);
-                decode_short(region, at, delimiters, &runs, &short_divisor, batch);
-                long_lines.skip_to(last(delimiters, at));
+                queue.decode_all(set, &constants, decoder, region, batch);
+                let lines = ShortLines {
+                    // An empty line is a heartbeat.
+                    ends: ends & !(nondigits << 1 | carry.nondigit),
+                    negatives,
+                    others: nondigits,
+                    previous: carry.previous,
+                };
+                let count = set.decode_short(&constants, window, &lines, batch.spare::<LINES>());
+                batch.keep(count);
+                let next = if ends_with_return { BLOCK + 1 } else { after_last(delimiters) };
+                queue.skip_to(at + next);
             } else {
                 note(Path::InEights);
-                long_lines.push(delimiters, at, batch);
+                queue.push(set, ends, at, returns, negatives);
+                if queue.count >= QUEUED {
+                    queue.decode_all(set, &constants, decoder, region, batch);
+                }
             }
+            carry.returned = u64::from(ends_with_return);
         } else {
             note(Path::ByteByByte);
-            long_lines.decode_queued(batch);
+            queue.decode_all(set, &constants, decoder, region, batch);
             if delimiters != 0 {
-                let end = last(delimiters, at);
-                decoder.decode_fallback(&region[long_lines.start()..=end], batch);
-                long_lines.skip_to(end);
+                let end = at + after_last(delimiters);
+                decoder.decode_fallback(&region[queue.start()..end], batch);
+                queue.skip_to(end);
             }
             // The bytes at higher indices than the last delimiter belong to the next line.
             let tail = delimiters.leading_zeros();
             is_plain |= delimiters != 0;
-            is_plain &= tail == 0 || others >> (u64::BITS - tail) == 0;
+            is_plain &= tail == 0 || bad >> (u64::BITS - tail) == 0;
+            // This line has its end in this block, and was not decoded.
+            is_plain &= returns >> (BLOCK - 1) == 0;
+            carry.returned = 0;
         }
-        previous = delimiters;
+        carry.delimiter = delimiters >> (BLOCK - 1);
+        carry.minus = minuses >> (BLOCK - 1);
+        carry.signed = u64::from(is_signed) | carry.minus;
+        carry.nondigit = nondigits >> (BLOCK - 1);
+        carry.reach = (1 << SHORT + 1) - 1 >> nondigits.leading_zeros().min(u64::BITS - 1);
+        carry.previous = nondigits;
         at += BLOCK;
     }
-    long_lines.decode_queued(batch);
-    (lines, long_lines.start())
+    queue.decode_all(set, &constants, decoder, region, batch);
+    // The delimiter behind a carriage return at the end of the last block is counted here.
+    (lines + carry.returned, queue.start())
+}
+
+/// What a block has of the one in front of it. All but `previous` are masks of the first bytes.
+struct Carry {
+    /// Whether the byte in front is a delimiter.
+    delimiter: u64,
+    /// Whether it is a minus at the start of a line.
+    minus: u64,
+    /// Whether it is a carriage return whose line is decoded.
+    returned: u64,
+    /// Whether all bytes of the unfinished line are a minus and digits.
+    signed: u64,
+    /// Whether the byte in front is no digit.
+    nondigit: u64,
+    /// The bytes with at least one of these among the `SHORT + 1` in front of them.
+    reach: u64,
+    /// The mask of the bytes that are no digits.
+    previous: u64,
+}
+
+impl Carry {
+    /// The carry of the first block, in front of which is a delimiter.
+    const AFTER_DELIMITER: Carry = Carry {
+        delimiter: 1,
+        minus: 0,
+        returned: 0,
+        signed: 0,
+        nondigit: 1,
+        reach: (1 << (SHORT + 1)) - 1,
+        previous: 1 << (BLOCK - 1),
+    };
+
+    /// Returns the mask of the bytes with at least one of these among the `SHORT + 1` in front of them.
+    #[inline(always)]
+    fn near(&self, nondigits: u64) -> u64 {
+        let pairs = nondigits | nondigits << 1;
+        let fives = pairs | pairs << 2 | nondigits << SHORT;
+        fives << 1 | self.reach
+    }
 }
 
 /// The path of a block, and of eight lines in one.
@@ -139,376 +312,161 @@ enum Path {
 }
 
 /// Records a path for the tests, as the handler does not see it.
-#[inline]
+#[inline(always)]
 fn note(path: Path) {
     #[cfg(test)]
     tests::PATHS.with_borrow_mut(|paths| paths.push(path));
     _ = path;
 }
 
-/// Returns the position of the last delimiter of the block at `at`, which has one.
-#[inline]
-fn last(delimiters: u64, at: usize) -> usize {
-    at + BLOCK - 1 - delimiters.leading_zeros() as usize
+/// Returns the index behind the last delimiter of a block that has one.
+#[inline(always)]
+fn after_last(delimiters: u64) -> usize {
+    BLOCK - delimiters.leading_zeros() as usize
 }
 
-/// The fewest delimiters of a block whose lines have at most four digits: 12, one in each five bytes.
-const FEWEST_SHORT: u32 = 12;
+/// The fewest delimiters of a block whose lines have at most four digits: 8. For fewer lines, a group costs less.
+const FEWEST_SHORT: u32 = 8;
 
-/// Masks of the bytes whose line has at least one to five bytes at lower indices.
-struct Runs {
-    one: u64,
-    two: u64,
-    three: u64,
-    four: u64,
-    five: u64,
-}
-
-impl Runs {
-    #[inline]
-    fn new(delimiters: u64, previous: u64) -> Runs {
-        let no_delimiter = |back: u32| !(delimiters << back | previous >> (u64::BITS - back));
-        let one = no_delimiter(1);
-        let two = one & no_delimiter(2);
-        let three = two & no_delimiter(3);
-        let four = three & no_delimiter(4);
-        let five = four & no_delimiter(5);
-        Runs { one, two, three, four, five }
-    }
-}
-
-/// Decodes all lines that end in the block at `at`. Each has at most four bytes, all of them digits.
-#[inline]
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi1,bmi2,lzcnt,popcnt")]
-fn decode_short<V: Handler<NumberDecoder>>(
-    region: &[u8],
-    at: usize,
-    delimiters: u64,
-    runs: &Runs,
-    divisor: &ShortDivisor,
-    batch: &mut Batch<'_, V>,
-) {
-    // An empty line is a heartbeat.
-    let ends = delimiters & runs.one;
-    let zero = _mm512_set1_epi8(0x30);
-    let tens = _mm512_broadcast_i32x4(_mm_setr_epi8(
-        0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 0, 0, 0, 0, 0, 0,
-    ));
-    // At the end of each line: its last digit, its second last digit, and so on, or 0 if it has fewer.
-    let ones_digit = _mm512_sub_epi8(load(region, at - 1), zero);
-    let tens_digit = _mm512_maskz_sub_epi8(runs.two, load(region, at - 2), zero);
-    let hundreds_digit = _mm512_maskz_sub_epi8(runs.three, load(region, at - 3), zero);
-    let thousands_digit = _mm512_maskz_sub_epi8(runs.four, load(region, at - 4), zero);
-    let low = _mm512_add_epi8(ones_digit, _mm512_shuffle_epi8(tens, tens_digit));
-    let high = _mm512_add_epi8(hundreds_digit, _mm512_shuffle_epi8(tens, thousands_digit));
-    // The bytes at the ends, compressed. There are at most `LINES` of them, so half a vector holds all.
-    let low = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(ends, low));
-    let high = _mm512_castsi512_si256(_mm512_maskz_compress_epi8(ends, high));
-    let values = _mm512_add_epi16(
-        _mm512_cvtepu8_epi16(low),
-        _mm512_mullo_epi16(_mm512_cvtepu8_epi16(high), _mm512_set1_epi16(100)),
-    );
-    let hits = divisor.divides(values) & _bzhi_u32(u32::MAX, ends.count_ones());
-    let values = _mm512_maskz_compress_epi16(hits, values);
-
-    let spare = batch.spare::<LINES>();
-    let count = hits.count_ones() as usize;
-    store_widened(&mut spare[..8], _mm512_castsi512_si128(values));
-    if count > 8 {
-        store_widened(&mut spare[8..16], _mm512_extracti32x4_epi32::<1>(values));
-        store_widened(&mut spare[16..24], _mm512_extracti32x4_epi32::<2>(values));
-        store_widened(&mut spare[24..], _mm512_extracti32x4_epi32::<3>(values));
-    }
-    batch.keep(count);
-}
-
-/// Lines of digits alone, queued until many of them are decoded together.
-struct LongLines<'a> {
-    decoder: &'a NumberDecoder,
-    divisor: LongDivisor,
-    region: &'a [u8],
-    /// The positions of delimiters: `1..=count` end the queued lines, and 0 ends the line in front of them.
+/// Lines that are queued until many of them are decoded together.
+struct Queue {
+    /// The positions of the first digits of the queued lines, and then the start of the line behind them.
     /// Later entries are stale.
+    starts: [u32; 1 + QUEUED + BLOCK],
+    /// The positions behind the last digits. Later entries are stale.
     ///
-    /// Invariant: each is at least `LOOK_BACK - 1` and less than the length of the region. From index 1 on,
-    /// each is at least `LOOK_BACK`.
-    ends: [u32; 1 + QUEUED + BLOCK],
-    /// The number of queued lines. Invariant: less than `QUEUED` between two calls.
+    /// Invariant: each is at least `LOOK_BACK` and less than the length of the region.
+    ends: [u32; QUEUED + BLOCK],
+    /// -1 for each negative line, and 0 for all others and for the line behind them.
+    signs: [i8; 1 + QUEUED + BLOCK],
+    is_signed: bool,
+    /// The number of queued lines. Invariant: less than `QUEUED` between two blocks.
     count: usize,
 }
 
-/// The numbers of 64 bits that fit a vector.
-const LONG: usize = BLOCK / 8;
-
-/// The queued lines at which all are decoded: 256, many more than fit a vector.
+/// The queued lines at which all are decoded: 64, many more than a group.
 ///
 /// A processor stalls on a load of bytes that it has just stored in pieces of another size.
-const QUEUED: usize = 256;
+const QUEUED: usize = 64;
 
-impl<'a> LongLines<'a> {
+impl Queue {
     /// Makes an empty queue for the lines that begin at `start` or later.
-    #[inline]
-    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
-    fn new(decoder: &'a NumberDecoder, region: &'a [u8], start: usize) -> LongLines<'a> {
-        let previous_end = u32::try_from(start - 1).expect("the region is shorter");
-        let divisor = LongDivisor::new(decoder.divisor);
+    #[inline(always)]
+    fn new(start: usize) -> Queue {
+        let start = position(start);
         // The start of the first block is a valid position for the entries that are not stored yet.
-        let mut ends = [previous_end + 1; 1 + QUEUED + BLOCK];
-        ends[0] = previous_end;
-        LongLines { decoder, divisor, region, ends, count: 0 }
+        Queue { starts: [start; _], ends: [start; _], signs: [0; _], is_signed: false, count: 0 }
     }
 
-    /// Returns the start of the first queued line, or of the unfinished line if none is queued.
-    #[inline]
+    /// Returns the start of the unfinished line. No line may be queued.
+    #[inline(always)]
     fn start(&self) -> usize {
-        self.ends[0] as usize + 1
+        debug_assert_eq!(self.count, 0);
+        self.starts[0] as usize
     }
 
-    /// Continues with the line after the delimiter at `end`. No line may be queued.
-    #[inline]
-    fn skip_to(&mut self, end: usize) {
-        debug_assert!(self.count == 0 && (LOOK_BACK - 1..self.region.len()).contains(&end));
-        self.ends[0] = u32::try_from(end).expect("the region is shorter");
+    /// Continues with the line that begins at `start`. No line may be queued.
+    #[inline(always)]
+    fn skip_to(&mut self, start: usize) {
+        debug_assert_eq!(self.count, 0);
+        self.starts[0] = position(start);
     }
 
-    /// Queues the lines that end at the delimiters of the block at `at`.
-    #[inline]
-    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vbmi2,popcnt")]
-    fn push<V: Handler<NumberDecoder>>(
+    /// Queues the lines whose digits end at `ends` in the block at `at`.
+    #[inline(always)]
+    fn push<I: InstructionSet>(
         &mut self,
-        delimiters: u64,
+        set: I,
+        ends: u64,
         at: usize,
-        batch: &mut Batch<'_, V>,
+        returns: u64,
+        negatives: u64,
     ) {
-        let places = _mm512_maskz_compress_epi8(delimiters, load(&INDICES, 0));
-        let block =
-            _mm512_set1_epi32(u32::try_from(at).expect("the region is shorter").cast_signed());
-        let to = &mut self.ends[1 + self.count..][..BLOCK];
-        let count = delimiters.count_ones() as usize;
-        for (number, to) in to.chunks_exact_mut(16).enumerate().take(count.div_ceil(16)) {
-            let places = match number {
-                0 => _mm512_castsi512_si128(places),
-                1 => _mm512_extracti32x4_epi32::<1>(places),
-                2 => _mm512_extracti32x4_epi32::<2>(places),
-                _ => _mm512_extracti32x4_epi32::<3>(places),
-            };
-            // The entries after the last delimiter get the start of the block.
-            let ends = _mm512_add_epi32(_mm512_cvtepu8_epi32(places), block);
-            // SAFETY: the store writes the 16 numbers of four bytes of `to` and needs no alignment.
-            unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), ends) };
-        }
-        self.count += count;
-        if self.count >= QUEUED {
-            self.decode_queued(batch);
+        let first = self.count;
+        let ends_of_block = self.ends[first..].first_chunk_mut().expect("the array is longer");
+        let nexts = self.starts[first + 1..].first_chunk_mut().expect("the array is longer");
+        set.positions(ends, position(at), ends_of_block, nexts);
+        self.count += ends.count_ones() as usize;
+        self.signs[first..=first + BLOCK].fill(0);
+        if returns | negatives != 0 {
+            for line in first..self.count {
+                let index = self.ends[line] as usize - at;
+                let of_line = |mask: u64| mask >> index & 1;
+                self.starts[line + 1] += u32::from(of_line(returns) != 0);
+                let is_negative = of_line(negatives) != 0;
+                self.starts[line] += u32::from(is_negative);
+                self.signs[line] = -i8::from(is_negative);
+            }
+            self.is_signed |= negatives != 0;
         }
     }
 
     /// Decodes all queued lines.
-    #[inline]
-    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
-    fn decode_queued<V: Handler<NumberDecoder>>(&mut self, batch: &mut Batch<'_, V>) {
-        if self.count > 0 {
-            self.decode_groups(batch);
-        }
-    }
-
-    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
-    fn decode_groups<V: Handler<NumberDecoder>>(&mut self, batch: &mut Batch<'_, V>) {
-        let mut first = 0;
-        while first < self.count {
-            let count = LONG.min(self.count - first);
-            self.decode(first, count, batch);
-            first += count;
-        }
-        self.ends[0] = self.ends[self.count];
-        self.count = 0;
-    }
-
-    /// Decodes `count` queued lines, at most [`LONG`], from the one with index `first`.
-    #[inline]
-    #[target_feature(enable = "avx512bw,avx512dq,avx512vl,popcnt")]
-    fn decode<V: Handler<NumberDecoder>>(
-        &self,
-        first: usize,
-        count: usize,
+    #[inline(always)]
+    fn decode_all<I: InstructionSet, V: Handler<NumberDecoder>>(
+        &mut self,
+        set: I,
+        constants: &I::Constants,
+        decoder: &NumberDecoder,
+        region: &[u8],
         batch: &mut Batch<'_, V>,
     ) {
-        let previous: &[u32; LONG] = self.ends[first..].first_chunk().expect("the array is longer");
-        let ends: &[u32; LONG] = self.ends[first + 1..].first_chunk().expect("the array is longer");
-        // SAFETY: each load reads eight numbers of four bytes and needs no alignment.
-        let (previous, ends_v) = unsafe {
-            (_mm256_loadu_si256(previous.as_ptr().cast()), _mm256_loadu_si256(ends.as_ptr().cast()))
-        };
-        let lens = _mm256_sub_epi32(_mm256_sub_epi32(ends_v, previous), _mm256_set1_epi32(1));
-        let wanted = u8::MAX >> (LONG - count);
-        let safe = i32::try_from(SAFE_DIGITS).expect("a small constant");
-        let unsafe_lens = _mm256_cmpgt_epu32_mask(lens, _mm256_set1_epi32(safe));
-        if unsafe_lens & wanted != 0 {
-            note(Path::NotInEights);
-            let start = self.ends[first] as usize + 1;
-            let end = self.ends[first + count] as usize + 1;
-            self.decoder.decode_fallback(&self.region[start..end], batch);
-            return;
+        let mut first = 0;
+        while first < self.count {
+            let count = GROUP.min(self.count - first);
+            let signs = self.signs[first..].first_chunk().expect("the array is longer");
+            let group = Group {
+                starts: self.starts[first..].first_chunk().expect("the array is longer"),
+                ends: self.ends[first..].first_chunk().expect("the array is longer"),
+                signs: self.is_signed.then_some(signs),
+            };
+            let spare = batch.spare::<GROUP>();
+            if let Some(kept) = set.decode_group(constants, region, &group, count, spare) {
+                batch.keep(kept);
+            } else {
+                note(Path::NotInEights);
+                let [start, end] = [first, first + count].map(|line| self.line_start(line));
+                decoder.decode_fallback(&region[start..end], batch);
+            }
+            first += count;
         }
-        // An empty line is a heartbeat.
-        let wanted = wanted & _mm256_test_epi32_mask(lens, lens);
-        let values = self.values(ends, lens);
-        let hits = self.divisor.divides(values) & wanted;
-        let spare = batch.spare::<LONG>();
-        // SAFETY: the store writes eight numbers of eight bytes and needs no alignment.
-        unsafe {
-            let kept = _mm512_maskz_compress_epi64(hits, values);
-            _mm512_storeu_si512(spare.as_mut_ptr().cast(), kept);
-        }
-        batch.keep(hits.count_ones() as usize);
+        self.starts[0] = self.starts[self.count];
+        self.signs[0] = 0;
+        (self.count, self.is_signed) = (0, false);
     }
 
-    /// Returns the numbers of the lines that end at `ends` and have `lens` digits, at most [`SAFE_DIGITS`].
-    #[inline]
-    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
-    fn values(&self, ends: &[u32; LONG], lens: __m256i) -> __m512i {
-        // The length of a line in each byte of its lane.
-        let lens = _mm256_mullo_epi32(lens, _mm256_set1_epi32(0x0101_0101));
-        // The last sixteen bytes of the even lines, and of the odd ones. A byte is a digit of its line if its
-        // distance from the end is less than the length. Pairs of digits become numbers below 100. Pairs of
-        // those become numbers below 10^4, and then below 10^8.
-        let from_end = _mm512_broadcast_i32x4(_mm_setr_epi8(
-            15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
-        ));
-        let fours = |lines: [usize; 4], of_line| {
-            let bytes = self.load_lasts(lines.map(|line| ends[line]));
-            let lens = _mm512_permutexvar_epi32(of_line, _mm512_castsi256_si512(lens));
-            let is_digit = _mm512_cmplt_epu8_mask(from_end, lens);
-            let ones = _mm512_maskz_sub_epi8(is_digit, bytes, _mm512_set1_epi8(0x30));
-            let pairs = _mm512_maddubs_epi16(ones, _mm512_set1_epi16(0x010a));
-            _mm512_madd_epi16(pairs, _mm512_set1_epi32(0x0001_0064))
-        };
-        let even = _mm512_setr_epi32(0, 0, 0, 0, 2, 2, 2, 2, 4, 4, 4, 4, 6, 6, 6, 6);
-        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
-        let fours = _mm512_packus_epi32(fours([0, 2, 4, 6], even), fours([1, 3, 5, 7], odd));
-        // The packing has restored the order of the lines. Each becomes two numbers below 10^8.
-        let eights = _mm512_madd_epi16(fours, _mm512_set1_epi32(0x0001_2710));
-        let upper = _mm512_mul_epu32(eights, _mm512_set1_epi64(100_000_000));
-        let lower = _mm512_srli_epi64::<32>(eights);
-        // The four bytes at the next lower indices, in the same way.
-        let [a, b, c, d, e, f, g, h] = ends.map(|end| self.load_front(end));
-        let bytes = _mm256_setr_epi32(a, b, c, d, e, f, g, h);
-        let is_digit = _mm256_cmplt_epu8_mask(_mm256_set1_epi32(0x1011_1213), lens);
-        let ones = _mm256_maskz_sub_epi8(is_digit, bytes, _mm256_set1_epi8(0x30));
-        let pairs = _mm256_maddubs_epi16(ones, _mm256_set1_epi16(0x010a));
-        let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_0064));
-        let fronts = _mm512_cvtepu32_epi64(fours);
-        let front = _mm512_mullo_epi64(fronts, _mm512_set1_epi64(10_000_000_000_000_000));
-        _mm512_add_epi64(front, _mm512_add_epi64(upper, lower))
-    }
-
-    /// Loads the sixteen bytes at the indices below each of these ends.
-    #[inline]
-    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
-    fn load_lasts(&self, ends: [u32; 4]) -> __m512i {
-        let [a, b, c, d] = ends.map(|end| {
-            debug_assert!((LOOK_BACK..self.region.len()).contains(&(end as usize)));
-            // SAFETY: by the invariant of `ends`, `end` is at least `LOOK_BACK`, which is more than 16, and
-            // less than the length of the region.
-            unsafe { _mm_loadu_si128(self.region.as_ptr().add(end as usize - 16).cast()) }
-        });
-        let ab = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
-        let cd = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
-        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(ab), cd)
-    }
-
-    /// Loads the four bytes at the indices below those of [`load_lasts`](Self::load_lasts).
-    #[inline]
-    fn load_front(&self, end: u32) -> i32 {
-        debug_assert!((LOOK_BACK..self.region.len()).contains(&(end as usize)));
-        // SAFETY: by the invariant of `ends`, `end` is at least `LOOK_BACK`, which is more than 20, and less
-        // than the length of the region.
-        unsafe { self.region.as_ptr().add(end as usize - 20).cast::<i32>().read_unaligned() }
+    /// Returns the position of the first byte of a line, which may be the one behind the queued lines.
+    fn line_start(&self, line: usize) -> usize {
+        self.starts[line] as usize - usize::from(self.signs[line] != 0)
     }
 }
 
-/// The index of each byte of a vector.
-static INDICES: [u8; BLOCK] = {
-    let mut indices = [0; BLOCK];
-    let mut index: u8 = 0;
-    while (index as usize) < BLOCK {
-        indices[index as usize] = index;
-        index += 1;
-    }
-    indices
-};
-
-/// A [`Divisor`] for eight numbers of 64 bits at once.
-struct LongDivisor {
-    inverse: __m512i,
-    shift: __m512i,
-    limit: __m512i,
+/// Returns a pointer to the byte this far below an end of the region, which must have that many in front of it.
+#[inline(always)]
+fn below(region: &[u8], end: u32, distance: usize) -> *const u8 {
+    debug_assert!(distance <= end as usize && (end as usize) < region.len());
+    region.as_ptr().wrapping_add((end as usize).wrapping_sub(distance))
 }
 
-impl LongDivisor {
-    #[inline]
-    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
-    fn new(divisor: Divisor) -> LongDivisor {
-        LongDivisor {
-            inverse: _mm512_set1_epi64(divisor.inverse.cast_signed()),
-            shift: _mm512_set1_epi64(i64::from(divisor.shift)),
-            limit: _mm512_set1_epi64(divisor.limit.cast_signed()),
+#[inline(always)]
+fn position(at: usize) -> u32 {
+    u32::try_from(at).expect("the region is shorter")
+}
+
+/// Writes the positions of a mask's bits for instruction sets that cannot compress vectors.
+#[inline(always)]
+fn positions_one_by_one(mut mask: u64, at: u32, ends: &mut [u32; BLOCK], nexts: &mut [u32; BLOCK]) {
+    for (ends, nexts) in ends.chunks_exact_mut(4).zip(nexts.chunks_exact_mut(4)) {
+        for (end, next) in ends.iter_mut().zip(nexts) {
+            // Without a bit left, it is the position behind the block, which may be behind the region.
+            let index = mask.trailing_zeros() & 63;
+            (*end, *next) = (at + index, at + index + 1);
+            mask &= mask.wrapping_sub(1);
+        }
+        if mask == 0 {
+            break;
         }
     }
-
-    /// Returns a mask of the numbers that are multiples of the divisor. None of them is negative.
-    #[inline]
-    #[target_feature(enable = "avx512bw,avx512dq,avx512vl")]
-    fn divides(&self, numbers: __m512i) -> u8 {
-        let product = _mm512_mullo_epi64(numbers, self.inverse);
-        _mm512_cmple_epu64_mask(_mm512_rorv_epi64(product, self.shift), self.limit)
-    }
-}
-
-/// A [`Divisor`] for 32 numbers of 16 bits at once.
-struct ShortDivisor {
-    inverse: __m512i,
-    shift: __m512i,
-    limit: __m512i,
-}
-
-impl ShortDivisor {
-    #[inline]
-    #[target_feature(enable = "avx512bw,avx512vbmi2")]
-    fn new(divisor: Divisor) -> ShortDivisor {
-        let (inverse, shift, limit) = divisor.short();
-        ShortDivisor {
-            inverse: _mm512_set1_epi16(inverse.cast_signed()),
-            shift: _mm512_set1_epi16(shift.cast_signed()),
-            limit: _mm512_set1_epi16(limit.cast_signed()),
-        }
-    }
-
-    /// Returns a mask of the numbers that are multiples of the divisor.
-    #[inline]
-    #[target_feature(enable = "avx512bw,avx512vbmi2")]
-    fn divides(&self, numbers: __m512i) -> u32 {
-        let product = _mm512_mullo_epi16(numbers, self.inverse);
-        let rotated = _mm512_shrdv_epi16(product, product, self.shift);
-        _mm512_cmple_epu16_mask(rotated, self.limit)
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512bw")]
-fn load(region: &[u8], at: usize) -> __m512i {
-    let bytes: &[u8; BLOCK] = region[at..].first_chunk().expect("whole blocks only");
-    // SAFETY: the load reads 64 bytes and needs no alignment.
-    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
-}
-
-/// Stores eight numbers of 16 bits as eight of 64.
-#[inline]
-#[target_feature(enable = "avx512bw")]
-fn store_widened(numbers: &mut [i64], values: __m128i) {
-    let numbers: &mut [i64; 8] = numbers.try_into().expect("eight numbers");
-    // SAFETY: the store writes eight numbers of eight bytes and needs no alignment.
-    unsafe { _mm512_storeu_si512(numbers.as_mut_ptr().cast(), _mm512_cvtepu16_epi64(values)) };
 }
 
 #[cfg(test)]
