@@ -124,7 +124,12 @@ impl Divisor {
     /// Returns whether `number` is a multiple of the divisor.
     #[inline]
     pub fn divides(self, number: i64) -> bool {
-        let product = number.unsigned_abs().wrapping_mul(self.inverse);
+        self.divides_unsigned(number.unsigned_abs())
+    }
+
+    #[inline]
+    fn divides_unsigned(self, number: u64) -> bool {
+        let product = number.wrapping_mul(self.inverse);
         product.rotate_right(self.shift) <= self.limit
     }
 

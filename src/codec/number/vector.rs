@@ -113,26 +113,19 @@ trait InstructionSet: Copy {
         numbers: &mut [i64; LINES],
     ) -> usize;
 
-    /// Writes `at` plus the index of each bit of `mask` to the lowest indices of `ends`, and one more to those of
-    /// `nexts`. It may write any position of the block at `at`, or the next one, to others.
-    fn positions(self, mask: u64, at: u32, ends: &mut [u32; BLOCK], nexts: &mut [u32; BLOCK]);
+    /// Writes `at` plus the index of each bit of `mask` to the lowest indices of `ends`. It may write any position of
+    /// the block at `at`, or that behind it, to others.
+    fn positions(self, mask: u64, at: u32, ends: &mut [u32; BLOCK]);
 
-    /// Decodes the first `count` of these lines, whatever is in the others.
-    ///
-    /// Writes the multiples of the divisor to the lowest indices of `numbers`, and returns their number, or `None`
-    /// if a line has more than [`SAFE_DIGITS`].
-    ///
-    /// # Panics
-    ///
-    /// Panics if an end, of any of the eight lines, is less than [`LOOK_BACK`] or not within the region.
-    fn decode_group(
+    /// Decodes the first `count` queued lines with [`Queue::decode`].
+    fn decode_queued<V: Handler<NumberDecoder>>(
         self,
         constants: &Self::Constants,
+        decoder: &NumberDecoder,
         region: &[u8],
-        lines: &Group<'_>,
-        count: usize,
-        numbers: &mut [i64; GROUP],
-    ) -> Option<usize>;
+        lines: (&Queue, usize),
+        batch: &mut Batch<'_, V>,
+    );
 }
 
 /// The lines whose digits end in a block. Each has one to four.
@@ -142,19 +135,21 @@ struct ShortLines {
     /// The mask of the ends of negative lines.
     negatives: u64,
     /// The mask of the bytes that are no digits.
-    others: u64,
+    nondigits: u64,
     /// The same of the block in front.
     previous: u64,
 }
 
 /// Eight queued lines.
 struct Group<'a> {
-    /// The positions of the first digits.
-    starts: &'a [u32; GROUP],
-    /// The positions behind the last digits.
+    /// The positions behind the digits of the lines in front of these.
+    previous: &'a [u32; GROUP],
+    /// The positions behind the digits of these lines.
     ends: &'a [u32; GROUP],
-    /// -1 for each negative line, and 0 for all others. `None` if no line is negative.
-    signs: Option<&'a [i8; GROUP]>,
+    /// The mask of the lines behind a carriage return, which is one more byte in front of the digits.
+    returned: u8,
+    /// The mask of the negative lines, which have one more byte in front of the digits.
+    negatives: u8,
 }
 
 /// Returns the start of the first line that is decoded in blocks, or `None` if there is no whole block.
@@ -185,55 +180,22 @@ fn decode_blocks<I: InstructionSet, V: Handler<NumberDecoder>>(
     let constants = set.prepare(decoder.divisor, delimiter);
     let mut queue = Queue::new(start);
     let mut carry = Carry::AFTER_DELIMITER;
-    // Whether all bytes of the unfinished line so far are those of a number.
-    let mut is_plain = true;
     let (mut lines, mut at) = (0, start);
     while at + BLOCK <= region.len() {
         let window: &Window = region[at - SHORT..].first_chunk().expect("whole blocks only");
         let block: &[u8; BLOCK] = window.last_chunk().expect("a window is longer");
-        let (delimiters, others) = set.masks(&constants, block);
+        let (mut delimiters, others) = set.masks(&constants, block);
         lines += u64::from(delimiters.count_ones());
-        let (mut minuses, mut returns) = (0, 0);
-        if others != 0 {
-            minuses = set.find(block, b'-') & (delimiters << 1 | carry.delimiter);
-            if decoder.framing.trims_return() {
-                let next = u64::from(region.get(at + BLOCK) == Some(&delimiter));
-                returns = set.find(block, b'\r') & (delimiters >> 1 | next << (BLOCK - 1));
-            }
-        }
-        let nondigits = delimiters | others;
-        let bad = others & !(minuses | returns) | nondigits & (minuses << 1 | carry.minus);
-        // The carry of this sum runs from a minus through the digits to the byte behind them.
-        let (sum, is_signed) = (!nondigits).overflowing_add(minuses << 1 | carry.signed);
-        if is_plain && bad == 0 {
-            let ends = delimiters & !(returns << 1 | carry.returned) | returns;
-            let negatives = sum & nondigits & ends;
-            let ends_with_return = returns >> (BLOCK - 1) != 0;
-            let is_short =
-                delimiters.count_ones() >= FEWEST_SHORT && ends & !carry.near(nondigits) == 0;
-            if is_short {
-                note(Path::AtOnce);
-                queue.decode_all(set, &constants, decoder, region, batch);
-                let lines = ShortLines {
-                    // An empty line is a heartbeat.
-                    ends: ends & !(nondigits << 1 | carry.nondigit),
-                    negatives,
-                    others: nondigits,
-                    previous: carry.previous,
-                };
-                let count = set.decode_short(&constants, window, &lines, batch.spare::<LINES>());
-                batch.keep(count);
-                let next = if ends_with_return { BLOCK + 1 } else { after_last(delimiters) };
-                queue.skip_to(at + next);
-            } else {
-                note(Path::InEights);
-                queue.push(set, ends, at, returns, negatives);
-                if queue.count >= QUEUED {
-                    queue.decode_all(set, &constants, decoder, region, batch);
-                }
-            }
-            carry.returned = u64::from(ends_with_return);
+        let marks = if others == 0 && !carry.has_marks {
+            Marks { ends: delimiters, returns: 0, negatives: 0, is_plain: true }
         } else {
+            let next = region.get(at + BLOCK) == Some(&delimiter);
+            let find = |byte| set.find(block, byte);
+            let trims_return = decoder.framing.trims_return();
+            Marks::new(delimiters, others, find, trims_return.then_some(next), &mut carry)
+        };
+        let mut nondigits = delimiters | others;
+        if !marks.is_plain {
             note(Path::ByteByByte);
             queue.decode_all(set, &constants, decoder, region, batch);
             if delimiters != 0 {
@@ -241,19 +203,49 @@ fn decode_blocks<I: InstructionSet, V: Handler<NumberDecoder>>(
                 decoder.decode_fallback(&region[queue.start()..end], batch);
                 queue.skip_to(end);
             }
-            // The bytes at higher indices than the last delimiter belong to the next line.
-            let tail = delimiters.leading_zeros();
-            is_plain |= delimiters != 0;
-            is_plain &= tail == 0 || bad >> (u64::BITS - tail) == 0;
-            // This line has its end in this block, and was not decoded.
-            is_plain &= returns >> (BLOCK - 1) == 0;
-            carry.returned = 0;
+        } else if delimiters.count_ones() >= FEWEST_SHORT
+            && marks.ends & !carry.near(nondigits) == 0
+        {
+            note(Path::AtOnce);
+            queue.decode_all(set, &constants, decoder, region, batch);
+            let lines = ShortLines {
+                // An empty line is a heartbeat.
+                ends: marks.ends & !(nondigits << 1 | carry.nondigit),
+                negatives: marks.negatives,
+                nondigits,
+                previous: carry.previous,
+            };
+            let count = set.decode_short(&constants, window, &lines, batch.spare::<LINES>());
+            batch.keep(count);
+            // The delimiter behind a carriage return may be the first byte of the next block.
+            let is_cut = marks.returns >> (BLOCK - 1) != 0;
+            queue.skip_to(at + if is_cut { BLOCK + 1 } else { after_last(delimiters) });
+        } else {
+            note(Path::InEights);
+            queue.push(set, &marks, at);
+            if queue.count >= QUEUED {
+                queue.decode_oldest(set, &constants, decoder, region, batch);
+            }
+            // The blocks of long lines without marks are frequent, so they have a loop of their own.
+            while !carry.has_marks && at + 2 * BLOCK <= region.len() {
+                let block = region[at + BLOCK..].first_chunk().expect("whole blocks only");
+                let (next, others) = set.masks(&constants, block);
+                if others != 0 || next.count_ones() >= FEWEST_SHORT {
+                    break;
+                }
+                note(Path::InEights);
+                at += BLOCK;
+                delimiters = next;
+                nondigits = next;
+                lines += u64::from(next.count_ones());
+                queue.push_ends(set, next, at);
+                if queue.count >= QUEUED {
+                    queue.decode_oldest(set, &constants, decoder, region, batch);
+                }
+            }
         }
         carry.delimiter = delimiters >> (BLOCK - 1);
-        carry.minus = minuses >> (BLOCK - 1);
-        carry.signed = u64::from(is_signed) | carry.minus;
         carry.nondigit = nondigits >> (BLOCK - 1);
-        carry.reach = (1 << SHORT + 1) - 1 >> nondigits.leading_zeros().min(u64::BITS - 1);
         carry.previous = nondigits;
         at += BLOCK;
     }
@@ -262,34 +254,37 @@ fn decode_blocks<I: InstructionSet, V: Handler<NumberDecoder>>(
     (lines + carry.returned, queue.start())
 }
 
-/// What a block has of the one in front of it. All but `previous` are masks of the first bytes.
+/// What a block has of the one in front of it.
 struct Carry {
-    /// Whether the byte in front is a delimiter.
+    /// 1 if the byte in front is a delimiter.
     delimiter: u64,
-    /// Whether it is a minus at the start of a line.
-    minus: u64,
-    /// Whether it is a carriage return whose line is decoded.
-    returned: u64,
-    /// Whether all bytes of the unfinished line are a minus and digits.
-    signed: u64,
-    /// Whether the byte in front is no digit.
+    /// 1 if the byte in front is no digit.
     nondigit: u64,
-    /// The bytes with at least one of these among the `SHORT + 1` in front of them.
-    reach: u64,
-    /// The mask of the bytes that are no digits.
+    /// The mask of the bytes in front that are no digits.
     previous: u64,
+    /// Whether any of the following is set.
+    has_marks: bool,
+    /// 1 if the byte in front is a minus at the start of a line.
+    minus: u64,
+    /// 1 if all bytes of the unfinished line are a minus and digits.
+    signed: u64,
+    /// 1 if the byte in front is a carriage return whose line is decoded, and the next one its delimiter.
+    returned: u64,
+    /// Whether the unfinished line is not to be decoded in vectors.
+    is_bad: bool,
 }
 
 impl Carry {
     /// The carry of the first block, in front of which is a delimiter.
     const AFTER_DELIMITER: Carry = Carry {
         delimiter: 1,
-        minus: 0,
-        returned: 0,
-        signed: 0,
         nondigit: 1,
-        reach: (1 << (SHORT + 1)) - 1,
         previous: 1 << (BLOCK - 1),
+        has_marks: false,
+        minus: 0,
+        signed: 0,
+        returned: 0,
+        is_bad: false,
     };
 
     /// Returns the mask of the bytes with at least one of these among the `SHORT + 1` in front of them.
@@ -297,7 +292,61 @@ impl Carry {
     fn near(&self, nondigits: u64) -> u64 {
         let pairs = nondigits | nondigits << 1;
         let fives = pairs | pairs << 2 | nondigits << SHORT;
-        fives << 1 | self.reach
+        let digits = self.previous.leading_zeros().min(u64::BITS - 1);
+        fives << 1 | ((1 << (SHORT + 1)) - 1) >> digits
+    }
+}
+
+/// What the other bytes of a block mean.
+struct Marks {
+    /// The bytes behind the digits of each line: its delimiter, or the carriage return in front of it.
+    ends: u64,
+    /// The carriage returns in front of a delimiter.
+    returns: u64,
+    /// The ends of negative lines.
+    negatives: u64,
+    /// Whether each line that ends in this block, and the unfinished one, has a minus at most, digits, and a carriage
+    /// return at most.
+    is_plain: bool,
+}
+
+impl Marks {
+    /// Finds the marks of a block.
+    ///
+    /// `find` returns the mask of a byte. `next` is whether the byte behind the block is a delimiter, or `None` if
+    /// carriage returns are bytes like any other.
+    #[inline(always)]
+    fn new(
+        delimiters: u64,
+        others: u64,
+        find: impl Fn(u8) -> u64,
+        next: Option<bool>,
+        carry: &mut Carry,
+    ) -> Marks {
+        let nondigits = delimiters | others;
+        let minuses = find(b'-') & (delimiters << 1 | carry.delimiter);
+        let returns =
+            next.map_or(0, |next| find(b'\r') & (delimiters >> 1 | u64::from(next) << (BLOCK - 1)));
+        let bad = others & !(minuses | returns) | nondigits & (minuses << 1 | carry.minus);
+        // The carry of this sum runs from a minus through the digits to the byte behind them.
+        let (sum, is_signed) = (!nondigits).overflowing_add(minuses << 1 | carry.signed);
+        let ends = delimiters & !(returns << 1 | carry.returned) | returns;
+        let is_plain = bad == 0 && !carry.is_bad;
+        carry.minus = minuses >> (BLOCK - 1);
+        carry.signed = u64::from(is_signed) | carry.minus;
+        carry.returned = 0;
+        let last_return = returns >> (BLOCK - 1);
+        if is_plain {
+            carry.returned = last_return;
+        } else {
+            // The bytes at higher indices than the last delimiter belong to the next line. A carriage return at the
+            // end is the end of a line that is not decoded with this block.
+            let tail = delimiters.leading_zeros();
+            carry.is_bad &= delimiters == 0;
+            carry.is_bad |= tail != 0 && bad >> (u64::BITS - tail) != 0 || last_return != 0;
+        }
+        carry.has_marks = carry.signed | carry.returned != 0 || carry.is_bad;
+        Marks { ends, returns, negatives: sum & nondigits & ends, is_plain }
     }
 }
 
@@ -330,75 +379,94 @@ const FEWEST_SHORT: u32 = 8;
 
 /// Lines that are queued until many of them are decoded together.
 struct Queue {
-    /// The positions of the first digits of the queued lines, and then the start of the line behind them.
-    /// Later entries are stale.
-    starts: [u32; 1 + QUEUED + BLOCK],
-    /// The positions behind the last digits. Later entries are stale.
+    /// The positions behind the digits of the line in front of the queued ones, and of those. Later entries are
+    /// stale.
     ///
-    /// Invariant: each is at least `LOOK_BACK` and less than the length of the region.
-    ends: [u32; QUEUED + BLOCK],
-    /// -1 for each negative line, and 0 for all others and for the line behind them.
-    signs: [i8; 1 + QUEUED + BLOCK],
-    is_signed: bool,
+    /// Invariant: each is within the region or behind its last byte, and from index 1 on, at least `LOOK_BACK`.
+    ends: [u32; 1 + QUEUED + BLOCK],
+    /// The masks of the lines behind a carriage return, and of the negative ones. The next line may have a bit in
+    /// the first.
+    returned: u128,
+    negatives: u128,
     /// The number of queued lines. Invariant: less than `QUEUED` between two blocks.
     count: usize,
 }
 
-/// The queued lines at which all are decoded: 64, many more than a group.
+/// The queued lines at which groups are decoded: 64, so that most are full.
+const QUEUED: usize = 64;
+
+/// The fewest queued lines that are then kept: 24, whose positions may still be in the processor's store buffer.
 ///
 /// A processor stalls on a load of bytes that it has just stored in pieces of another size.
-const QUEUED: usize = 64;
+const KEPT: usize = 24;
+
+const _: () = assert!(KEPT + GROUP < QUEUED && QUEUED + BLOCK < u128::BITS as usize + 1);
 
 impl Queue {
     /// Makes an empty queue for the lines that begin at `start` or later.
     #[inline(always)]
     fn new(start: usize) -> Queue {
-        let start = position(start);
         // The start of the first block is a valid position for the entries that are not stored yet.
-        Queue { starts: [start; _], ends: [start; _], signs: [0; _], is_signed: false, count: 0 }
+        let mut queue = Queue { ends: [position(start); _], returned: 0, negatives: 0, count: 0 };
+        queue.skip_to(start);
+        queue
     }
 
     /// Returns the start of the unfinished line. No line may be queued.
     #[inline(always)]
     fn start(&self) -> usize {
         debug_assert_eq!(self.count, 0);
-        self.starts[0] as usize
+        self.line_start(0)
     }
 
     /// Continues with the line that begins at `start`. No line may be queued.
     #[inline(always)]
     fn skip_to(&mut self, start: usize) {
-        debug_assert_eq!(self.count, 0);
-        self.starts[0] = position(start);
+        debug_assert_eq!((self.count, self.negatives), (0, 0));
+        self.ends[0] = position(start - 1);
+        self.returned = 0;
     }
 
-    /// Queues the lines whose digits end at `ends` in the block at `at`.
+    /// Queues the lines whose digits end in the block at `at`.
     #[inline(always)]
-    fn push<I: InstructionSet>(
+    fn push<I: InstructionSet>(&mut self, set: I, marks: &Marks, at: usize) {
+        let first = self.count;
+        self.push_ends(set, marks.ends, at);
+        if marks.returns | marks.negatives != 0 {
+            for line in first..self.count {
+                let index = self.ends[1 + line] as usize - at;
+                let bit = |mask: u64| u128::from(mask >> index & 1);
+                self.negatives |= bit(marks.negatives) << line;
+                // The last line of a full queue has none behind it.
+                self.returned |= (bit(marks.returns) << line) << 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn push_ends<I: InstructionSet>(&mut self, set: I, ends: u64, at: usize) {
+        let to = self.ends[1 + self.count..].first_chunk_mut().expect("the array is longer");
+        set.positions(ends, position(at), to);
+        self.count += ends.count_ones() as usize;
+    }
+
+    /// Decodes full groups, and keeps the latest lines.
+    #[inline(always)]
+    fn decode_oldest<I: InstructionSet, V: Handler<NumberDecoder>>(
         &mut self,
         set: I,
-        ends: u64,
-        at: usize,
-        returns: u64,
-        negatives: u64,
+        constants: &I::Constants,
+        decoder: &NumberDecoder,
+        region: &[u8],
+        batch: &mut Batch<'_, V>,
     ) {
-        let first = self.count;
-        let ends_of_block = self.ends[first..].first_chunk_mut().expect("the array is longer");
-        let nexts = self.starts[first + 1..].first_chunk_mut().expect("the array is longer");
-        set.positions(ends, position(at), ends_of_block, nexts);
-        self.count += ends.count_ones() as usize;
-        self.signs[first..=first + BLOCK].fill(0);
-        if returns | negatives != 0 {
-            for line in first..self.count {
-                let index = self.ends[line] as usize - at;
-                let of_line = |mask: u64| mask >> index & 1;
-                self.starts[line + 1] += u32::from(of_line(returns) != 0);
-                let is_negative = of_line(negatives) != 0;
-                self.starts[line] += u32::from(is_negative);
-                self.signs[line] = -i8::from(is_negative);
-            }
-            self.is_signed |= negatives != 0;
-        }
+        let full = (self.count - KEPT) / GROUP * GROUP;
+        let rest = self.count - full;
+        set.decode_queued(constants, decoder, region, (self, full), batch);
+        self.ends.copy_within(full..=full + KEPT + GROUP, 0);
+        self.returned >>= full;
+        self.negatives >>= full;
+        self.count = rest;
     }
 
     /// Decodes all queued lines.
@@ -411,62 +479,63 @@ impl Queue {
         region: &[u8],
         batch: &mut Batch<'_, V>,
     ) {
-        let mut first = 0;
-        while first < self.count {
-            let count = GROUP.min(self.count - first);
-            let signs = self.signs[first..].first_chunk().expect("the array is longer");
-            let group = Group {
-                starts: self.starts[first..].first_chunk().expect("the array is longer"),
-                ends: self.ends[first..].first_chunk().expect("the array is longer"),
-                signs: self.is_signed.then_some(signs),
-            };
-            let spare = batch.spare::<GROUP>();
-            if let Some(kept) = set.decode_group(constants, region, &group, count, spare) {
+        if self.count > 0 {
+            set.decode_queued(constants, decoder, region, (self, self.count), batch);
+            self.ends[0] = self.ends[self.count];
+            self.returned >>= self.count;
+            (self.count, self.negatives) = (0, 0);
+        }
+    }
+
+    /// Decodes the first `count` queued lines, which stay in the queue.
+    ///
+    /// `decode` decodes the first of some lines, whatever is in the others. It writes the multiples of the divisor to
+    /// the lowest indices, and returns their number, or `None` if a line has more than [`SAFE_DIGITS`]. It panics if
+    /// an end, of any of the eight lines, is less than [`LOOK_BACK`] or more than the length of the region.
+    #[inline(always)]
+    fn decode<V: Handler<NumberDecoder>>(
+        &self,
+        count: usize,
+        decoder: &NumberDecoder,
+        region: &[u8],
+        batch: &mut Batch<'_, V>,
+        decode: impl Fn(&Group<'_>, usize, &mut [i64; GROUP]) -> Option<usize>,
+    ) {
+        // A line and its bit in a mask: the first of a group is in the lowest bit of a byte.
+        let (returned, negatives) = (self.returned.to_le_bytes(), self.negatives.to_le_bytes());
+        for first in (0..count).step_by(GROUP) {
+            let count = GROUP.min(count - first);
+            let (returned, negatives) = (returned[first / 8], negatives[first / 8]);
+            let previous = self.ends[first..].first_chunk().expect("the array is longer");
+            let ends = self.ends[first + 1..].first_chunk().expect("the array is longer");
+            let group = Group { previous, ends, returned, negatives };
+            if let Some(kept) = decode(&group, count, batch.spare::<GROUP>()) {
                 batch.keep(kept);
             } else {
                 note(Path::NotInEights);
                 let [start, end] = [first, first + count].map(|line| self.line_start(line));
                 decoder.decode_fallback(&region[start..end], batch);
             }
-            first += count;
         }
-        self.starts[0] = self.starts[self.count];
-        self.signs[0] = 0;
-        (self.count, self.is_signed) = (0, false);
     }
 
     /// Returns the position of the first byte of a line, which may be the one behind the queued lines.
+    #[inline(always)]
     fn line_start(&self, line: usize) -> usize {
-        self.starts[line] as usize - usize::from(self.signs[line] != 0)
+        self.ends[line] as usize + 1 + usize::from(self.returned >> line & 1 != 0)
     }
 }
 
 /// Returns a pointer to the byte this far below an end of the region, which must have that many in front of it.
 #[inline(always)]
 fn below(region: &[u8], end: u32, distance: usize) -> *const u8 {
-    debug_assert!(distance <= end as usize && (end as usize) < region.len());
+    debug_assert!(distance <= end as usize && end as usize <= region.len());
     region.as_ptr().wrapping_add((end as usize).wrapping_sub(distance))
 }
 
 #[inline(always)]
 fn position(at: usize) -> u32 {
     u32::try_from(at).expect("the region is shorter")
-}
-
-/// Writes the positions of a mask's bits for instruction sets that cannot compress vectors.
-#[inline(always)]
-fn positions_one_by_one(mut mask: u64, at: u32, ends: &mut [u32; BLOCK], nexts: &mut [u32; BLOCK]) {
-    for (ends, nexts) in ends.chunks_exact_mut(4).zip(nexts.chunks_exact_mut(4)) {
-        for (end, next) in ends.iter_mut().zip(nexts) {
-            // Without a bit left, it is the position behind the block, which may be behind the region.
-            let index = mask.trailing_zeros() & 63;
-            (*end, *next) = (at + index, at + index + 1);
-            mask &= mask.wrapping_sub(1);
-        }
-        if mask == 0 {
-            break;
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,10 +8,11 @@
 )]
 
 use std::arch::x86_64::*;
+use std::hint::black_box;
 
 use super::{
     BLOCK, Batch, Divisor, GROUP, Group, Handler, InstructionSet, LINES, LOOK_BACK, NumberDecoder,
-    SAFE_DIGITS, SHORT, ShortLines, Window,
+    Queue, SAFE_DIGITS, SHORT, ShortLines, Window,
 };
 
 /// The bytes of a vector.
@@ -92,43 +93,42 @@ impl InstructionSet for Avx2 {
     }
 
     #[inline(always)]
-    fn positions(self, mask: u64, at: u32, ends: &mut [u32; BLOCK], nexts: &mut [u32; BLOCK]) {
-        super::positions_one_by_one(mask, at, ends, nexts);
+    fn positions(self, mask: u64, at: u32, ends: &mut [u32; BLOCK]) {
+        positions(mask, at, ends);
     }
 
     #[inline(always)]
-    fn decode_group(
+    fn decode_queued<V: Handler<NumberDecoder>>(
         self,
         constants: &Constants,
+        decoder: &NumberDecoder,
         region: &[u8],
-        lines: &Group<'_>,
-        count: usize,
-        numbers: &mut [i64; GROUP],
-    ) -> Option<usize> {
+        lines: (&Queue, usize),
+        batch: &mut Batch<'_, V>,
+    ) {
         // SAFETY: as above.
-        unsafe { decode_group(constants, region, lines, count, numbers) }
+        unsafe { decode_queued(constants, decoder, region, lines, batch) }
     }
 }
 
 pub(super) struct Constants {
-    divisor: Divisor,
     delimiter: __m256i,
-    /// All ones if the delimiter is more than the digit 9, which `sub` alone does not tell from a digit.
-    is_high: __m256i,
+    /// Whether the delimiter is more than the digit 9, and not so much more that it has the highest bit set.
+    is_high: bool,
     inverse: __m256i,
     limit: __m256i,
     low_bits: __m256i,
+    divisor: Divisor,
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 fn prepare(divisor: Divisor, delimiter: u8) -> Constants {
     let (inverse, shift, limit) = divisor.short();
-    let is_high = (b'9' + 1..=0x7f + b'0').contains(&delimiter);
     Constants {
         divisor,
         delimiter: _mm256_set1_epi8(delimiter.cast_signed()),
-        is_high: _mm256_set1_epi8(-i8::from(is_high)),
+        is_high: (b'9' + 1..=0x7f + b'0').contains(&delimiter),
         inverse: _mm256_set1_epi16(inverse.cast_signed()),
         limit: _mm256_set1_epi16((limit << shift).cast_signed()),
         low_bits: _mm256_set1_epi16(((1 << shift) - 1_u16).cast_signed()),
@@ -181,25 +181,36 @@ fn decode_short(
     lines: &ShortLines,
     numbers: &mut [i64; LINES],
 ) -> usize {
+    if constants.is_high {
+        decode_block::<true>(constants, window, lines, numbers)
+    } else {
+        decode_block::<false>(constants, window, lines, numbers)
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,bmi1,lzcnt,popcnt")]
+fn decode_block<const IS_HIGH: bool>(
+    constants: &Constants,
+    window: &Window,
+    lines: &ShortLines,
+    numbers: &mut [i64; LINES],
+) -> usize {
     let mut values = [0_u16; BLOCK];
-    let lower = decode_half(constants, window, 0, &mut values);
-    let upper = decode_half(constants, window, VECTOR, &mut values);
+    let lower = decode_half::<IS_HIGH>(constants, window, 0, &mut values);
+    let upper = decode_half::<IS_HIGH>(constants, window, VECTOR, &mut values);
     let mut hits = join(lower, upper) & lines.ends;
     let count = hits.count_ones() as usize;
-    let mut at = 0;
-    loop {
+    for numbers in numbers.chunks_exact_mut(HITS).take(count.div_ceil(HITS).max(1)) {
         // More than needed, as a branch on each hit would be mispredicted.
-        for number in &mut numbers[at..at + HITS] {
+        for number in numbers {
             let end = hits.trailing_zeros() as usize % BLOCK;
-            let sign = -((lines.negatives >> end & 1).cast_signed());
-            *number = (i64::from(values[end]) ^ sign) - sign;
+            let value = i64::from(values[end]);
+            *number = if lines.negatives >> end & 1 != 0 { -value } else { value };
             hits &= hits.wrapping_sub(1);
         }
-        at += HITS;
-        if at >= count {
-            return count;
-        }
     }
+    count
 }
 
 /// The multiples that are taken from a block without a branch: four. The mean of 1..666 is three.
@@ -210,7 +221,7 @@ const HITS: usize = 4;
 /// There is no value where the byte in front is no digit.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn decode_half(
+fn decode_half<const IS_HIGH: bool>(
     constants: &Constants,
     window: &Window,
     half: usize,
@@ -219,9 +230,12 @@ fn decode_half(
     // The byte at this distance in front: 0 to 9 for a digit, and the highest bit is set for any other.
     let in_front = |distance| {
         let bytes = load(window, half + SHORT - distance);
-        let is_delimiter = _mm256_cmpeq_epi8(bytes, constants.delimiter);
         let digits = _mm256_sub_epi8(bytes, _mm256_set1_epi8(0x30));
-        _mm256_or_si256(digits, _mm256_and_si256(is_delimiter, constants.is_high))
+        if IS_HIGH {
+            _mm256_or_si256(digits, _mm256_cmpeq_epi8(bytes, constants.delimiter))
+        } else {
+            digits
+        }
     };
     // A shuffle takes the low bits as an index, and yields 0 if the highest bit is set.
     let ones =
@@ -252,9 +266,38 @@ fn decode_half(
     mask(_mm256_packs_epi16(lower, upper))
 }
 
+/// Writes the positions one by one, as there is no compression of vectors.
+#[inline(always)]
+fn positions(mut mask: u64, at: u32, ends: &mut [u32; BLOCK]) {
+    // More than most blocks have, as a branch on each bit would be mispredicted.
+    for ends in ends.chunks_exact_mut(8) {
+        for end in ends {
+            // SAFETY: it is a reference. Without `volatile`, the compiler joins the positions in a vector, one by one.
+            unsafe { std::ptr::write_volatile(end, at + mask.trailing_zeros()) };
+            mask &= mask.wrapping_sub(1);
+        }
+        if mask == 0 {
+            break;
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+fn decode_queued<V: Handler<NumberDecoder>>(
+    constants: &Constants,
+    decoder: &NumberDecoder,
+    region: &[u8],
+    (queue, count): (&Queue, usize),
+    batch: &mut Batch<'_, V>,
+) {
+    queue.decode(count, decoder, region, batch, |lines, count, numbers| {
+        decode_group(constants, region, lines, count, numbers)
+    });
+}
+
 /// Decodes eight lines of up to 18 digits.
 #[inline]
-#[target_feature(enable = "avx2,bmi1,lzcnt,popcnt")]
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
 fn decode_group(
     constants: &Constants,
     region: &[u8],
@@ -263,97 +306,149 @@ fn decode_group(
     numbers: &mut [i64; GROUP],
 ) -> Option<usize> {
     // SAFETY: each load reads eight numbers of four bytes and needs no alignment.
-    let (starts, ends) = unsafe {
+    let (previous, ends) = unsafe {
         (
-            _mm256_loadu_si256(lines.starts.as_ptr().cast()),
+            _mm256_loadu_si256(lines.previous.as_ptr().cast()),
             _mm256_loadu_si256(lines.ends.as_ptr().cast()),
         )
     };
-    let lowest = _mm256_set1_epi32(LOOK_BACK as i32);
-    let highest = _mm256_set1_epi32(i32::try_from(region.len()).expect("a shorter region") - 1);
-    let outside =
-        _mm256_or_si256(_mm256_cmpgt_epi32(lowest, ends), _mm256_cmpgt_epi32(ends, highest));
+    let number = |at: usize| _mm256_set1_epi32(i32::try_from(at).expect("the region is shorter"));
+    let outside = _mm256_or_si256(
+        _mm256_cmpgt_epi32(number(LOOK_BACK), ends),
+        _mm256_cmpgt_epi32(ends, number(region.len())),
+    );
     assert!(_mm256_testz_si256(outside, outside) == 1, "an end is outside of the region");
-    let wanted = u32::from(u8::MAX >> (GROUP - count));
-    let lens = _mm256_sub_epi32(ends, starts);
-    let longer_than = |digits: i32| {
-        let longer = _mm256_cmpgt_epi32(lens, _mm256_set1_epi32(digits));
-        _mm256_movemask_ps(_mm256_castsi256_ps(longer)).cast_unsigned() & wanted
-    };
+    let mut lens = _mm256_sub_epi32(_mm256_sub_epi32(ends, previous), _mm256_set1_epi32(1));
+    if lines.returned | lines.negatives != 0 {
+        // A lane of a mask is -1.
+        lens = _mm256_add_epi32(lens, lanes(lines.returned));
+        lens = _mm256_add_epi32(lens, lanes(lines.negatives));
+    }
+    let wanted = u8::MAX >> (GROUP - count);
+    // An empty line is a heartbeat.
+    let is_filled = _mm256_cmpgt_epi32(lens, _mm256_setzero_si256());
+    let filled = mask_of_lanes(is_filled) & wanted;
+    let longer_than =
+        |digits| mask_of_lanes(_mm256_cmpgt_epi32(lens, _mm256_set1_epi32(digits))) & wanted;
     if longer_than(SAFE_DIGITS as i32) != 0 {
         return None;
     }
-    // An empty line is a heartbeat.
-    let wanted = longer_than(0);
-    let load_last = |line: usize| {
-        // SAFETY: each end is at least `LOOK_BACK`, which is more than 16, and less than the length of the region.
-        unsafe { _mm_loadu_si128(super::below(region, lines.ends[line], 16).cast()) }
-    };
-    // The last sixteen bytes of one of the first four lines, and of one of the last four. A byte is a digit of its
-    // line if its distance from the end is less than the length. Pairs of digits become numbers below 100, and pairs
-    // of those become numbers below 10^4.
+    let below = |line: usize, distance| super::below(region, lines.ends[line], distance);
+    // The lengths of lines 0, 1, 4 and 5, and those of 2, 3, 6 and 7.
+    let lens = _mm256_permute4x64_epi64::<0b11_01_10_00>(lens);
+    // The last sixteen bytes of a line, and of the second next. A byte is a digit of its line if its distance from
+    // the end is less than the length. Pairs of digits become numbers below 100, and pairs of those become numbers
+    // below 10^4.
     let from_end = _mm256_broadcastsi128_si256(_mm_setr_epi8(
         15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
     ));
-    let fours = |line: usize| {
-        let bytes = _mm256_inserti128_si256::<1>(
-            _mm256_castsi128_si256(load_last(line)),
-            load_last(line + GROUP / 2),
-        );
-        let len = _mm256_shuffle_epi8(lens, _mm256_set1_epi8(4 * line as i8));
-        let is_digit = _mm256_cmpgt_epi8(len, from_end);
-        let digits = _mm256_and_si256(_mm256_sub_epi8(bytes, _mm256_set1_epi8(0x30)), is_digit);
-        let pairs = _mm256_maddubs_epi16(digits, _mm256_set1_epi16(0x010a));
-        _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_0064))
+    let fours = |line: usize, lane: i8| {
+        let last = |line| {
+            // SAFETY: each end is at least `LOOK_BACK`, which is more than 16, and within the region.
+            unsafe { _mm_loadu_si128(below(line, 16).cast()) }
+        };
+        let bytes =
+            _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(last(line)), last(line + 2));
+        let len = _mm256_shuffle_epi8(lens, _mm256_set1_epi8(4 * lane));
+        four_digits(bytes, _mm256_cmpgt_epi8(len, from_end))
     };
-    // Pairs of numbers below 10^4 become two numbers below 10^8 of each line, and then one.
-    let sixteens = |first: __m256i, second: __m256i| {
+    // Pairs of numbers below 10^4 become two numbers below 10^8 of each of four lines, and then one.
+    let sixteen_digits = |first: __m256i, second: __m256i| {
         let fours = _mm256_packus_epi32(first, second);
         let eights = _mm256_madd_epi16(fours, _mm256_set1_epi32(0x0001_2710));
         let upper = _mm256_mul_epu32(eights, _mm256_set1_epi64x(100_000_000));
         _mm256_add_epi64(upper, _mm256_srli_epi64::<32>(eights))
     };
-    let mut values = [0_u64; GROUP];
-    for (at, of_lines) in [(0, sixteens(fours(0), fours(1))), (2, sixteens(fours(2), fours(3)))] {
-        store(&mut values, at, _mm256_castsi256_si128(of_lines));
-        store(&mut values, at + GROUP / 2, _mm256_extracti128_si256::<1>(of_lines));
-    }
+    let mut lower = sixteen_digits(fours(0, 0), fours(1, 1));
+    let mut upper = sixteen_digits(fours(4, 2), fours(5, 3));
     if longer_than(16) != 0 {
-        // The two bytes at the next lower indices, in the same way.
-        let load_front = |line: usize| {
-            // SAFETY: each end is at least `LOOK_BACK`, which is more than 18, and less than the length.
-            unsafe { super::below(region, lines.ends[line], 18).cast::<i16>().read_unaligned() }
+        // The four bytes at the next lower indices, in the same way and in the order of the lengths.
+        let front = |line| {
+            // SAFETY: each end is at least `LOOK_BACK`, which is more than 20, and within the region.
+            unsafe { _mm_cvtsi32_si128(below(line, 20).cast::<i32>().read_unaligned()) }
         };
-        let bytes = _mm_setr_epi16(
-            load_front(0),
-            load_front(1),
-            load_front(2),
-            load_front(3),
-            load_front(4),
-            load_front(5),
-            load_front(6),
-            load_front(7),
-        );
-        let lens =
-            _mm_packus_epi32(_mm256_castsi256_si128(lens), _mm256_extracti128_si256::<1>(lens));
-        let lens = _mm_or_si128(lens, _mm_slli_epi16::<8>(lens));
-        let is_digit = _mm_cmpgt_epi8(lens, _mm_set1_epi16(0x1011));
-        let digits = _mm_and_si128(_mm_sub_epi8(bytes, _mm_set1_epi8(0x30)), is_digit);
-        let mut fronts = [0_u16; GROUP];
-        store(&mut fronts, 0, _mm_maddubs_epi16(digits, _mm_set1_epi16(0x010a)));
-        for (value, front) in values.iter_mut().zip(fronts) {
-            *value += u64::from(front) * 10_000_000_000_000_000;
-        }
+        let pair = |line| _mm_unpacklo_epi32(front(line), front(line + 1));
+        let half = |line| _mm_unpacklo_epi64(pair(line), pair(line + 4));
+        let bytes = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(half(0)), half(2));
+        let of_lane = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+            0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12,
+        ));
+        let len = _mm256_shuffle_epi8(lens, of_lane);
+        let is_digit = _mm256_cmpgt_epi8(len, _mm256_set1_epi32(0x1011_1213));
+        let fronts = four_digits(bytes, is_digit);
+        let zero = _mm256_setzero_si256();
+        lower = _mm256_add_epi64(lower, times_ten_to_16(_mm256_unpacklo_epi32(fronts, zero)));
+        upper = _mm256_add_epi64(upper, times_ten_to_16(_mm256_unpackhi_epi32(fronts, zero)));
     }
+    let mut values = [0_u64; GROUP];
+    // SAFETY: the stores write four numbers of eight bytes each and need no alignment.
+    unsafe {
+        _mm256_storeu_si256(values[..4].as_mut_ptr().cast(), lower);
+        _mm256_storeu_si256(values[4..].as_mut_ptr().cast(), upper);
+    }
+    let divisor = constants.divisor;
+    Some(if (lines.negatives, filled) == (0, u8::MAX) {
+        keep(&values, numbers, |_, value| (value.cast_signed(), divisor.divides_unsigned(value)))
+    } else {
+        keep(&values, numbers, |line, value| {
+            let sign = -i64::from(lines.negatives >> line & 1);
+            let is_hit = divisor.divides_unsigned(value) & (filled >> line & 1 != 0);
+            ((value.cast_signed() ^ sign) - sign, is_hit)
+        })
+    })
+}
+
+/// Writes the numbers that are hits to the lowest indices, and returns how many there are.
+///
+/// It is not in vectors, which have no product of 64 bits and enough to do.
+#[inline(always)]
+fn keep(
+    values: &[u64; GROUP],
+    numbers: &mut [i64; GROUP],
+    number: impl Fn(usize, u64) -> (i64, bool),
+) -> usize {
     let mut kept = 0;
-    for (line, value) in values.into_iter().enumerate() {
-        let value = value.cast_signed();
-        let is_hit = constants.divisor.divides(value) as u32 & wanted >> line;
-        let sign = lines.signs.map_or(0, |signs| i64::from(signs[line]));
-        numbers[kept % GROUP] = (value ^ sign) - sign;
-        kept += is_hit as usize;
+    // Without this, the compiler takes each number out of a vector, which costs more than a load.
+    for (line, &value) in black_box(values).iter().enumerate() {
+        let (number, is_hit) = number(line, value);
+        // It is stored even if it is no hit, as a branch would be mispredicted.
+        numbers[kept % GROUP] = number;
+        kept += usize::from(is_hit);
     }
-    Some(kept)
+    kept
+}
+
+/// Returns the numbers of four bytes each, of which those of the mask are digits.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn four_digits(bytes: __m256i, is_digit: __m256i) -> __m256i {
+    let digits = _mm256_and_si256(_mm256_sub_epi8(bytes, _mm256_set1_epi8(0x30)), is_digit);
+    let pairs = _mm256_maddubs_epi16(digits, _mm256_set1_epi16(0x010a));
+    _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_0064))
+}
+
+/// Multiplies numbers below 100 by 10^16.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn times_ten_to_16(numbers: __m256i) -> __m256i {
+    // 10^16 is 10^8 * 10^8, and the first product has less than 32 bits if it is of half that power.
+    let upper = _mm256_mul_epu32(numbers, _mm256_set1_epi64x(10_000_000_000_000_000 >> 32));
+    let lower = _mm256_mul_epu32(numbers, _mm256_set1_epi64x(10_000_000_000_000_000));
+    _mm256_add_epi64(_mm256_slli_epi64::<32>(upper), lower)
+}
+
+/// Returns -1 in each lane of the mask, and 0 in all others.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn lanes(mask: u8) -> __m256i {
+    let bits = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(mask.into()), bits), bits)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn mask_of_lanes(lanes: __m256i) -> u8 {
+    _mm256_movemask_ps(_mm256_castsi256_ps(lanes)).to_le_bytes()[0]
 }
 
 #[inline]

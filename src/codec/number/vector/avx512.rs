@@ -12,7 +12,7 @@ avx512!(intrinsics);
 
 use super::{
     BLOCK, Batch, Divisor, GROUP, Group, Handler, InstructionSet, LINES, LOOK_BACK, NumberDecoder,
-    SAFE_DIGITS, SHORT, ShortLines, Window,
+    Queue, SAFE_DIGITS, SHORT, ShortLines, Window,
 };
 
 /// The proof that the processor has the features that this module needs.
@@ -72,22 +72,22 @@ impl InstructionSet for Avx512 {
     }
 
     #[inline(always)]
-    fn positions(self, mask: u64, at: u32, ends: &mut [u32; BLOCK], nexts: &mut [u32; BLOCK]) {
+    fn positions(self, mask: u64, at: u32, ends: &mut [u32; BLOCK]) {
         // SAFETY: as above.
-        unsafe { positions(mask, at, ends, nexts) }
+        unsafe { positions(mask, at, ends) }
     }
 
     #[inline(always)]
-    fn decode_group(
+    fn decode_queued<V: Handler<NumberDecoder>>(
         self,
         constants: &Constants,
+        decoder: &NumberDecoder,
         region: &[u8],
-        lines: &Group<'_>,
-        count: usize,
-        numbers: &mut [i64; GROUP],
-    ) -> Option<usize> {
+        lines: (&Queue, usize),
+        batch: &mut Batch<'_, V>,
+    ) {
         // SAFETY: as above.
-        unsafe { decode_group(constants, region, lines, count, numbers) }
+        unsafe { decode_queued(constants, decoder, region, lines, batch) }
     }
 }
 
@@ -121,8 +121,8 @@ struct Runs {
 impl Runs {
     /// Makes the masks for bytes with at least one digit in front of them.
     #[inline]
-    fn new(others: u64, previous: u64) -> Runs {
-        let is_digit = |back: u32| !(others << back | previous >> (u64::BITS - back));
+    fn new(nondigits: u64, previous: u64) -> Runs {
+        let is_digit = |back: u32| !(nondigits << back | previous >> (u64::BITS - back));
         let two = is_digit(2);
         let three = two & is_digit(3);
         let four = three & is_digit(4);
@@ -191,7 +191,7 @@ avx512! {
         numbers: &mut [i64; LINES],
     ) -> usize {
         let ends = lines.ends;
-        let runs = Runs::new(lines.others, lines.previous);
+        let runs = Runs::new(lines.nondigits, lines.previous);
         let zero = _mm512_set1_epi8(0x30);
         let tens = _mm512_broadcast_i32x4(_mm_setr_epi8(
             0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 0, 0, 0, 0, 0, 0,
@@ -235,12 +235,11 @@ avx512! {
     }
 
     #[inline]
-    fn positions(mask: u64, at: u32, ends: &mut [u32; BLOCK], nexts: &mut [u32; BLOCK]) {
+    fn positions(mask: u64, at: u32, ends: &mut [u32; BLOCK]) {
         let places = _mm512_maskz_compress_epi8(mask, load(&INDICES, 0));
         let block = _mm512_set1_epi32(at.cast_signed());
         let count = mask.count_ones() as usize;
-        let pieces = ends.chunks_exact_mut(16).zip(nexts.chunks_exact_mut(16));
-        for (number, (ends, nexts)) in pieces.enumerate().take(count.div_ceil(16)) {
+        for (number, ends) in ends.chunks_exact_mut(16).enumerate().take(count.div_ceil(16)) {
             let places = match number {
                 0 => _mm512_castsi512_si128(places),
                 1 => _mm512_extracti32x4_epi32::<1>(places),
@@ -249,13 +248,21 @@ avx512! {
             };
             // The entries after the last bit get the start of the block.
             let positions = _mm512_add_epi32(_mm512_cvtepu8_epi32(places), block);
-            let behind = _mm512_add_epi32(positions, _mm512_set1_epi32(1));
-            // SAFETY: each store writes the 16 numbers of four bytes of its piece and needs no alignment.
-            unsafe {
-                _mm512_storeu_si512(ends.as_mut_ptr().cast(), positions);
-                _mm512_storeu_si512(nexts.as_mut_ptr().cast(), behind);
-            }
+            // SAFETY: the store writes the 16 numbers of four bytes of `ends` and needs no alignment.
+            unsafe { _mm512_storeu_si512(ends.as_mut_ptr().cast(), positions) };
         }
+    }
+
+    fn decode_queued<V: Handler<NumberDecoder>>(
+        constants: &Constants,
+        decoder: &NumberDecoder,
+        region: &[u8],
+        (queue, count): (&Queue, usize),
+        batch: &mut Batch<'_, V>,
+    ) {
+        queue.decode(count, decoder, region, batch, |lines, count, numbers| {
+            decode_group(constants, region, lines, count, numbers)
+        });
     }
 
     #[inline]
@@ -267,9 +274,9 @@ avx512! {
         numbers: &mut [i64; GROUP],
     ) -> Option<usize> {
         // SAFETY: each load reads eight numbers of four bytes and needs no alignment.
-        let (starts, ends) = unsafe {
+        let (previous, ends) = unsafe {
             (
-                _mm256_loadu_si256(lines.starts.as_ptr().cast()),
+                _mm256_loadu_si256(lines.previous.as_ptr().cast()),
                 _mm256_loadu_si256(lines.ends.as_ptr().cast()),
             )
         };
@@ -277,22 +284,22 @@ avx512! {
             _mm256_set1_epi32(i32::try_from(at).expect("the region is shorter"))
         };
         let outside = _mm256_cmplt_epu32_mask(ends, number(LOOK_BACK))
-            | _mm256_cmpge_epu32_mask(ends, number(region.len()));
+            | _mm256_cmpgt_epu32_mask(ends, number(region.len()));
         assert_eq!(outside, 0, "an end is outside of the region");
-        let lens = _mm256_sub_epi32(ends, starts);
+        let one = _mm256_set1_epi32(1);
+        let lens = _mm256_sub_epi32(_mm256_sub_epi32(ends, previous), one);
+        let lens = _mm256_mask_sub_epi32(lens, lines.returned, lens, one);
+        let lens = _mm256_mask_sub_epi32(lens, lines.negatives, lens, one);
         let wanted = u8::MAX >> (GROUP - count);
         if _mm256_cmpgt_epu32_mask(lens, number(SAFE_DIGITS)) & wanted != 0 {
             return None;
         }
         // An empty line is a heartbeat.
         let wanted = wanted & _mm256_test_epi32_mask(lens, lens);
-        let mut values = values(region, lines.ends, lens);
+        let values = values(region, lines.ends, lens);
         let hits = divides_long(&constants.long, values) & wanted;
-        if let Some(signs) = lines.signs {
-            // SAFETY: the load reads eight bytes and needs no alignment.
-            let signs = _mm512_cvtepi8_epi64(unsafe { _mm_loadl_epi64(signs.as_ptr().cast()) });
-            values = _mm512_sub_epi64(_mm512_xor_si512(values, signs), signs);
-        }
+        let zero = _mm512_set1_epi64(0);
+        let values = _mm512_mask_sub_epi64(values, lines.negatives, zero, values);
         // SAFETY: the store writes eight numbers of eight bytes and needs no alignment.
         unsafe {
             let kept = _mm512_maskz_compress_epi64(hits, values);

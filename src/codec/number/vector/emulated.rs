@@ -68,10 +68,10 @@ impl<const SIZE: usize> Bytes<SIZE> {
         (0..SIZE / T::SIZE).map(bit).sum()
     }
 
-    /// Keeps the lanes of the mask, and sets all others to zero.
-    fn keep<T: Lane + Default>(self, mask: u64) -> Bytes<SIZE> {
-        let keep = |lane| if mask >> lane & 1 == 1 { self.get(lane) } else { T::default() };
-        Bytes::from_fn(keep)
+    /// Takes the lanes of the mask from another vector.
+    fn replace<T: Lane>(self, mask: u64, other: Bytes<SIZE>) -> Bytes<SIZE> {
+        let source = |lane| if mask >> lane & 1 == 1 { other } else { self };
+        Bytes::from_fn(|lane| source(lane).get::<T>(lane))
     }
 
     /// Moves the lanes of the mask to the lowest indices, and sets all others to zero.
@@ -157,9 +157,6 @@ pub(super) fn _mm512_setr_epi32(
     Bytes::from_fn(|lane| numbers[lane])
 }
 
-pub(super) unsafe fn _mm_loadl_epi64(from: *const __m128i) -> __m128i {
-    Bytes::<8>(unsafe { from.cast::<[u8; 8]>().read_unaligned() }).part(0)
-}
 pub(super) unsafe fn _mm_loadu_si128(from: *const __m128i) -> __m128i {
     unsafe { from.read_unaligned() }
 }
@@ -205,9 +202,6 @@ pub(super) fn _mm512_cvtepu8_epi16(a: __m256i) -> __m512i {
 }
 pub(super) fn _mm512_cvtepu8_epi32(a: __m128i) -> __m512i {
     a.widen(|number: u8| u32::from(number))
-}
-pub(super) fn _mm512_cvtepi8_epi64(a: __m128i) -> __m512i {
-    a.widen(|number: i8| i64::from(number))
 }
 pub(super) fn _mm512_cvtepi16_epi64(a: __m128i) -> __m512i {
     a.widen(|number: i16| i64::from(number))
@@ -260,22 +254,20 @@ pub(super) fn _mm512_sub_epi8(a: __m512i, b: __m512i) -> __m512i {
 pub(super) fn _mm256_sub_epi32(a: __m256i, b: __m256i) -> __m256i {
     a.zip(b, u32::wrapping_sub)
 }
-pub(super) fn _mm512_sub_epi64(a: __m512i, b: __m512i) -> __m512i {
-    a.zip(b, u64::wrapping_sub)
-}
 pub(super) fn _mm256_maskz_sub_epi8(mask: u32, a: __m256i, b: __m256i) -> __m256i {
-    a.zip(b, u8::wrapping_sub).keep::<u8>(mask.into())
+    Bytes([0; _]).replace::<u8>(mask.into(), a.zip(b, u8::wrapping_sub))
 }
 pub(super) fn _mm512_maskz_sub_epi8(mask: u64, a: __m512i, b: __m512i) -> __m512i {
-    a.zip(b, u8::wrapping_sub).keep::<u8>(mask)
+    Bytes([0; _]).replace::<u8>(mask, a.zip(b, u8::wrapping_sub))
+}
+pub(super) fn _mm256_mask_sub_epi32(source: __m256i, mask: u8, a: __m256i, b: __m256i) -> __m256i {
+    source.replace::<u32>(mask.into(), a.zip(b, u32::wrapping_sub))
 }
 pub(super) fn _mm512_mask_sub_epi16(source: __m512i, mask: u32, a: __m512i, b: __m512i) -> __m512i {
-    let differences = a.zip(b, u16::wrapping_sub);
-    let of_lane = |lane| if mask >> lane & 1 == 1 { differences } else { source };
-    Bytes::from_fn(|lane| of_lane(lane).get::<u16>(lane))
+    source.replace::<u16>(mask.into(), a.zip(b, u16::wrapping_sub))
 }
-pub(super) fn _mm512_xor_si512(a: __m512i, b: __m512i) -> __m512i {
-    a.zip(b, |a: u8, b| a ^ b)
+pub(super) fn _mm512_mask_sub_epi64(source: __m512i, mask: u8, a: __m512i, b: __m512i) -> __m512i {
+    source.replace::<u64>(mask.into(), a.zip(b, u64::wrapping_sub))
 }
 pub(super) fn _mm512_mullo_epi16(a: __m512i, b: __m512i) -> __m512i {
     a.zip(b, u16::wrapping_mul)
@@ -331,9 +323,6 @@ pub(super) fn _mm512_cmple_epu16_mask(a: __m512i, b: __m512i) -> u32 {
 }
 pub(super) fn _mm256_cmpgt_epu32_mask(a: __m256i, b: __m256i) -> u8 {
     a.mask(b, |a: u32, b| a > b) as u8
-}
-pub(super) fn _mm256_cmpge_epu32_mask(a: __m256i, b: __m256i) -> u8 {
-    a.mask(b, |a: u32, b| a >= b) as u8
 }
 pub(super) fn _mm256_cmplt_epu32_mask(a: __m256i, b: __m256i) -> u8 {
     a.mask(b, |a: u32, b| a < b) as u8
