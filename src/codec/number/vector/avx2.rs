@@ -8,7 +8,6 @@
 )]
 
 use std::arch::x86_64::*;
-use std::hint::black_box;
 
 use super::{
     BLOCK, Batch, Divisor, GROUP, Group, Handler, InstructionSet, LINES, LOOK_BACK, NumberDecoder,
@@ -408,8 +407,7 @@ fn keep(
     number: impl Fn(usize, u64) -> (i64, bool),
 ) -> usize {
     let mut kept = 0;
-    // Without this, the compiler takes each number out of a vector, which costs more than a load.
-    for (line, &value) in black_box(values).iter().enumerate() {
+    for (line, &value) in values.iter().enumerate() {
         let (number, is_hit) = number(line, value);
         // It is stored even if it is no hit, as a branch would be mispredicted.
         numbers[kept % GROUP] = number;
