@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use rand::TryRng;
 use rand::rngs::SysRng;
 
@@ -116,6 +116,9 @@ impl Job {
         }
         if let Some(warning) = repeated_warning(config.servers()) {
             warn!("{warning}");
+        }
+        if let Some(path) = decoder.path_name() {
+            debug!("Decoding with {path}");
         }
         let pollers = (0..workers)
             .map(|index| Poller::new().map_err(|error| no_descriptors(index, &error)))

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use log::{debug, error, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tcpcore::internals::cli::{self, Command, ProgramOptions};
+use tcpcore::internals::codec::number::DecoderPath;
 use tcpcore::internals::config::servers::{self, ListError};
 use tcpcore::internals::control::{self, ShowLine, Watch};
 use tcpcore::internals::logging::{self, FlushOnDrop, Options};
@@ -36,7 +37,13 @@ fn main() -> ExitCode {
         }
     };
     let result = match command {
-        Command::Run { config, options } => start(config, options),
+        Command::Run { config, options } => match on_path_of_environment(config) {
+            Ok(config) => start(config, options),
+            Err(error) => {
+                complain(&format_args!("tcpcore: {DECODER}: {error}"));
+                return ExitCode::from(USAGE);
+            }
+        },
         Command::Check(config) => servers::load(config).map(|config| print(&summary(&config))),
         Command::Print(text) => Ok(print(&text)),
     };
@@ -46,6 +53,20 @@ fn main() -> ExitCode {
         }
         ExitCode::from(USAGE)
     })
+}
+
+/// The environment variable that names the path on which numbers are decoded, for tests and benchmarks.
+const DECODER: &str = "TCPCORE_DECODER";
+
+/// Sets the path that the environment names, if any.
+fn on_path_of_environment(config: Config) -> Result<Config, String> {
+    match env::var_os(DECODER) {
+        None => Ok(config),
+        Some(name) => {
+            let path = name.to_string_lossy().parse::<DecoderPath>()?;
+            config.with_decoder_path(path).map_err(|error| error.to_string())
+        }
+    }
 }
 
 /// Reads the list file, starts the log and runs the job.

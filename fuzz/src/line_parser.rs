@@ -4,7 +4,7 @@
 use std::num::NonZeroU64;
 
 use tcpcore::internals::codec::framer::{Framed, Framer};
-use tcpcore::internals::codec::number::{Divisor, NumberDecoder, NumberError, parse};
+use tcpcore::internals::codec::number::{DecoderPath, Divisor, NumberDecoder, NumberError, parse};
 use tcpcore::internals::codec::{Decoder, Framing, Handler};
 
 /// Limits of a line, in bytes: the default, small ones, and those around special sizes. 18 digits always
@@ -20,7 +20,7 @@ const DELIMITERS: [u8; 7] = *b"\n\r;\0 \t\xff";
 const DIVISORS: [u64; 12] =
     [6, 1, 2, 3, 7, 9999, 10_000, 65_535, 65_536, 1 << 63, i64::MAX.cast_unsigned(), u64::MAX];
 
-/// Panics unless `read` and `naive` agree on `input`. It is the choice of a limit and a delimiter, the choice of a
+/// Panics unless `read`, on each path of this machine, and `naive` agree on `input`. It is the choice of a limit and a delimiter, the choice of a
 /// divisor, the sizes of the reads, and the bytes of a server.
 pub fn check(input: &[u8]) {
     let [limit_choice, divisor_choice, size_count, rest @ ..] = input else {
@@ -38,8 +38,8 @@ pub fn check(input: &[u8]) {
     let mut framer = Framer::default();
     // Two runs are two connections of one server. The second must not see the unfinished line of the first.
     let divisor = Divisor::new(divisor);
-    for decoder in [NumberDecoder::new(divisor, framing), NumberDecoder::fallback(divisor, framing)]
-    {
+    for path in DecoderPath::available() {
+        let decoder = NumberDecoder::on_path(divisor, framing, path).expect("the path is there");
         assert_eq!(read(&mut framer, bytes, sizes, framing, decoder), expected, "{decoder:?}");
     }
 }

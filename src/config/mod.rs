@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::address::Server;
 use crate::codec::Framing;
-use crate::codec::number::{Divisor, NumberDecoder};
+use crate::codec::number::{DecoderPath, Divisor, NumberDecoder, PathError};
 use crate::format::Format;
 use crate::partition::Shard;
 use crate::proto::backoff::{Backoff, BackoffError};
@@ -62,6 +62,8 @@ pub struct Config {
     format: Format,
     once: bool,
     waits_for_servers: bool,
+    /// `None` is the fastest. Invariant: the machine has it.
+    decoder_path: Option<DecoderPath>,
 }
 
 impl Config {
@@ -224,7 +226,23 @@ impl Config {
             let problem = Problem::InNumbers(self.delimiter);
             return Err(ConfigError { setting: Setting::Delimiter, problem });
         }
-        Ok(NumberDecoder::new(Divisor::new(self.divisor), self.framing()))
+        let (divisor, framing) = (Divisor::new(self.divisor), self.framing());
+        Ok(match self.decoder_path {
+            None => NumberDecoder::new(divisor, framing),
+            Some(path) => NumberDecoder::on_path(divisor, framing, path)
+                .expect("the path was found when it was set"),
+        })
+    }
+
+    /// Sets the path on which numbers are decoded, for tests and benchmarks. The default is the fastest.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this machine does not have the path.
+    #[doc(hidden)]
+    pub fn with_decoder_path(self, path: DecoderPath) -> Result<Config, PathError> {
+        path.check()?;
+        Ok(Config { decoder_path: Some(path), ..self })
     }
 
     /// Returns whether the bytes after the last delimiter are a line when the server has closed in good order.
@@ -541,6 +559,7 @@ impl ConfigBuilder {
             format: self.format,
             once: self.once,
             waits_for_servers: self.waits_for_servers,
+            decoder_path: None,
         })
     }
 

@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use tcpcore::internals::codec::number::DecoderPath;
 use tcpcore::internals::logging::{self, Options};
 
 use crate::common::{DEADLINE, Pid, Program, Server, Signal};
@@ -319,6 +320,29 @@ fn a_bad_part_of_rust_log_is_named_and_the_rest_applies() {
     program.signal(Signal::TERM);
     assert_eq!(program.wait_exit().code(), Some(0));
     assert_eq!(program.log().len(), 3, "the others are below error: {:?}", program.log());
+}
+
+#[test]
+fn verbose_names_the_path_of_decoding_which_the_environment_may_choose() {
+    for path in DecoderPath::ALL {
+        let server = Server::bind();
+        let mut command = tcpcore("-v", [server.address()]);
+        command.env("TCPCORE_DECODER", path.name());
+        let mut program = Program::spawn(&mut command);
+        if DecoderPath::available().any(|available| available == path) {
+            program.wait_for_log(&format!("DEBUG] Decoding with {path}"));
+            let mut peer = server.accept();
+            peer.write_all(b"5\n6\n-12\r\n").unwrap();
+            assert_eq!([program.line(), program.line()], ["6", "-12"]);
+            program.signal(Signal::TERM);
+            assert_eq!(program.wait_exit().code(), Some(0));
+        } else {
+            program.wait_for_log(&format!(
+                "tcpcore: TCPCORE_DECODER: this machine has no {path}, expected one of "
+            ));
+            assert_eq!(program.wait_exit().code(), Some(2));
+        }
+    }
 }
 
 #[test]

@@ -10,10 +10,9 @@ use memchr::memchr;
 
 use super::{Decoder, Framing, Handler};
 
-#[cfg(any(target_arch = "x86_64", test))]
-mod vector;
-
 mod path;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+mod vector;
 
 use path::Path;
 pub use path::{DecoderPath, PathError};
@@ -134,7 +133,7 @@ impl Divisor {
     }
 
     /// Returns the inverse, the shift and the limit for numbers of 16 bits.
-    #[cfg(any(target_arch = "x86_64", test))]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
     fn short(self) -> (u16, u16, u16) {
         match u16::try_from(self.divisor.get()) {
             Ok(divisor) => {
@@ -225,62 +224,61 @@ impl NumberDecoder {
         NumberDecoder { divisor, framing, path }
     }
 
-    /// Decodes byte by byte: the path for any processor and any input.
-    fn decode_fallback<V: Handler<NumberDecoder>>(
+    /// Decodes byte by byte, for any lines.
+    ///
+    /// Numbers that are negative or end with a carriage return are common, so they have no path of their own.
+    fn decode_bytes<V: Handler<NumberDecoder>>(
         &self,
         region: &[u8],
         batch: &mut Batch<'_, V>,
     ) -> u64 {
         let delimiter = self.framing.delimiter();
-        let safe_digits = SAFE_DIGITS.min(self.framing.max_line());
-        let (mut lines, mut start, mut at, mut value) = (0, 0, 0, 0_i64);
-        while let Some(&byte) = region.get(at) {
+        // With a sign and a carriage return, a line of that many digits is within the limit.
+        let safe_digits = SAFE_DIGITS.min(self.framing.max_line().saturating_sub(2));
+        let trims_return = self.framing.trims_return();
+        let mut lines = 0;
+        // The unread bytes of the region, those from the line's start on, and those from its first digit on.
+        let [mut rest, mut line, mut first] = [region; 3];
+        let (mut value, mut sign) = (0_u64, 0_i64);
+        // In a register, unlike the length of the batch.
+        let mut kept = batch.len;
+        while let [byte, after @ ..] = rest {
             let digit = byte.wrapping_sub(b'0');
+            rest = after;
             if digit <= 9 {
-                value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
-                at += 1;
+                value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
                 continue;
             }
-            if byte == delimiter && (1..=safe_digits).contains(&(at - start)) {
-                batch.take(value);
+            let digits = first.len() - rest.len() - 1;
+            let is_end = *byte == delimiter;
+            let is_safe = digits.wrapping_sub(1) < safe_digits;
+            if is_end && is_safe {
+                kept = batch.put(kept, value, sign);
+            } else if *byte == b'-' && digits == 0 && sign == 0 {
+                (first, sign) = (rest, -1);
+                continue;
+            } else if *byte == b'\r' && trims_return && rest.first() == Some(&delimiter) && is_safe
+            {
+                kept = batch.put(kept, value, sign);
+                rest = &rest[1..];
             } else {
-                at = self.decode_line(region, start, batch);
+                let end = memchr(delimiter, line).unwrap_or(line.len());
+                batch.len = kept;
+                self.decode_any(&line[..end], batch);
+                kept = batch.len;
+                rest = line.get(end + 1..).unwrap_or_default();
             }
             lines += 1;
-            at += 1;
-            (start, value) = (at, 0);
+            (value, sign) = (0, 0);
+            (line, first) = (rest, rest);
+        }
+        batch.len = kept;
+        // A region ends with a delimiter. Bytes of something else are a line.
+        if !line.is_empty() {
+            self.decode_any(line, batch);
+            lines += 1;
         }
         lines
-    }
-
-    /// Decodes the line that begins at `start`, and returns the index of its delimiter.
-    ///
-    /// Numbers that are negative or end with a carriage return are common, so they have a path without
-    /// [`parse`].
-    fn decode_line<V: Handler<NumberDecoder>>(
-        &self,
-        region: &[u8],
-        start: usize,
-        batch: &mut Batch<'_, V>,
-    ) -> usize {
-        let is_at = |at, byte| region.get(at) == Some(&byte);
-        let is_negative = is_at(start, b'-');
-        let first = start + usize::from(is_negative);
-        let (mut at, mut value) = (first, 0_i64);
-        while let Some(digit @ 0..=9) = region.get(at).map(|byte| byte.wrapping_sub(b'0')) {
-            value = value.wrapping_mul(10).wrapping_add(i64::from(digit));
-            at += 1;
-        }
-        let delimiter = self.framing.delimiter();
-        let end = at + usize::from(is_at(at, b'\r') && self.framing.trims_return());
-        let is_plain = is_at(end, delimiter) && (1..=SAFE_DIGITS).contains(&(at - first));
-        if is_plain && end - start <= self.framing.max_line() {
-            batch.take(if is_negative { -value } else { value });
-            return end;
-        }
-        let end = memchr(delimiter, &region[at..]).map_or(region.len(), |len| at + len);
-        self.decode_any(&region[start..end], batch);
-        end
     }
 
     /// Decodes any line, given without its delimiter.
@@ -330,7 +328,7 @@ struct Batch<'a, V> {
     divisor: Divisor,
     handler: &'a mut V,
     numbers: [i64; BATCH],
-    /// The first `len` of `numbers` are multiples.
+    /// The first `len` of `numbers` are multiples. Invariant: less than `BATCH` between two calls.
     len: usize,
 }
 
@@ -356,14 +354,29 @@ impl<'a, V: Handler<NumberDecoder>> Batch<'a, V> {
     #[inline]
     fn keep(&mut self, count: usize) {
         self.len += count;
+        if self.len == BATCH {
+            self.flush();
+        }
     }
 
     #[inline]
     fn take(&mut self, number: i64) {
+        self.len = self.put(self.len, number.unsigned_abs(), number >> (i64::BITS - 1));
+    }
+
+    /// Puts a number, given by its absolute value and -1 if it is negative, else 0, behind the first `kept`. Returns
+    /// how many are then kept. `len` must be set to that in the end.
+    #[inline]
+    fn put(&mut self, kept: usize, value: u64, sign: i64) -> usize {
         // The number is stored even if it is no multiple. A branch that depends on the data would cost more.
-        let is_match = self.divisor.divides(number);
-        self.spare::<1>()[0] = number;
-        self.keep(usize::from(is_match));
+        self.numbers[kept % BATCH] = (value.cast_signed() ^ sign).wrapping_sub(sign);
+        let kept = kept + usize::from(self.divisor.divides_unsigned(value));
+        if kept < BATCH {
+            return kept;
+        }
+        self.len = kept;
+        self.flush();
+        0
     }
 
     fn flush(&mut self) {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-#[cfg(any(target_arch = "x86_64", test))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
 use super::vector;
 use super::{Batch, Handler, NumberDecoder};
 
@@ -14,18 +14,25 @@ pub enum DecoderPath {
     Avx512,
     /// Vectors of 32 bytes.
     Avx2,
+    /// Vectors of 16 bytes, on aarch64.
+    Neon,
     /// The fallback, for any processor.
     Fallback,
 }
 
 impl DecoderPath {
     /// All paths, the fastest first.
-    pub const ALL: [DecoderPath; 3] =
-        [DecoderPath::Avx512, DecoderPath::Avx2, DecoderPath::Fallback];
+    pub const ALL: [DecoderPath; 4] =
+        [DecoderPath::Avx512, DecoderPath::Avx2, DecoderPath::Neon, DecoderPath::Fallback];
 
     /// Returns the paths of this machine, the fastest first.
     pub fn available() -> impl Iterator<Item = DecoderPath> {
         DecoderPath::ALL.into_iter().filter(|&path| Path::detect(path).is_some())
+    }
+
+    /// Returns an error unless this machine has the path.
+    pub(crate) fn check(self) -> Result<(), PathError> {
+        Path::detect(self).map(|_| ()).ok_or(PathError(self))
     }
 
     /// Returns the name for settings: `avx2`.
@@ -33,6 +40,7 @@ impl DecoderPath {
         match self {
             DecoderPath::Avx512 => "avx512",
             DecoderPath::Avx2 => "avx2",
+            DecoderPath::Neon => "neon",
             DecoderPath::Fallback => "fallback",
         }
     }
@@ -43,6 +51,7 @@ impl fmt::Display for DecoderPath {
         f.write_str(match self {
             DecoderPath::Avx512 => "AVX-512",
             DecoderPath::Avx2 => "AVX2",
+            DecoderPath::Neon => "NEON",
             DecoderPath::Fallback => "the fallback",
         })
     }
@@ -79,6 +88,8 @@ pub(super) enum Path {
     Avx512(vector::avx512::Avx512),
     #[cfg(target_arch = "x86_64")]
     Avx2(vector::avx2::Avx2),
+    #[cfg(target_arch = "aarch64")]
+    Neon(vector::neon::Neon),
     Fallback,
     /// The code of the AVX-512 path on intrinsics in plain Rust.
     #[cfg(test)]
@@ -93,8 +104,9 @@ impl Path {
             DecoderPath::Avx512 => vector::avx512::Avx512::detect().map(Path::Avx512),
             #[cfg(target_arch = "x86_64")]
             DecoderPath::Avx2 => vector::avx2::Avx2::detect().map(Path::Avx2),
+            #[cfg(target_arch = "aarch64")]
+            DecoderPath::Neon => Some(Path::Neon(vector::neon::Neon)),
             DecoderPath::Fallback => Some(Path::Fallback),
-            #[cfg(not(target_arch = "x86_64"))]
             _ => None,
         }
     }
@@ -110,6 +122,8 @@ impl Path {
             Path::Avx512(_) => DecoderPath::Avx512,
             #[cfg(target_arch = "x86_64")]
             Path::Avx2(_) => DecoderPath::Avx2,
+            #[cfg(target_arch = "aarch64")]
+            Path::Neon(_) => DecoderPath::Neon,
             Path::Fallback => DecoderPath::Fallback,
             #[cfg(test)]
             Path::Avx512Emulated(_) => DecoderPath::Avx512,
@@ -133,7 +147,11 @@ impl Path {
             Path::Avx2(set) => in_blocks(decoder, region, batch, |start, batch| {
                 set.decode(decoder, region, start, batch)
             }),
-            Path::Fallback => decoder.decode_fallback(region, batch),
+            #[cfg(target_arch = "aarch64")]
+            Path::Neon(set) => in_blocks(decoder, region, batch, |start, batch| {
+                set.decode(decoder, region, start, batch)
+            }),
+            Path::Fallback => decoder.decode_bytes(region, batch),
             #[cfg(test)]
             Path::Avx512Emulated(set) => in_blocks(decoder, region, batch, |start, batch| {
                 set.decode(decoder, region, start, batch)
@@ -142,18 +160,18 @@ impl Path {
     }
 }
 
-/// Returns the paths in vectors of this machine, and those that are emulated.
+/// Returns the paths in blocks of this machine, and those that are emulated.
 #[cfg(test)]
-pub(super) fn vectors() -> Vec<Path> {
-    let real = DecoderPath::ALL.into_iter().filter(|&path| path != DecoderPath::Fallback);
+pub(super) fn in_test() -> Vec<Path> {
     let emulated = vector::avx512_emulated::Avx512::detect().map(Path::Avx512Emulated);
+    let real = DecoderPath::ALL.into_iter().filter(|&path| path != DecoderPath::Fallback);
     real.filter_map(Path::detect).chain(emulated).collect()
 }
 
 /// Decodes a region in blocks, and the lines too close to its ends byte by byte.
 ///
 /// `decode` takes the start of the first line, and returns the number of lines and the start of the next.
-#[cfg(any(target_arch = "x86_64", test))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
 fn in_blocks<V: Handler<NumberDecoder>>(
     decoder: &NumberDecoder,
     region: &[u8],
@@ -161,9 +179,9 @@ fn in_blocks<V: Handler<NumberDecoder>>(
     decode: impl FnOnce(usize, &mut Batch<'_, V>) -> (u64, usize),
 ) -> u64 {
     let Some(start) = vector::first_line(region, decoder.framing.delimiter()) else {
-        return decoder.decode_fallback(region, batch);
+        return decoder.decode_bytes(region, batch);
     };
-    let before = decoder.decode_fallback(&region[..start], batch);
+    let before = decoder.decode_bytes(&region[..start], batch);
     let (lines, end) = decode(start, batch);
-    before + lines + decoder.decode_fallback(&region[end..], batch)
+    before + lines + decoder.decode_bytes(&region[end..], batch)
 }

@@ -17,6 +17,8 @@ use super::{Batch, Divisor, Handler, NumberDecoder, SAFE_DIGITS};
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod avx2;
+#[cfg(target_arch = "aarch64")]
+pub(super) mod neon;
 
 /// What `vector/avx512.rs` has of the processor: its intrinsics, whether it has the features, and the features of
 /// functions.
@@ -200,7 +202,7 @@ fn decode_blocks<I: InstructionSet, V: Handler<NumberDecoder>>(
             queue.decode_all(set, &constants, decoder, region, batch);
             if delimiters != 0 {
                 let end = at + after_last(delimiters);
-                decoder.decode_fallback(&region[queue.start()..end], batch);
+                decoder.decode_bytes(&region[queue.start()..end], batch);
                 queue.skip_to(end);
             }
         } else if delimiters.count_ones() >= FEWEST_SHORT
@@ -514,7 +516,7 @@ impl Queue {
             } else {
                 note(Path::NotInEights);
                 let [start, end] = [first, first + count].map(|line| self.line_start(line));
-                decoder.decode_fallback(&region[start..end], batch);
+                decoder.decode_bytes(&region[start..end], batch);
             }
         }
     }

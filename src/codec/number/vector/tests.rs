@@ -15,7 +15,7 @@ thread_local! {
 fn paths(lines: &[String]) -> Vec<Path> {
     let mut all = Vec::new();
     for delimiter in [b'\n', b';', 0, 0xff] {
-        all.extend(path::vectors().into_iter().map(|path| paths_on(path, lines, delimiter)));
+        all.extend(path::in_test().into_iter().map(|path| paths_on(path, lines, delimiter)));
     }
     assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
     all.pop().expect("one path is emulated")
@@ -78,7 +78,7 @@ fn signs_and_carriage_returns_stay_off_the_path_byte_by_byte() {
             region.insert(place, '\n');
             let marked = format!("-{}\r\n{}\r\n-{plain}", "6".repeat(digits), "6".repeat(digits));
             region.push_str(&marked.repeat(40));
-            for path in path::vectors() {
+            for path in path::in_test() {
                 PATHS.take();
                 let decoder = NumberDecoder::made(Divisor::new(NonZeroU64::MIN), LF, path);
                 let found = decode_all(&decoder, region.as_bytes());
@@ -98,7 +98,7 @@ fn the_first_line_in_blocks_begins_right_after_the_bytes_that_are_looked_back() 
         let line = format!("{}\n", "9".repeat(digits));
         let region = format!("{}\n{}", "1".repeat(LOOK_BACK - 1), line.repeat(100));
         assert_eq!(first_line(region.as_bytes(), b'\n'), Some(LOOK_BACK));
-        for path in path::vectors() {
+        for path in path::in_test() {
             let decoder = NumberDecoder::made(Divisor::new(NonZeroU64::MIN), LF, path);
             let found = decode_all(&decoder, region.as_bytes());
             assert_eq!(found, naive(region.as_bytes(), 1, LF), "{path:?}");
