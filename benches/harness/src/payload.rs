@@ -15,6 +15,10 @@ pub enum Payload {
     Mixed,
     /// Numbers from 1 to 666, each followed by a carriage return.
     Returns,
+    /// Numbers from 1 to 666, every other one behind a minus, at random.
+    Signs,
+    /// Numbers from 1 to 666, one of ten behind a minus, and one of ten followed by a carriage return.
+    Marks,
     /// Lines of 40 bytes that are no numbers: a [`NAME`] and 18 digits. Every line is to be printed.
     Text,
 }
@@ -24,8 +28,15 @@ pub const NAME: &str = "sensor/17 temperature";
 
 impl Payload {
     /// The kinds whose lines are numbers.
-    pub const NUMBERS: [Payload; 5] =
-        [Payload::Short, Payload::Counting, Payload::Long, Payload::Mixed, Payload::Returns];
+    pub const NUMBERS: [Payload; 7] = [
+        Payload::Short,
+        Payload::Counting,
+        Payload::Long,
+        Payload::Mixed,
+        Payload::Returns,
+        Payload::Signs,
+        Payload::Marks,
+    ];
 
     pub fn named(name: &str) -> Option<Payload> {
         let all = Payload::NUMBERS.into_iter().chain([Payload::Text]);
@@ -39,6 +50,8 @@ impl Payload {
             Payload::Long => "long",
             Payload::Mixed => "mixed",
             Payload::Returns => "returns",
+            Payload::Signs => "signs",
+            Payload::Marks => "marks",
             Payload::Text => "text",
         }
     }
@@ -48,7 +61,9 @@ impl Payload {
         let mut random = Random::new(1);
         let mut count = 0;
         std::iter::repeat_with(move || match self {
-            Payload::Short | Payload::Returns => 1 + random.below(666),
+            Payload::Short | Payload::Returns | Payload::Signs | Payload::Marks => {
+                1 + random.below(666)
+            }
             Payload::Counting => {
                 count += 1;
                 (count - 1) % 666 + 1
@@ -65,6 +80,8 @@ impl Payload {
     pub fn lines(self, bytes: usize) -> Lines {
         let mut lines =
             Lines { text: Vec::with_capacity(bytes + 64), count: 0, sum: Sum::default() };
+        let mut random = Random::new(2);
+        let mut one_of = |among| random.below(among) == 0;
         for number in self.numbers() {
             if lines.text.len() >= bytes {
                 break;
@@ -72,9 +89,14 @@ impl Payload {
             if self == Payload::Text {
                 lines.text.extend_from_slice(NAME.as_bytes());
             }
+            let has_minus =
+                self == Payload::Signs && one_of(2) || self == Payload::Marks && one_of(10);
+            if has_minus {
+                lines.text.push(b'-');
+            }
             lines.text.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-            let end: &[u8] = if self == Payload::Returns { b"\r\n" } else { b"\n" };
-            lines.text.extend_from_slice(end);
+            let has_return = self == Payload::Returns || self == Payload::Marks && one_of(10);
+            lines.text.extend_from_slice(if has_return { b"\r\n" } else { b"\n" });
             lines.count += 1;
             if number % 6 == 0 || self == Payload::Text {
                 lines.sum.add(number);
@@ -92,6 +114,8 @@ impl fmt::Display for Payload {
             Payload::Long => "18 digits",
             Payload::Mixed => "1 to 18 digits",
             Payload::Returns => "1..666, carriage returns",
+            Payload::Signs => "1..666, half negative",
+            Payload::Marks => "1..666, each mark in 1 of 10",
             Payload::Text => "lines of 40 bytes",
         })
     }

@@ -244,13 +244,9 @@ fn fallback() -> NumberDecoder {
     NumberDecoder::fallback(divisor(), FRAMING)
 }
 
-/// The processor and the decoder's path, by its debug text: `x86_64/fallback`.
+/// The processor and the decoder's path: `x86_64/avx2`.
 fn path(decoder: &NumberDecoder) -> String {
-    let text = format!("{decoder:?}");
-    let (_, path) = text.split_once("path: ").expect("a decoder shows its path");
-    let is_of_name = |c: char| c.is_alphanumeric() || c == '_';
-    let name: String = path.chars().take_while(|&c| is_of_name(c)).collect();
-    format!("{}/{}", env::consts::ARCH, name.to_lowercase())
+    format!("{}/{}", env::consts::ARCH, decoder.path().name())
 }
 
 fn decode(repeats: u64, payload: Payload, decoder: fn() -> NumberDecoder) -> u64 {
