@@ -20,8 +20,9 @@ pub(super) fn decoders(divisor: u64, framing: Framing) -> Vec<NumberDecoder> {
 
 /// Reports that a path was not tried. cargo shows it with `--nocapture`, and the file that `TCPCORE_SKIPPED` names, if
 /// any, gets a line.
+#[expect(clippy::print_stderr, reason = "cargo shows it with --nocapture")]
 fn skip(why: &str) {
-    println!("SKIPPED decoding: {why}");
+    eprintln!("SKIPPED decoding: {why}");
     if let Some(path) = std::env::var_os("TCPCORE_SKIPPED") {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
         std::io::Write::write_all(&mut file.unwrap(), format!("decoding: {why}\n").as_bytes())

@@ -48,6 +48,7 @@ macro_rules! avx512 {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[allow(clippy::duplicate_mod, reason = "tests compile it a second time")]
 pub(super) mod avx512;
 
 #[cfg(test)]
@@ -67,6 +68,7 @@ macro_rules! avx512 {
 
 #[cfg(test)]
 #[allow(unused_unsafe, reason = "functions without features are safe to call")]
+#[allow(clippy::duplicate_mod, reason = "the macro differs")]
 #[path = "vector/avx512.rs"]
 pub(super) mod avx512_emulated;
 

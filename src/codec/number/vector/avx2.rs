@@ -327,9 +327,8 @@ fn decode_group(
     // An empty line is a heartbeat.
     let is_filled = _mm256_cmpgt_epi32(lens, _mm256_setzero_si256());
     let filled = mask_of_lanes(is_filled) & wanted;
-    let longer_than =
-        |digits| mask_of_lanes(_mm256_cmpgt_epi32(lens, _mm256_set1_epi32(digits))) & wanted;
-    if longer_than(SAFE_DIGITS as i32) != 0 {
+    let longer_than = |digits| mask_of_lanes(_mm256_cmpgt_epi32(lens, number(digits))) & wanted;
+    if longer_than(SAFE_DIGITS) != 0 {
         return None;
     }
     let below = |line: usize, distance| super::below(region, lines.ends[line], distance);

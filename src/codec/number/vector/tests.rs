@@ -1,8 +1,7 @@
-use super::super::path::{self, DecoderPath};
+use super::super::path;
 use super::super::tests::{LF, naive};
 use super::*;
 use crate::codec::tests::decode_all;
-use crate::codec::{Decoder, Framing};
 use std::cell::RefCell;
 use std::num::NonZeroU64;
 
@@ -14,8 +13,11 @@ thread_local! {
 /// returns the paths of the blocks, which are the same for all.
 fn paths(lines: &[String]) -> Vec<Path> {
     let mut all = Vec::new();
-    for delimiter in [b'\n', b';', 0, 0xff] {
-        all.extend(path::in_test().into_iter().map(|path| paths_on(path, lines, delimiter)));
+    for path in path::in_test() {
+        // Other delimiters have other code with AVX2.
+        let delimiters: &[u8] =
+            if matches!(path, path::Path::Avx512Emulated(_)) { b"\n" } else { b"\n;\0\xff" };
+        all.extend(delimiters.iter().map(|&delimiter| paths_on(path, lines, delimiter)));
     }
     assert!(all.windows(2).all(|pair| pair[0] == pair[1]));
     all.pop().expect("one path is emulated")
@@ -58,7 +60,7 @@ fn lines_up_to_4_digits_are_decoded_at_once_and_longer_ones_in_eights() {
 fn only_the_blocks_of_another_line_are_decoded_byte_by_byte() {
     for digits in [1, 3, 18] {
         for other in ["x\n", "+6\n", "x\nx\n", "6xx\n", "6-\n", "--6\n", "-\n"] {
-            for place in 100..200 {
+            for place in (100..200).step_by(3) {
                 let mut lines = vec![format!("{}\n", "6".repeat(digits)); 300];
                 lines.splice(place..place, other.split_inclusive('\n').map(str::to_owned));
                 let slow = paths(&lines).iter().filter(|&&path| path == Path::ByteByByte).count();
@@ -70,8 +72,8 @@ fn only_the_blocks_of_another_line_are_decoded_byte_by_byte() {
 
 #[test]
 fn signs_and_carriage_returns_stay_off_the_path_byte_by_byte() {
-    for digits in 1..=18 {
-        for place in 0..70 {
+    for digits in [1, 2, 4, 5, 8, 16, 17, 18] {
+        for place in (0..70).step_by(3) {
             let plain = format!("{}\n", "6".repeat(digits));
             let mut region = plain.repeat(70);
             region.insert_str(0, &"6".repeat(place));
