@@ -236,48 +236,46 @@ impl NumberDecoder {
         // With a sign and a carriage return, a line of that many digits is within the limit.
         let safe_digits = SAFE_DIGITS.min(self.framing.max_line().saturating_sub(2));
         let trims_return = self.framing.trims_return();
-        let mut lines = 0;
-        // The unread bytes of the region, those from the line's start on, and those from its first digit on.
-        let [mut rest, mut line, mut first] = [region; 3];
+        // The start of the line, and its first digit.
+        let (mut lines, mut start, mut first, mut at) = (0, 0, 0, 0);
         let (mut value, mut sign) = (0_u64, 0_i64);
         // In a register, unlike the length of the batch.
         let mut kept = batch.len;
-        while let [byte, after @ ..] = rest {
+        while let Some(&byte) = region.get(at) {
             let digit = byte.wrapping_sub(b'0');
-            rest = after;
             if digit <= 9 {
                 value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+                at += 1;
                 continue;
             }
-            let digits = first.len() - rest.len() - 1;
-            let is_end = *byte == delimiter;
-            let is_safe = digits.wrapping_sub(1) < safe_digits;
-            if is_end && is_safe {
+            let is_safe = (at - first).wrapping_sub(1) < safe_digits;
+            if byte == delimiter && is_safe {
                 kept = batch.put(kept, value, sign);
-            } else if *byte == b'-' && digits == 0 && sign == 0 {
-                (first, sign) = (rest, -1);
+            } else if byte == b'-' && at == start {
+                at += 1;
+                (first, sign) = (at, -1);
                 continue;
-            } else if *byte == b'\r' && trims_return && rest.first() == Some(&delimiter) && is_safe
+            } else if byte == b'\r'
+                && trims_return
+                && is_safe
+                && region.get(at + 1) == Some(&delimiter)
             {
                 kept = batch.put(kept, value, sign);
-                rest = &rest[1..];
+                at += 1;
             } else {
-                let end = memchr(delimiter, line).unwrap_or(line.len());
+                let rest = &region[start..];
+                let end = memchr(delimiter, rest).unwrap_or(rest.len());
                 batch.len = kept;
-                self.decode_any(&line[..end], batch);
+                self.decode_any(&rest[..end], batch);
                 kept = batch.len;
-                rest = line.get(end + 1..).unwrap_or_default();
+                at = start + end;
             }
             lines += 1;
+            at += 1;
+            (start, first) = (at, at);
             (value, sign) = (0, 0);
-            (line, first) = (rest, rest);
         }
         batch.len = kept;
-        // A region ends with a delimiter. Bytes of something else are a line.
-        if !line.is_empty() {
-            self.decode_any(line, batch);
-            lines += 1;
-        }
         lines
     }
 
