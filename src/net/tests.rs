@@ -56,6 +56,31 @@ fn net<T: Transport>(stop: StopHandle) -> Net<T> {
 }
 
 #[test]
+fn a_poll_without_events_ends_at_its_moment() {
+    let mut net: Net<Tcp> = net(StopHandle::new(vec![]));
+    let until = net.now() + crate::proto::time::Duration::from_millis(20);
+    let mut events = Vec::new();
+    while matches!(net.poll(Some(until), &mut events), Polled::Interrupted) {}
+    assert!(events.is_empty() && net.now() >= until);
+}
+
+#[test]
+fn a_poll_says_whether_there_may_be_more_events() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut net: Net<Tcp> = net(StopHandle::new(vec![]));
+    for number in 0..=EVENTS_PER_POLL {
+        net.connect(SocketId(number), listener.local_addr().unwrap()).unwrap();
+    }
+    // A connection that was accepted is also writable at its other end.
+    let _peers: Vec<_> = (0..=EVENTS_PER_POLL).map(|_| listener.accept().unwrap()).collect();
+    let mut events = Vec::new();
+    assert!(matches!(net.poll(None, &mut events), Polled::Full));
+    assert_eq!(events.len(), EVENTS_PER_POLL);
+    assert!(matches!(net.poll(None, &mut events), Polled::Complete));
+    assert_eq!(events.len(), 1);
+}
+
+#[test]
 fn a_socket_that_is_connected_to_itself_is_not_connected() {
     let (socket, address) = socket();
     socket.connect(&address.into()).unwrap();
