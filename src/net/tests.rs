@@ -81,6 +81,45 @@ fn a_poll_says_whether_there_may_be_more_events() {
 }
 
 #[test]
+fn the_answer_to_a_lookup_wakes_the_worker_and_has_the_port_of_the_server() {
+    let (_, changes) = mpsc::channel();
+    let resolver = Arc::new(Resolver::start().unwrap());
+    let stop = StopHandle::new(vec![]);
+    let epoch = std::time::Instant::now();
+    let mut net: Net<Tcp> = Net::new(Poller::new().unwrap(), Some(resolver), changes, stop, epoch);
+    let id = LinkId::unpack(7);
+    assert!(net.answer().is_none());
+    net.resolve(id, &"localhost:9000".parse().unwrap());
+    let (answered, answer) = loop {
+        net.poll(None, &mut Vec::new());
+        if let Some(answer) = net.answer() {
+            break answer;
+        }
+    };
+    let addresses = answer.unwrap();
+    assert_eq!(answered, id);
+    assert!(addresses.iter().all(|address| address.ip().is_loopback() && address.port() == 9000));
+    assert!(!addresses.is_empty());
+}
+
+#[test]
+fn a_short_read_of_ordinary_data_leaves_nothing_unread() {
+    let (mut net, id, mut peer) = connected();
+    poll_for(&mut net, id);
+    peer.write_all(b"6\n").unwrap();
+    assert!(!poll_for(&mut net, id));
+}
+
+#[test]
+fn a_worker_is_stopped_once_its_handle_says_so() {
+    let stop = StopHandle::new(vec![]);
+    let net: Net<Tcp> = net(stop.clone());
+    assert!(!net.is_stopped());
+    stop.stop();
+    assert!(net.is_stopped());
+}
+
+#[test]
 fn a_socket_that_is_connected_to_itself_is_not_connected() {
     let (socket, address) = socket();
     socket.connect(&address.into()).unwrap();
