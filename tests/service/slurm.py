@@ -425,6 +425,7 @@ def tasks_of_one_job():
         *("--error", "srun-%t.log", "tcpcore", "--shard", "auto", "-f", "servers"),
     )
     wait_for("srun: all servers are connected", feeds.all_read)
+    wait_for("srun: all servers are in the records", lambda: sum(map(len, owners("srun"))) == SERVERS)
     lost = slices()[3]
     kill_task("SLURM_PROCID", 3)
     wait_for("srun: task 3 is gone", lambda: not any(map(feeds.clients, lost)))
