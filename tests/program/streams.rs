@@ -49,32 +49,35 @@ impl Silent {
     }
 }
 
-/// Waits until a socket of this machine is connecting to `address`. The line in the log comes before that.
-fn wait_for_first_packet(address: SocketAddr) {
+/// Returns whether a socket of this machine is connecting to `address`.
+fn is_connecting(address: SocketAddr) -> bool {
     let remote = format!("0100007F:{:04X}", address.port());
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        // Columns: number, local and remote address, state, ... State 02 is SYN_SENT.
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        if rows.any(|row| row.len() > 3 && row[2] == remote && row[3] == "02") {
-            return;
-        }
-        assert!(Instant::now() < deadline, "no socket is connecting to {address}");
-        thread::sleep(Duration::from_millis(1));
-    }
+    // Columns: number, local and remote address, state, ... State 02 is SYN_SENT.
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.any(|row| row.len() > 3 && row[2] == remote && row[3] == "02")
 }
 
 /// Suspends a program while it connects, and returns it with its connection, which it has not handled yet.
 fn suspended_in_connect(flags: &str) -> (Program, TcpStream) {
-    let server = Silent::new();
-    let mut program = start(&format!("-p 1 -v {flags}"), [server.address()]);
-    program.wait_for_log("Dialing ");
-    wait_for_first_packet(server.address());
-    program.signal(Signal::STOP);
-    let peer = server.accept();
-    peer.set_nodelay(true).unwrap();
-    (program, peer)
+    loop {
+        let server = Silent::new();
+        let mut program = start(&format!("-p 1 -v {flags}"), [server.address()]);
+        // The line in the log comes before the first packet.
+        program.wait_for_log("Dialing ");
+        let deadline = Instant::now() + DEADLINE;
+        while !is_connecting(server.address()) {
+            assert!(Instant::now() < deadline, "no socket is connecting to {}", server.address());
+            thread::sleep(Duration::from_millis(1));
+        }
+        program.signal(Signal::STOP);
+        // On a slow machine the attempt may have timed out before the program was suspended.
+        if is_connecting(server.address()) {
+            let peer = server.accept();
+            peer.set_nodelay(true).unwrap();
+            return (program, peer);
+        }
+    }
 }
 
 fn send(peer: &TcpStream, bytes: &[u8]) {
