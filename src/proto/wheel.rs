@@ -30,6 +30,10 @@
 ///
 /// Ids should be small and dense, such as the keys of a slab. The wheel takes 16 bytes for each id up to the
 /// largest that was ever armed, and 11 KiB for its slots.
+///
+/// A canceled timer is unlinked immediately, not marked and dropped when its slot is due. A mark would be cheaper by
+/// some nanoseconds, but the slot of a marked timer would cost a wake-up, which takes microseconds. Each connection
+/// cancels the timer of its attempt, so an idle program would wake up for nothing.
 #[derive(Debug)]
 pub struct Wheel {
     /// The latest time that a caller has passed.
@@ -43,9 +47,10 @@ pub struct Wheel {
     cursor_tick: u64,
     /// One bit for each slot, by level. Invariant: set if and only if the slot's list is not empty.
     occupied: [u64; LEVELS],
-    /// The slots of all levels, `SLOTS` each.
-    slots: Box<[Slot]>,
-    /// The timers, by id.
+    /// The heads of the slots of all levels, `SLOTS` each, then the timers by id.
+    ///
+    /// Heads and timers share one array, so that a timer is unlinked without knowing its slot. Only the last timer
+    /// of a slot has its head as both neighbors.
     nodes: Vec<Node>,
     /// The number of armed timers.
     len: usize,
@@ -59,8 +64,7 @@ impl Wheel {
             now_tick,
             cursor_tick: now_tick,
             occupied: [0; LEVELS],
-            slots: vec![Slot::EMPTY; LEVELS * SLOTS].into_boxed_slice(),
-            nodes: Vec::new(),
+            nodes: (0..HEADS).map(Node::head).collect(),
             len: 0,
         }
     }
@@ -72,33 +76,38 @@ impl Wheel {
     ///
     /// # Panics
     ///
-    /// If `id` is not below `u32::MAX`.
+    /// If `id` is above `u32::MAX - 705`.
     pub fn arm(&mut self, id: usize, deadline_tick: u64) {
-        self.cancel(id);
-        let link = u32::try_from(id).unwrap_or(NONE);
-        assert!(link != NONE, "timer id {id} is too large");
-        if id >= self.nodes.len() {
-            self.nodes.resize(id + 1, Node::IDLE);
+        let index = HEADS.saturating_add(id);
+        match self.nodes.get(index) {
+            Some(node) if node.is_linked() => self.unlink(index),
+            Some(_) => self.len += 1,
+            None => {
+                assert!(index < NONE as usize, "timer id {id} is too large");
+                self.nodes.resize(index + 1, Node::IDLE);
+                self.len += 1;
+            }
         }
-        self.nodes[id].deadline_tick = deadline_tick.max(self.cursor_tick);
-        self.link(link);
-        self.len += 1;
+        let deadline_tick = deadline_tick.max(self.cursor_tick);
+        self.nodes[index].deadline_tick = deadline_tick;
+        self.link(index as u32, deadline_tick);
     }
 
     /// Disarms the timer of `id`. Returns whether it was armed.
     pub fn cancel(&mut self, id: usize) -> bool {
-        if self.deadline(id).is_none() {
-            return false;
+        let index = HEADS.saturating_add(id);
+        let is_armed = self.nodes.get(index).is_some_and(Node::is_linked);
+        if is_armed {
+            self.disarm(index);
         }
-        self.unlink(id);
-        true
+        is_armed
     }
 
     /// Returns the deadline of the timer of `id`, or `None` if it is not armed.
     #[must_use]
     pub fn deadline(&self, id: usize) -> Option<u64> {
-        let node = self.nodes.get(id)?;
-        (node.next != NONE).then_some(node.deadline_tick)
+        let node = self.nodes.get(HEADS.saturating_add(id))?;
+        node.is_linked().then_some(node.deadline_tick)
     }
 
     /// Returns the time of the next call of [`expire`](Self::expire), or `None` if no timer is armed.
@@ -109,7 +118,7 @@ impl Wheel {
     /// slot. So each such timer costs at most one spare wake-up.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
-        self.first().map(|place| self.slots[place.slot()].min_deadline_tick)
+        self.first().map(|place| self.nodes[place.slot()].deadline_tick)
     }
 
     /// Takes the earliest due timer, and returns its id. Call it until it returns `None`.
@@ -129,10 +138,10 @@ impl Wheel {
             }
             if place.level == 0 {
                 self.cursor_tick = start_tick;
-                let id = self.slots[place.slot()].head as usize;
-                debug_assert_eq!(self.nodes[id].deadline_tick, start_tick);
-                self.unlink(id);
-                return Some(id);
+                let index = self.nodes[place.slot()].next as usize;
+                debug_assert_eq!(self.nodes[index].deadline_tick, start_tick);
+                self.disarm(index);
+                return Some(index - HEADS);
             }
             self.cascade(place);
         }
@@ -168,9 +177,9 @@ impl Wheel {
     /// Each of them moves down by at least one level, so a timer is moved less than `LEVELS` times.
     fn cascade(&mut self, place: Place) {
         debug_assert_eq!(Some(place), self.first());
-        let slot = &mut self.slots[place.slot()];
-        let Slot { min_deadline_tick, head } = *slot;
-        *slot = Slot::EMPTY;
+        let head = place.slot();
+        let Node { deadline_tick: min_deadline_tick, next: mut index, .. } = self.nodes[head];
+        self.nodes[head] = Node::head(head);
         self.occupied[place.level] &= !place.bit();
 
         // The cursor jumps to the earliest timer in one step, not from slot to slot. It stays at or before
@@ -179,58 +188,48 @@ impl Wheel {
         debug_assert!(cursor_tick >= place.start_tick(self.cursor_tick));
         self.cursor_tick = cursor_tick;
 
-        let mut id = head;
-        loop {
-            let next = self.nodes[id as usize].next;
-            self.link(id);
-            if next == head {
-                break;
-            }
-            id = next;
+        while index as usize != head {
+            let Node { deadline_tick, next, .. } = self.nodes[index as usize];
+            self.link(index, deadline_tick);
+            index = next;
         }
     }
 
-    /// Appends the timer to the list of its slot.
+    /// Appends the timer with this deadline to the list of its slot.
     ///
     /// This keeps timers with the same deadline in the order in which they were armed. A later one cannot be
     /// on a lower level until the slot above was cascaded.
-    fn link(&mut self, id: u32) {
-        let deadline_tick = self.nodes[id as usize].deadline_tick;
+    fn link(&mut self, index: u32, deadline_tick: u64) {
         let place = Place::of(self.cursor_tick, deadline_tick);
-        let slot = &mut self.slots[place.slot()];
-        slot.min_deadline_tick = slot.min_deadline_tick.min(deadline_tick);
-        if slot.head == NONE {
-            slot.head = id;
-            self.occupied[place.level] |= place.bit();
-        }
-        let head = slot.head;
-        // A single timer is its own neighbor.
-        let tail = if head == id { id } else { self.nodes[head as usize].prev };
-        self.nodes[id as usize].prev = tail;
-        self.nodes[id as usize].next = head;
-        self.nodes[tail as usize].next = id;
-        self.nodes[head as usize].prev = id;
+        self.occupied[place.level] |= place.bit();
+        let head = &mut self.nodes[place.slot()];
+        head.deadline_tick = head.deadline_tick.min(deadline_tick);
+        let tail = std::mem::replace(&mut head.prev, index);
+        self.nodes[tail as usize].next = index;
+        let node = &mut self.nodes[index as usize];
+        (node.prev, node.next) = (tail, place.slot() as u32);
     }
 
-    /// Removes an armed timer from its slot.
-    fn unlink(&mut self, id: usize) {
-        let Node { deadline_tick, prev, next } = self.nodes[id];
-        let place = Place::of(self.cursor_tick, deadline_tick);
-        debug_assert!(self.occupied[place.level] & place.bit() != 0);
-        let slot = &mut self.slots[place.slot()];
-        if next as usize == id {
-            debug_assert_eq!(slot.head as usize, id);
-            *slot = Slot::EMPTY;
-            self.occupied[place.level] &= !place.bit();
-        } else {
-            if slot.head as usize == id {
-                slot.head = next;
-            }
-            self.nodes[prev as usize].next = next;
-            self.nodes[next as usize].prev = prev;
-        }
-        self.nodes[id] = Node::IDLE;
+    /// Removes an armed timer from its slot, and marks it.
+    fn disarm(&mut self, index: usize) {
+        self.unlink(index);
+        self.nodes[index].next = NONE;
         self.len -= 1;
+    }
+
+    /// Removes an armed timer from its slot. Its own links keep their values.
+    fn unlink(&mut self, index: usize) {
+        let Node { prev, next, .. } = self.nodes[index];
+        self.nodes[prev as usize].next = next;
+        let after = &mut self.nodes[next as usize];
+        after.prev = prev;
+        if prev == next {
+            // No other timer is left, so both are the head.
+            after.deadline_tick = u64::MAX;
+            let slot = next as usize;
+            debug_assert!(self.occupied[slot / SLOTS] & (1 << (slot % SLOTS)) != 0);
+            self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
+        }
     }
 }
 
@@ -242,36 +241,37 @@ const SLOTS: usize = 1 << SLOT_BITS;
 const SLOT_MASK: u64 = (1 << SLOT_BITS) - 1;
 /// The number of levels, one for each digit of a `u64`.
 const LEVELS: usize = 64_usize.div_ceil(SLOT_BITS);
-/// The value of the links of a timer that is not armed, and of the head of an empty slot.
+/// The number of slots of all levels.
+const HEADS: usize = LEVELS * SLOTS;
+/// The value of `next` of a timer that is not armed.
 const NONE: u32 = u32::MAX;
 
 const _: () = assert!(SLOTS == 64 && size_of::<Node>() == 16);
 
-/// The timer of one id.
+/// The timer of one id, or the head of a slot.
 #[derive(Clone, Copy, Debug)]
 struct Node {
+    /// The deadline. Of a head: the earliest deadline of all timers that were linked since the slot was last empty.
+    ///
+    /// That is at most the earliest deadline of the timers that are still linked.
     deadline_tick: u64,
-    /// The neighbors in the ring of the slot's timers; `NONE` if the timer is not armed.
+    /// The neighbors in the ring of a slot's head and timers, by index. The timer after the head was linked first.
+    /// `next` is `NONE` if the timer is not armed.
     prev: u32,
     next: u32,
 }
 
 impl Node {
     const IDLE: Node = Node { deadline_tick: 0, prev: NONE, next: NONE };
-}
 
-/// A ring of timers. Its head is the timer that was linked first.
-#[derive(Clone, Copy, Debug)]
-struct Slot {
-    /// The earliest deadline of all timers that were linked since the slot was last empty.
-    ///
-    /// It is at most the earliest deadline of the timers that are still linked.
-    min_deadline_tick: u64,
-    head: u32,
-}
+    /// Makes the head of an empty slot.
+    fn head(slot: usize) -> Node {
+        Node { deadline_tick: u64::MAX, prev: slot as u32, next: slot as u32 }
+    }
 
-impl Slot {
-    const EMPTY: Slot = Slot { min_deadline_tick: u64::MAX, head: NONE };
+    fn is_linked(&self) -> bool {
+        self.next != NONE
+    }
 }
 
 /// The place at which a timer is linked: a slot of a level.

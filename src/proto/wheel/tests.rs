@@ -9,22 +9,27 @@ impl Wheel {
     fn check(&self) {
         assert!(self.cursor_tick <= self.now_tick);
         let mut linked = 0;
-        for (number, slot) in self.slots.iter().enumerate() {
+        for (number, head) in self.nodes[..HEADS].iter().enumerate() {
             let here = Place { level: number / SLOTS, index: number % SLOTS };
             let is_occupied = self.occupied[here.level] & here.bit() != 0;
-            assert_eq!(is_occupied, slot.head != NONE, "{here:?}");
-            let mut id = slot.head;
-            while id != NONE {
-                let node = self.nodes[id as usize];
-                assert!(slot.min_deadline_tick <= node.deadline_tick);
-                assert_eq!(Place::of(self.cursor_tick, node.deadline_tick), here);
-                assert_eq!(self.nodes[node.next as usize].prev, id);
+            assert_eq!(is_occupied, head.next as usize != number, "{here:?}");
+            assert!(is_occupied || head.deadline_tick == u64::MAX, "{here:?}");
+            let mut index = number;
+            loop {
+                let next = self.nodes[index].next as usize;
+                assert_eq!(self.nodes[next].prev as usize, index);
+                if next == number {
+                    break;
+                }
+                let deadline_tick = self.nodes[next].deadline_tick;
+                assert!(head.deadline_tick <= deadline_tick);
+                assert_eq!(Place::of(self.cursor_tick, deadline_tick), here);
                 linked += 1;
-                id = if node.next == slot.head { NONE } else { node.next };
+                index = next;
             }
         }
         assert_eq!(linked, self.len);
-        assert_eq!(self.nodes.iter().filter(|node| node.next != NONE).count(), self.len);
+        assert_eq!(self.nodes[HEADS..].iter().filter(|node| node.is_linked()).count(), self.len);
     }
 
     fn expire_all(&mut self, now_tick: u64) -> Vec<usize> {
@@ -225,9 +230,15 @@ fn a_canceled_earliest_timer_costs_one_spare_wake_up() {
 }
 
 #[test]
-#[should_panic(expected = "timer id 4294967295 is too large")]
-fn an_id_of_u32_max_panics() {
-    Wheel::new(0).arm(4_294_967_295, 1);
+#[should_panic(expected = "timer id 4294966591 is too large")]
+fn an_id_above_u32_max_minus_705_panics() {
+    Wheel::new(0).arm(4_294_966_591, 1);
+}
+
+#[test]
+#[should_panic(expected = "timer id 18446744073709551615 is too large")]
+fn an_id_of_usize_max_panics() {
+    Wheel::new(0).arm(usize::MAX, 1);
 }
 
 /// A slow model of the wheel: timers sorted by deadline, then by the order of arming.
