@@ -90,7 +90,7 @@ impl Wheel {
         }
         let deadline_tick = deadline_tick.max(self.cursor_tick);
         self.nodes[index].deadline_tick = deadline_tick;
-        self.link(index as u32, deadline_tick);
+        self.link(link_to(index), deadline_tick);
     }
 
     /// Disarms the timer of `id`. Returns whether it was armed.
@@ -207,7 +207,7 @@ impl Wheel {
         let tail = std::mem::replace(&mut head.prev, index);
         self.nodes[tail as usize].next = index;
         let node = &mut self.nodes[index as usize];
-        (node.prev, node.next) = (tail, place.slot() as u32);
+        (node.prev, node.next) = (tail, link_to(place.slot()));
     }
 
     /// Removes an armed timer from its slot, and marks it.
@@ -266,12 +266,22 @@ impl Node {
 
     /// Makes the head of an empty slot.
     fn head(slot: usize) -> Node {
-        Node { deadline_tick: u64::MAX, prev: slot as u32, next: slot as u32 }
+        Node { deadline_tick: u64::MAX, prev: link_to(slot), next: link_to(slot) }
     }
 
     fn is_linked(&self) -> bool {
         self.next != NONE
     }
+}
+
+/// Returns the link to a node of the wheel, which has at most `NONE` of them.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a checked conversion would cost a branch for each link"
+)]
+fn link_to(index: usize) -> u32 {
+    debug_assert!(index < NONE as usize);
+    index as u32
 }
 
 /// The place at which a timer is linked: a slot of a level.

@@ -236,7 +236,7 @@ fn an_id_above_u32_max_minus_705_panics() {
 }
 
 #[test]
-#[should_panic(expected = "timer id 18446744073709551615 is too large")]
+#[should_panic(expected = "is too large")]
 fn an_id_of_usize_max_panics() {
     Wheel::new(0).arm(usize::MAX, 1);
 }
