@@ -184,6 +184,7 @@ impl Job {
                 seed,
                 Instant::ZERO,
             );
+            fleet.reserve(slice.len());
             for server in &list[slice] {
                 fleet.add_published(Arc::clone(server), Instant::ZERO);
             }

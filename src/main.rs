@@ -156,11 +156,12 @@ fn run_job(
     let failed = |error: io::Error| format!("starting failed: {error}");
     // An address that is in use ends the program before a server is dialed.
     let bound = options.status_addr.map(Bound::new).transpose().map_err(failed)?;
+    let kept = config.without_list();
     let (stdout, job) = open_stdout()
-        .and_then(|stdout| Ok((stdout.clone(), Job::start(config.clone(), stdout)?)))
+        .and_then(|stdout| Ok((stdout.clone(), Job::start(config, stdout)?)))
         .map_err(failed)?;
-    let shard = config.shard();
-    let shard = shard.map(|s| status::Shard { index: s.index().into(), count: s.count().into() });
+    let shard =
+        kept.shard().map(|s| status::Shard { index: s.index().into(), count: s.count().into() });
     let page_options = PageOptions { shard, ..options.pages };
     let pages = || JobPages::new(job.stats(), page_options, job.stop_handle(), log.dropped_lines());
     let server = bound.map(|bound| bound.start(pages())).transpose().map_err(failed)?;
@@ -169,7 +170,7 @@ fn run_job(
     // Records on the terminal would tear the line.
     let show_line = log.status_line().filter(|_| !io::stdout().is_terminal());
     let show_line = show_line.map(|show| Box::new(show) as ShowLine);
-    let control = control::start(&config, watch, options.control, show_line, &job, messages)?;
+    let control = control::start(kept, watch, options.control, show_line, &job, messages)?;
     let result = job.wait();
     drop(server);
     _ = sender.send(Message::Ended);

@@ -146,6 +146,17 @@ impl Config {
         Config { list: list.into(), shard, ..self }
     }
 
+    /// Returns the settings with only those servers that a reload needs: the ones that do not come from the list file,
+    /// if it can be read again. A long list then is not in memory twice.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_list(&self) -> Config {
+        let arguments = if self.has_list_to_reload() { self.arguments } else { 0 };
+        let list = self.list[..arguments].into();
+        let shard = self.shard.as_ref().map(|(shard, _)| (*shard, Box::default()));
+        Config { list, shard, arguments, ..self.clone() }
+    }
+
     /// Returns the requested number of workers, at least 1; `None` is one per core, at most one per server.
     pub fn parallelism(&self) -> Option<NonZeroUsize> {
         self.parallelism

@@ -44,14 +44,14 @@ pub struct ControlOptions {
 /// Shows a line that renews itself, at the bottom of a terminal.
 pub type ShowLine = Box<dyn Fn(String) + Send>;
 
-/// Starts the thread for a job with these settings. It ends with [`Message::Ended`]. `watch` looks for changes of the
+/// Starts the thread for a job with these settings, [without](Config::without_list) its list. It ends with [`Message::Ended`]. `watch` looks for changes of the
 /// list file. `show_line` shows the totals, which are logged without it.
 ///
 /// # Errors
 ///
 /// Fails if the system refuses the thread.
 pub fn start(
-    config: &Config,
+    config: Config,
     watch: Option<Watch>,
     options: ControlOptions,
     show_line: Option<ShowLine>,
@@ -59,7 +59,7 @@ pub fn start(
     messages: Receiver<Message>,
 ) -> io::Result<Control> {
     let mut desk = Desk {
-        config: config.clone(),
+        config,
         servers: job.servers_handle(),
         stats: job.stats(),
         rates: report::Rates::default(),
@@ -133,6 +133,7 @@ fn is_due(repeated: &mut Option<(Instant, Duration)>, now: Instant) -> bool {
 }
 
 struct Desk {
+    /// The settings without the servers of the list.
     config: Config,
     servers: ServersHandle,
     stats: Arc<Stats>,
@@ -245,13 +246,13 @@ impl Desk {
         match servers::reread(&path, self.config.argument_servers()) {
             Ok(listed) => {
                 self.unread = None;
-                self.config = self.config.clone().with_listed(listed);
-                if self.config.list().is_empty() {
+                let config = self.config.clone().with_listed(listed);
+                if config.list().is_empty() {
                     warn!("{} has no server now; waiting for a change", path.display());
                 }
-                let replaced = self.servers.replace(self.config.list().iter().cloned());
+                let replaced = self.servers.replace(config.list().iter().cloned());
                 self.servers.note_reload(true);
-                log_replaced(replaced, &self.config);
+                log_replaced(replaced, &config);
             }
             Err(error) => {
                 self.servers.note_reload(false);

@@ -48,18 +48,12 @@ impl Attempt {
     /// address would otherwise be tried in the second half of the attempt.
     pub(crate) fn new(addresses: Vec<SocketAddr>, now: Instant, deadline: Instant) -> Attempt {
         let untried = interleave(addresses);
+        // Most servers have one address. A vector that grows would begin with memory for four sockets.
+        let open = Vec::with_capacity(untried.len().min(MAX_OPEN_SOCKETS + 1));
         let half = deadline.saturating_duration_since(now) / 2;
         let delay = half / (untried.len() as u64).saturating_sub(1).max(1);
         let delay = delay.min(CONNECTION_ATTEMPT_DELAY);
-        Attempt {
-            untried,
-            open: Vec::new(),
-            failed: Vec::new(),
-            since: now,
-            next_at: now,
-            delay,
-            deadline,
-        }
+        Attempt { untried, open, failed: Vec::new(), since: now, next_at: now, delay, deadline }
     }
 
     /// Returns how long the attempt has lasted.

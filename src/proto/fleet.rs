@@ -99,6 +99,9 @@ struct Member {
     queue: Queue,
 }
 
+// There is one for each server, so its size decides the memory of a long list.
+const _: () = assert!(size_of::<Member>() <= 184);
+
 /// The queue in which a link waits to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Queue {
@@ -177,6 +180,14 @@ impl<D: Decoder> Fleet<D> {
         }
     }
 
+    /// Allocates the memory for so many more servers at once. A table that grows step by step leaves gaps in the heap,
+    /// and is up to twice as long as needed.
+    pub fn reserve(&mut self, servers: usize) {
+        self.links.reserve(servers);
+        self.sockets.reserve_exact(servers);
+        self.wheel.reserve(servers);
+    }
+
     /// Notes that the worker did not run for a time.
     pub(crate) fn note_standstill(&mut self, late: Duration) {
         self.notices.notice(Notice::StoodStill { worker: self.index, late });
@@ -233,7 +244,7 @@ impl<D: Decoder> Fleet<D> {
         let (counters, failed) = &mut self.removed;
         *counters += link.counters();
         *failed += usize::from(link.ended() == Some(false));
-        if link.counters().connects == 0 {
+        if link.stats().connects() == 0 {
             self.one_less_unconnected();
         }
         true
@@ -314,7 +325,7 @@ impl<D: Decoder> Fleet<D> {
             self.alive -= 1;
             self.notices.notice(Notice::Ended { server: link.server() });
         }
-        if link.is_connected() && !was_connected && link.counters().connects == 1 {
+        if link.is_connected() && !was_connected && link.stats().connects() == 1 {
             self.one_less_unconnected();
         }
         self.arm(id);
@@ -415,7 +426,7 @@ impl<D: Decoder> Fleet<D> {
     ) -> bool {
         let NextRead { id, socket, is_fresh } = next;
         let Some(member) = self.links.get_mut(id) else { return true };
-        let bytes_before = member.link.counters().bytes;
+        let bytes_before = member.link.stats().bytes();
         let mut cx = ReadContext {
             decoder: &self.decoder,
             notices: &mut *self.notices,
@@ -425,8 +436,12 @@ impl<D: Decoder> Fleet<D> {
             short_read_means_drained,
         };
         let progress = member.link.read(io, sink, &mut cx);
+        let bytes = member.link.stats().bytes() - bytes_before;
+        if bytes > 0 {
+            member.link.publish_received(now, self.lost);
+        }
         member.link.publish(now, self.lost);
-        let bytes = usize::try_from(member.link.counters().bytes - bytes_before);
+        let bytes = usize::try_from(bytes);
         let cost = bytes.unwrap_or(usize::MAX).saturating_add(READ_COST);
         self.turn.budget = self.turn.budget.saturating_sub(cost);
         match progress {

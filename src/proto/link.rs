@@ -214,13 +214,13 @@ pub struct Link {
     state: State,
     lookup: Lookup,
     framer: Framer,
-    counters: Counters,
     streak: Streak,
     /// The present outage. `None` before the first attempt, and while the server sends.
     outage: Option<Outage>,
     /// The last failure, and whether it ended a connection. It is kept while the next attempt is due.
     last_error: Option<Box<(ConnectionError, bool)>>,
-    malformed_log: LogLimit,
+    /// The limit of the log lines about its malformed, oversized and truncated lines, once it has sent one.
+    malformed_log: Option<Box<LogLimit>>,
     hinted: Hinted,
 }
 
@@ -240,11 +240,10 @@ impl Link {
             state: State::Waiting { until: now },
             lookup: Lookup::Idle,
             framer: Framer::default(),
-            counters: Counters::default(),
             streak: Streak::default(),
             outage: None,
             last_error: None,
-            malformed_log: LogLimit::default(),
+            malformed_log: None,
             hinted: Hinted::default(),
         }
     }
@@ -259,16 +258,20 @@ impl Link {
         &self.stats
     }
 
-    /// Publishes the state and the counters. `lost` is the time that the worker does not count.
+    /// Publishes the state. The counters are published as they are counted. `lost` is the time that the worker does not count.
     pub fn publish(&self, now: Instant, lost: Duration) {
         let published = |moment: Instant| moment.saturating_add(lost).as_millis();
         self.stats.update(&Update {
             now: published(now),
             state: self.published_state(),
-            counters: self.counters,
             failures: self.streak.failures(),
             next_attempt: self.next_attempt_at().map(published),
         });
+    }
+
+    /// Publishes that bytes were received at this time. `lost` is as for [`publish`](Self::publish).
+    pub(crate) fn publish_received(&self, now: Instant, lost: Duration) {
+        self.stats.received_at(now.saturating_add(lost).as_millis());
     }
 
     fn published_state(&self) -> ServerState {
@@ -284,7 +287,7 @@ impl Link {
 
     /// Returns the counters.
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.stats.counters()
     }
 
     /// Returns whether there is a connection.
@@ -431,7 +434,7 @@ impl Link {
     pub fn shut_down(&mut self, notices: &mut dyn Notices) {
         let tail = self.framer.finish();
         if !tail.is_empty() {
-            self.counters.truncated += 1;
+            self.stats.truncated();
             self.tell(ServerNotice::Unfinished { line: &tail }, notices);
         }
         if self.ended().is_none() {
@@ -501,7 +504,7 @@ impl Link {
         }
         let attempt = self.close_attempt(Some(socket), cx);
         let took = attempt.map_or(Duration::ZERO, |attempt| attempt.span(cx.now));
-        self.counters.connects += 1;
+        self.stats.connected();
         self.note_connection(took, cx);
         self.state = State::Connected(Connection {
             socket,
@@ -550,7 +553,7 @@ impl Link {
         sink: &mut impl Sink<D::Record>,
         cx: &mut ReadContext<'_, D>,
     ) {
-        self.counters.bytes += len as u64;
+        self.stats.received(len);
         let scratch = std::mem::take(&mut cx.scratch);
         self.decode(&scratch[..len], sink, cx);
         cx.scratch = scratch;
@@ -576,7 +579,7 @@ impl Link {
         sink: &mut impl Sink<D::Record>,
         cx: &mut ReadContext<'_, D>,
     ) {
-        let before = self.counters;
+        let before = self.stats.lines_and_malformed();
         let (decoder, framing) = (cx.decoder, cx.policy.framing);
         let mut framer = std::mem::take(&mut self.framer);
         sink.begin(self.stats.number());
@@ -584,10 +587,11 @@ impl Link {
             Reader { link: self, decoder, sink, framing, now: cx.now, notices: cx.notices };
         framer.feed(bytes, framing, |framed| match framed {
             Framed::Lines(region) => {
-                reader.link.counters.lines += decoder.decode(region, &mut reader);
+                let lines = decoder.decode(region, &mut reader);
+                reader.link.stats.lines(lines);
             }
             Framed::Oversized => {
-                reader.link.counters.lines += 1;
+                reader.link.stats.lines(1);
                 reader.skipped();
             }
         });
@@ -595,11 +599,13 @@ impl Link {
         self.note_lines(before);
     }
 
-    /// Notes what the lines of the connection are that were counted since `before`.
-    fn note_lines(&mut self, before: Counters) {
+    /// Notes what the lines of the connection are that were counted since all lines and the malformed ones were
+    /// `before`.
+    fn note_lines(&mut self, before: (u64, u64)) {
         let State::Connected(connection) = &mut self.state else { return };
-        let malformed = self.counters.malformed - before.malformed;
-        connection.has_other_line |= malformed < self.counters.lines - before.lines;
+        let (lines, malformed) = self.stats.lines_and_malformed();
+        let (lines, malformed) = (lines - before.0, malformed - before.1);
+        connection.has_other_line |= malformed < lines;
         let malformed = u32::try_from(malformed).unwrap_or(u32::MAX);
         connection.malformed = connection.malformed.saturating_add(malformed);
     }
@@ -649,7 +655,6 @@ impl Link {
         if matches!(self.state, State::Resolving { .. } | State::Connecting(_)) {
             // The attempt under way has failed, too: its time is over.
             self.streak.count_failure(false, cx.now);
-            self.counters.failures += 1;
             self.stats.failed(ConnectionError::TimedOut.summary(false));
         }
         let (failures, span) = (self.streak.failures(), outage.span(cx.now));
@@ -752,10 +757,15 @@ impl Link {
         if tail.is_empty() {
             return;
         }
-        self.counters.truncated += 1;
-        if let Some(skipped) = self.malformed_log.admit(cx.now) {
+        self.stats.truncated();
+        if let Some(skipped) = self.admit_malformed(cx.now) {
             self.tell(ServerNotice::Truncated { line: &tail, skipped }, cx.notices);
         }
+    }
+
+    /// Returns the number of rejected lines that were not logged, if one may be logged now.
+    fn admit_malformed(&mut self, now: Instant) -> Option<u64> {
+        self.malformed_log.get_or_insert_default().admit(now)
     }
 
     /// Takes a failed attempt or connection: schedules the next attempt, if there is one.
@@ -764,7 +774,6 @@ impl Link {
         if cx.policy.once && was_connected && matches!(error, ConnectionError::Closed) {
             return self.end_once(cx);
         }
-        self.counters.failures += 1;
         self.stats.failed(error.summary(was_connected));
         self.outage.get_or_insert_with(|| Outage::new(cx.now));
         let retry = self.streak.failures();
@@ -792,7 +801,7 @@ impl Link {
     /// Ends the link after its only connection ended in good order. That is a failure only if all its lines were
     /// malformed or oversized.
     fn end_once<R>(&mut self, cx: &mut Context<'_, R>) {
-        let Counters { lines, malformed, oversized, .. } = self.counters;
+        let Counters { lines, malformed, oversized, .. } = self.counters();
         let success = lines == 0 || malformed + oversized < lines;
         self.tell(ServerNotice::ReadToEnd { lines, success }, cx.notices);
         self.state = State::Ended { success };
@@ -819,13 +828,13 @@ struct Reader<'a, D, S> {
 
 impl<D: Decoder, S: Sink<D::Record>> Handler<D> for Reader<'_, D, S> {
     fn records(&mut self, records: &[D::Record]) {
-        self.link.counters.matched += self.decoder.count(records);
+        self.link.stats.matched(self.decoder.count(records));
         self.sink.push(records);
     }
 
     fn malformed(&mut self, line: &[u8], error: D::Error) {
-        self.link.counters.malformed += 1;
-        if let Some(skipped) = self.link.malformed_log.admit(self.now) {
+        self.link.stats.malformed();
+        if let Some(skipped) = self.link.admit_malformed(self.now) {
             let error = &error;
             self.link.tell(ServerNotice::Malformed { line, error, skipped }, self.notices);
         }
@@ -839,8 +848,8 @@ impl<D: Decoder, S: Sink<D::Record>> Handler<D> for Reader<'_, D, S> {
 impl<D, S> Reader<'_, D, S> {
     /// Notes that an oversized line was skipped.
     fn skipped(&mut self) {
-        self.link.counters.oversized += 1;
-        if let Some(skipped) = self.link.malformed_log.admit(self.now) {
+        self.link.stats.oversized();
+        if let Some(skipped) = self.link.admit_malformed(self.now) {
             let max_line = self.framing.max_line();
             self.link.tell(ServerNotice::Oversized { max_line, skipped }, self.notices);
         }

@@ -46,6 +46,12 @@ impl<T> LinkMap<T> {
         LinkMap { values: Slab::new(), generations: Vec::new() }
     }
 
+    /// Allocates the memory for so many more values.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.values.reserve_exact(more);
+        self.generations.reserve_exact(more);
+    }
+
     /// Inserts the value that `value` returns for its id.
     pub(crate) fn insert_with(&mut self, value: impl FnOnce(LinkId) -> T) -> LinkId {
         let entry = self.values.vacant_entry();

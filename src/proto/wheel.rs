@@ -69,6 +69,11 @@ impl Wheel {
         }
     }
 
+    /// Allocates the memory for so many more ids.
+    pub fn reserve(&mut self, ids: usize) {
+        self.nodes.reserve_exact(ids);
+    }
+
     /// Arms the timer of `id`, or gives it a new deadline if it is armed.
     ///
     /// A deadline that has passed is due immediately: it counts as the current time. While the caller takes

@@ -8,6 +8,10 @@ use std::sync::atomic::Ordering::Relaxed;
 pub(crate) struct Cell(AtomicU64);
 
 impl Cell {
+    pub(super) fn new(value: u64) -> Cell {
+        Cell(AtomicU64::new(value))
+    }
+
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }

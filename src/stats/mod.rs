@@ -10,7 +10,6 @@ mod server;
 mod snapshot;
 mod worker;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -53,7 +52,7 @@ struct List {
     /// may still have records of them.
     removed: Vec<Removed>,
     /// The servers of both, by number.
-    by_number: HashMap<usize, Arc<ServerStats>>,
+    by_number: Box<[Arc<ServerStats>]>,
     /// The sums of earlier removed servers.
     sums: TotalsSnapshot,
     reload: ReloadSnapshot,
@@ -155,7 +154,9 @@ impl Stats {
 
     /// Returns the server with this number, present or removed a moment ago.
     pub fn server(&self, number: usize) -> Option<Arc<ServerStats>> {
-        self.list().by_number.get(&number).cloned()
+        let list = self.list();
+        let place = list.by_number.binary_search_by_key(&number, |server| server.number()).ok()?;
+        Some(Arc::clone(&list.by_number[place]))
     }
 
     /// Replaces the present servers. `removed` are those that are gone.
@@ -164,10 +165,15 @@ impl Stats {
         let clock = self.clock();
         let mut list = self.list();
         list.fold_removed(&clock, &self.workers);
-        list.by_number.extend(servers.iter().map(|server| (server.number(), Arc::clone(server))));
         list.servers = servers;
+        list.servers.shrink_to_fit();
         let removed = removed.into_iter().map(|server| Removed { server, pushed: None });
         list.removed.extend(removed);
+        list.removed.shrink_to_fit();
+        let removed = list.removed.iter().map(|removed| &removed.server);
+        let mut by_number: Vec<_> = list.servers.iter().chain(removed).cloned().collect();
+        by_number.sort_unstable_by_key(|server| server.number());
+        list.by_number = by_number.into();
     }
 
     /// Notes the end of a reload, successful or not.

@@ -1,7 +1,8 @@
 //! The figures of one server.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU8, AtomicU32};
 
 use super::cell::Cell;
 use super::counters::Counters;
@@ -62,19 +63,16 @@ pub struct Update {
     pub now: u64,
     /// The state.
     pub state: ServerState,
-    /// The counters.
-    pub counters: Counters,
     /// The failures in a row.
     pub failures: u32,
     /// The time of the next attempt, if one is due.
     pub next_attempt: Option<u64>,
 }
 
-/// The figures that a worker publishes of one server. Only that worker writes them.
+/// The figures that a worker publishes of one server. Only that worker writes them, and it keeps no copy of them.
 #[derive(Debug)]
 pub struct ServerStats {
     number: usize,
-    worker: usize,
     server: Server,
     /// A number that the worker keeps here: the id of the link.
     handle: Cell,
@@ -82,19 +80,26 @@ pub struct ServerStats {
     lines: Cell,
     matched: Cell,
     last_received: Cell,
-    malformed: Cell,
-    oversized: Cell,
-    truncated: Cell,
-    state: AtomicU64,
     /// The time of the last change between connected and not connected.
     since: Cell,
     /// The milliseconds without a connection, up to `since`.
     down_ms: Cell,
     next_attempt: Cell,
-    failures_in_row: Cell,
     connects: Cell,
-    failures: Cell,
     attempts: Cell,
+    /// The figures of what went wrong. Most servers of a long list have none, so they take memory when they are needed.
+    faults: OnceLock<Box<Faults>>,
+    worker: u32,
+    failures_in_row: AtomicU32,
+    state: AtomicU8,
+}
+
+/// The figures of a server that has failed, or that has sent a line which was rejected.
+#[derive(Debug)]
+struct Faults {
+    malformed: Cell,
+    oversized: Cell,
+    truncated: Cell,
     attempts_failed: [Cell; FailureReason::ALL.len()],
     disconnects: [Cell; DisconnectReason::ALL.len()],
     last_error: Cell,
@@ -104,38 +109,43 @@ pub struct ServerStats {
 /// The value of a time that there is none of.
 const NEVER: u64 = u64::MAX;
 
+// There is one for each server, so its size decides the memory of a long list.
+const _: () = assert!(size_of::<ServerStats>() <= 168);
+
+impl Default for Faults {
+    fn default() -> Faults {
+        Faults {
+            malformed: Cell::default(),
+            oversized: Cell::default(),
+            truncated: Cell::default(),
+            attempts_failed: Default::default(),
+            disconnects: Default::default(),
+            last_error: Cell::default(),
+            last_error_at: Cell::new(NEVER),
+        }
+    }
+}
+
 impl ServerStats {
     /// Makes the figures of a server that has not been dialed. `number` goes with its records.
     pub fn new(number: usize, worker: usize, server: Server) -> ServerStats {
-        let never = || {
-            let cell = Cell::default();
-            cell.set(NEVER);
-            cell
-        };
         ServerStats {
             number,
-            worker,
             server,
             handle: Cell::default(),
             bytes: Cell::default(),
             lines: Cell::default(),
             matched: Cell::default(),
-            last_received: never(),
-            malformed: Cell::default(),
-            oversized: Cell::default(),
-            truncated: Cell::default(),
-            state: AtomicU64::new(ServerState::Waiting as u64),
+            last_received: Cell::new(NEVER),
             since: Cell::default(),
             down_ms: Cell::default(),
-            next_attempt: never(),
-            failures_in_row: Cell::default(),
+            next_attempt: Cell::new(NEVER),
             connects: Cell::default(),
-            failures: Cell::default(),
             attempts: Cell::default(),
-            attempts_failed: Default::default(),
-            disconnects: Default::default(),
-            last_error: Cell::default(),
-            last_error_at: never(),
+            faults: OnceLock::new(),
+            worker: u32::try_from(worker).expect("fewer than 2^32 workers"),
+            failures_in_row: AtomicU32::new(0),
+            state: AtomicU8::new(ServerState::Waiting as u8),
         }
     }
 
@@ -146,7 +156,7 @@ impl ServerStats {
 
     /// Returns the index of the worker that dials it.
     pub fn worker(&self) -> usize {
-        self.worker
+        self.worker as usize
     }
 
     /// Returns the server.
@@ -171,7 +181,7 @@ impl ServerStats {
 
     /// Publishes a change.
     pub(crate) fn update(&self, update: &Update) {
-        let Update { now, state, counters, failures, next_attempt } = update;
+        let Update { now, state, failures, next_attempt } = update;
         let was_connected = self.state() == ServerState::Connected;
         let is_connected = *state == ServerState::Connected;
         if was_connected != is_connected {
@@ -185,24 +195,16 @@ impl ServerStats {
             self.down_ms.add(now.saturating_sub(self.since.get()));
             self.since.set(*now);
         }
-        if self.bytes.get() != counters.bytes {
-            self.bytes.set(counters.bytes);
-            self.last_received.set(*now);
-        }
-        self.lines.set(counters.lines);
-        self.matched.set(counters.matched);
-        self.malformed.set(counters.malformed);
-        self.oversized.set(counters.oversized);
-        self.truncated.set(counters.truncated);
-        self.connects.set(counters.connects);
-        self.failures.set(counters.failures);
-        self.failures_in_row.set(u64::from(*failures));
+        self.failures_in_row.store(*failures, Relaxed);
         self.next_attempt.set(next_attempt.unwrap_or(NEVER));
-        if self.last_error_at.get() == NEVER && self.last_error.get() != 0 {
-            self.last_error_at.set(*now);
+        if let Some(faults) = self.faults.get()
+            && faults.last_error_at.get() == NEVER
+            && faults.last_error.get() != 0
+        {
+            faults.last_error_at.set(*now);
         }
         // A reader that sees the last state sees the last figures.
-        self.state.store(*state as u64, Release);
+        self.state.store(*state as u8, Release);
     }
 
     /// Counts the start of an attempt.
@@ -210,35 +212,106 @@ impl ServerStats {
         self.attempts.add(1);
     }
 
+    /// Counts a connection.
+    pub(crate) fn connected(&self) {
+        self.connects.add(1);
+    }
+
+    /// Counts received bytes. [`received_at`](Self::received_at) gives them their time.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.bytes.add(bytes as u64);
+    }
+
+    /// Publishes the time of the last received bytes.
+    pub(crate) fn received_at(&self, now: u64) {
+        self.last_received.set(now);
+    }
+
+    /// Counts whole lines.
+    pub(crate) fn lines(&self, lines: u64) {
+        self.lines.add(lines);
+    }
+
+    /// Counts numbers that are multiples of the divisor.
+    pub(crate) fn matched(&self, numbers: u64) {
+        self.matched.add(numbers);
+    }
+
+    /// Counts a malformed line.
+    pub(crate) fn malformed(&self) {
+        self.faults_mut().malformed.add(1);
+    }
+
+    /// Counts an oversized line.
+    pub(crate) fn oversized(&self) {
+        self.faults_mut().oversized.add(1);
+    }
+
+    /// Counts a truncated line.
+    pub(crate) fn truncated(&self) {
+        self.faults_mut().truncated.add(1);
+    }
+
     /// Counts a failed attempt or an ended connection, and keeps it as the last error. The next
     /// [`update`](Self::update) gives it its time.
     pub(crate) fn failed(&self, error: LastError) {
+        let faults = self.faults_mut();
         match error {
-            LastError::Failure(reason, _) => self.attempts_failed[reason as usize].add(1),
-            LastError::Disconnect(reason, _) => self.disconnects[reason as usize].add(1),
+            LastError::Failure(reason, _) => faults.attempts_failed[reason as usize].add(1),
+            LastError::Disconnect(reason, _) => faults.disconnects[reason as usize].add(1),
         }
-        self.last_error.set(error.pack());
-        self.last_error_at.set(NEVER);
+        faults.last_error.set(error.pack());
+        faults.last_error_at.set(NEVER);
+    }
+
+    /// Returns whether there is memory for what went wrong.
+    #[cfg(test)]
+    pub(super) fn has_faults(&self) -> bool {
+        self.faults.get().is_some()
+    }
+
+    /// Returns the figures of what went wrong, for their writer.
+    fn faults_mut(&self) -> &Faults {
+        self.faults.get_or_init(Box::default)
     }
 
     /// Returns the state.
     pub fn state(&self) -> ServerState {
-        let number = usize::try_from(self.state.load(Acquire)).expect("the number of a state");
-        ServerState::ALL[number]
+        ServerState::ALL[usize::from(self.state.load(Acquire))]
     }
 
     /// Returns the counters.
     pub fn counters(&self) -> Counters {
-        Counters {
+        let counters = Counters {
             connects: self.connects.get(),
-            failures: self.failures.get(),
             bytes: self.bytes.get(),
             lines: self.lines.get(),
             matched: self.matched.get(),
-            malformed: self.malformed.get(),
-            oversized: self.oversized.get(),
-            truncated: self.truncated.get(),
+            ..Counters::default()
+        };
+        let Some(faults) = self.faults.get() else { return counters };
+        Counters {
+            failures: faults.failures(),
+            malformed: faults.malformed.get(),
+            oversized: faults.oversized.get(),
+            truncated: faults.truncated.get(),
+            ..counters
         }
+    }
+
+    /// Returns the number of connections made.
+    pub(crate) fn connects(&self) -> u64 {
+        self.connects.get()
+    }
+
+    /// Returns the number of received bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// Returns the numbers of whole lines and of malformed ones.
+    pub(crate) fn lines_and_malformed(&self) -> (u64, u64) {
+        (self.lines.get(), self.faults.get().map_or(0, |faults| faults.malformed.get()))
     }
 
     pub(super) fn since(&self) -> u64 {
@@ -264,7 +337,7 @@ impl ServerStats {
     }
 
     pub(super) fn failures_in_row(&self) -> u64 {
-        self.failures_in_row.get()
+        self.failures_in_row.load(Relaxed).into()
     }
 
     pub(super) fn attempts(&self) -> u64 {
@@ -272,16 +345,30 @@ impl ServerStats {
     }
 
     pub(super) fn attempts_failed(&self) -> [u64; FailureReason::ALL.len()] {
-        self.attempts_failed.each_ref().map(Cell::get)
+        self.faults.get().map_or_else(Default::default, |faults| counts(&faults.attempts_failed))
     }
 
     pub(super) fn disconnects(&self) -> [u64; DisconnectReason::ALL.len()] {
-        self.disconnects.each_ref().map(Cell::get)
+        self.faults.get().map_or_else(Default::default, |faults| counts(&faults.disconnects))
     }
 
     pub(super) fn last_error(&self) -> Option<(LastError, u64)> {
-        Some((LastError::unpack(self.last_error.get())?, time(&self.last_error_at)?))
+        let faults = self.faults.get()?;
+        Some((LastError::unpack(faults.last_error.get())?, time(&faults.last_error_at)?))
     }
+}
+
+impl Faults {
+    /// Returns the failures that [`Counters`] counts. The removal of a server is none.
+    fn failures(&self) -> u64 {
+        let removed = self.disconnects[DisconnectReason::Removed as usize].get();
+        let all = self.attempts_failed.iter().chain(&self.disconnects).map(Cell::get);
+        all.sum::<u64>().saturating_sub(removed)
+    }
+}
+
+fn counts<const N: usize>(cells: &[Cell; N]) -> [u64; N] {
+    cells.each_ref().map(Cell::get)
 }
 
 fn time(cell: &Cell) -> Option<u64> {

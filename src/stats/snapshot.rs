@@ -164,7 +164,7 @@ impl Stats {
 impl super::List {
     /// Adds the removed servers to the sums whose workers have ended them, and of which the output has no record left.
     pub(super) fn fold_removed(&mut self, clock: &Clock, workers: &[Arc<WorkerStats>]) {
-        let super::List { sums, by_number, .. } = self;
+        let sums = &mut self.sums;
         self.removed.retain_mut(|Removed { server, pushed }| {
             if !server.state().is_final() {
                 return true;
@@ -173,7 +173,6 @@ impl super::List {
             let is_drained = worker.taken_count() >= *pushed.get_or_insert(worker.pushed_count());
             if is_drained {
                 sums.add(&clock.server(Arc::clone(server)));
-                by_number.remove(&server.number());
             }
             !is_drained
         });

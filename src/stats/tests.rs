@@ -4,8 +4,8 @@ fn server(port: u16) -> Server {
     format!("192.0.2.1:{port}").parse().unwrap()
 }
 
-fn update(now: u64, state: ServerState, counters: Counters) -> Update {
-    Update { now, state, counters, failures: 0, next_attempt: None }
+fn update(now: u64, state: ServerState) -> Update {
+    Update { now, state, failures: 0, next_attempt: None }
 }
 
 #[test]
@@ -13,31 +13,31 @@ fn the_time_without_a_connection_is_that_outside_of_connections() {
     let stats = ServerStats::new(0, 0, server(1));
     stats.added(100);
     assert_eq!(stats.down_ms(350), 250, "it waits from the start");
-    let zero = Counters::default();
-    stats.update(&update(1000, ServerState::Connected, zero));
+    stats.update(&update(1000, ServerState::Connected));
     assert_eq!((stats.since(), stats.down_ms(5000)), (1000, 900));
-    stats.update(&update(6000, ServerState::Connected, zero));
+    stats.update(&update(6000, ServerState::Connected));
     assert_eq!(stats.since(), 1000, "it is still the same connection");
-    stats.update(&update(7000, ServerState::Waiting, zero));
-    stats.update(&update(7500, ServerState::Connecting, zero));
+    stats.update(&update(7000, ServerState::Waiting));
+    stats.update(&update(7500, ServerState::Connecting));
     assert_eq!((stats.since(), stats.down_ms(8000)), (7000, 1900));
-    stats.update(&update(9000, ServerState::Failed, zero));
+    stats.update(&update(9000, ServerState::Failed));
     assert_eq!(stats.down_ms(10_000), 3900, "a server that is given up is down");
     let removed = ServerStats::new(1, 0, server(2));
-    removed.update(&update(500, ServerState::Connecting, zero));
-    removed.update(&update(700, ServerState::Ended, zero));
-    removed.update(&update(800, ServerState::Ended, zero));
+    removed.update(&update(500, ServerState::Connecting));
+    removed.update(&update(700, ServerState::Ended));
+    removed.update(&update(800, ServerState::Ended));
     assert_eq!(removed.down_ms(9000), 700, "up to its end");
 }
 
 #[test]
 fn the_last_received_time_is_that_of_the_last_new_byte() {
     let stats = ServerStats::new(0, 0, server(1));
-    let bytes = |bytes| Counters { bytes, ..Counters::default() };
-    stats.update(&update(10, ServerState::Connected, bytes(0)));
+    stats.update(&update(10, ServerState::Connected));
     assert_eq!(stats.last_received(), None);
-    stats.update(&update(20, ServerState::Connected, bytes(5)));
-    stats.update(&update(30, ServerState::Waiting, bytes(5)));
+    stats.received(5);
+    stats.received_at(20);
+    stats.update(&update(30, ServerState::Waiting));
+    assert_eq!(stats.counters().bytes, 5);
     assert_eq!(stats.last_received(), Some(20));
 }
 
@@ -48,16 +48,36 @@ fn an_error_has_the_time_of_the_update_that_follows_it() {
     let error = LastError::Failure(FailureReason::Refused, None);
     stats.attempt();
     stats.failed(error);
-    stats.update(&update(40, ServerState::Waiting, Counters::default()));
-    stats.update(&update(50, ServerState::Connecting, Counters::default()));
+    stats.update(&update(40, ServerState::Waiting));
+    stats.update(&update(50, ServerState::Connecting));
     assert_eq!(stats.last_error(), Some((error, 40)));
     let other = LastError::Disconnect(DisconnectReason::Reset, Some(104));
     stats.failed(other);
-    stats.update(&update(60, ServerState::Waiting, Counters::default()));
+    stats.update(&update(60, ServerState::Waiting));
     assert_eq!(stats.last_error(), Some((other, 60)));
     assert_eq!(stats.attempts(), 1);
     assert_eq!(stats.attempts_failed()[FailureReason::Refused as usize], 1);
     assert_eq!(stats.disconnects()[DisconnectReason::Reset as usize], 1);
+}
+
+#[test]
+fn a_server_takes_memory_for_faults_once_it_has_one() {
+    let stats = ServerStats::new(0, 0, server(1));
+    stats.attempt();
+    stats.connected();
+    stats.received(9);
+    stats.lines(3);
+    stats.matched(2);
+    let good = Counters { connects: 1, bytes: 9, lines: 3, matched: 2, ..Counters::default() };
+    assert_eq!((stats.counters(), stats.has_faults()), (good, false));
+    stats.malformed();
+    stats.oversized();
+    stats.truncated();
+    stats.failed(LastError::Failure(FailureReason::Timeout, None));
+    stats.failed(LastError::Disconnect(DisconnectReason::Eof, None));
+    stats.failed(LastError::Disconnect(DisconnectReason::Removed, None));
+    let bad = Counters { failures: 2, malformed: 1, oversized: 1, truncated: 1, ..good };
+    assert_eq!((stats.counters(), stats.has_faults()), (bad, true), "a removal is no failure");
 }
 
 #[test]
@@ -113,21 +133,22 @@ fn the_totals_keep_what_removed_servers_have_counted() {
     let stats = Stats::new(1);
     let [a, b, c] = [1, 2, 3].map(|port| stats.new_server(0, server(port)));
     let count = |server: &ServerStats, lines, state| {
-        server.update(&update(1, state, Counters { lines, ..Counters::default() }));
+        server.lines(lines);
+        server.update(&update(1, state));
     };
     stats.set_servers(vec![a.clone(), b.clone()], vec![]);
     count(&a, 10, ServerState::Connected);
     count(&b, 20, ServerState::Connected);
     stats.set_servers(vec![b.clone()], vec![a.clone()]);
     // Its worker still counts.
-    count(&a, 11, ServerState::Ended);
+    count(&a, 1, ServerState::Ended);
     let lines = || stats.snapshot().totals.counters.lines;
     assert_eq!(lines(), 31);
     stats.set_servers(vec![c.clone()], vec![b.clone()]);
     assert_eq!((lines(), stats.server(0).is_none()), (31, true), "a is final");
     assert_eq!(stats.server(1).unwrap().number(), 1, "the output may have records of b");
     stats.set_servers(vec![], vec![c]);
-    count(&b, 25, ServerState::Ended);
+    count(&b, 5, ServerState::Ended);
     assert_eq!((lines(), stats.server(1).is_some()), (36, true), "b had not ended");
     stats.set_servers(vec![], vec![]);
     assert_eq!((lines(), stats.server(1).is_none()), (36, true));

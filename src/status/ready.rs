@@ -90,7 +90,7 @@ impl FromStr for Ready {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::{Counters, Stats, Update};
+    use crate::stats::{FailureReason, LastError, Stats, Update};
     use std::sync::Arc;
 
     /// Makes the snapshot of servers in these states. Those that are down have failed so often.
@@ -98,10 +98,14 @@ mod tests {
         let stats = Stats::new(1);
         let made = servers.iter().map(|(state, failures)| {
             let server = stats.new_server(0, "127.0.0.1:1".parse().unwrap());
-            let connects = u64::from(*state == ServerState::Connected);
-            let counters = Counters { connects, failures: *failures, ..Counters::default() };
             let state = *state;
-            server.update(&Update { now: 0, state, counters, failures: 0, next_attempt: None });
+            if state == ServerState::Connected {
+                server.connected();
+            }
+            for _ in 0..*failures {
+                server.failed(LastError::Failure(FailureReason::Refused, None));
+            }
+            server.update(&Update { now: 0, state, failures: 0, next_attempt: None });
             Arc::clone(&server)
         });
         let made = made.collect();
