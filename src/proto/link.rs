@@ -258,7 +258,8 @@ impl Link {
         &self.stats
     }
 
-    /// Publishes the state. The counters are published as they are counted. `lost` is the time that the worker does not count.
+    /// Publishes the state. The counters are published as they are counted. `lost` is the time that the worker does not
+    /// count.
     pub fn publish(&self, now: Instant, lost: Duration) {
         let published = |moment: Instant| moment.saturating_add(lost).as_millis();
         self.stats.update(&Update {
