@@ -110,4 +110,10 @@ mod tests {
         let malformed: Vec<_> = found.malformed.into_iter().map(|(line, _)| line).collect();
         assert_eq!((malformed, found.oversized), (vec![b"a\r".to_vec(), b"\n".to_vec()], 1));
     }
+
+    #[test]
+    fn as_many_bytes_are_read_as_records_fit_because_each_may_end_a_line() {
+        assert_eq!(ByLine::<Hex>::max_records(2, 64), 64);
+        assert_eq!(ByLine::<Hex>::max_bytes(2, 64), 64);
+    }
 }
