@@ -269,7 +269,7 @@ impl Crowd {
     }
 }
 
-/// How a storm of attempts went.
+/// The course of a storm of attempts.
 struct Storm {
     attempts: u64,
     /// The most attempts in 100 ms and in a second.

@@ -57,7 +57,7 @@ pub struct ProgramOptions {
 /// The value of `--shard`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShardFlag {
-    /// What the scheduler says.
+    /// The shard that the scheduler sets.
     Auto,
     /// This index of this count.
     Of(u32, u32),
@@ -437,28 +437,28 @@ fn number(text: &str) -> Result<f64, Refusal> {
 }
 
 fn format(text: &str) -> Result<Format, Refusal> {
-    text.parse().map_err(|_| {
-        let meant = text.trim().to_ascii_lowercase();
-        let meant = match meant.as_str() {
-            "ndjson" | "jsonl" => "json",
-            "tab" => "tsv",
-            "flink" => "task",
-            name => name,
-        };
-        let is_name = meant.parse::<Format>().is_ok();
-        Refusal { problem: "is not allowed", remedy: is_name.then(|| meant.to_owned()) }
-    })
+    named(text, &[("ndjson", "json"), ("jsonl", "json"), ("tab", "tsv"), ("flink", "task")])
 }
 
 fn parse_log_format(text: &str) -> Result<LogFormat, Refusal> {
+    named(text, &[("ndjson", "json"), ("jsonl", "json"), ("plain", "text")])
+}
+
+fn shard_by(text: &str) -> Result<ShardBy, Refusal> {
+    named(text, &[])
+}
+
+fn generated(text: &str) -> Result<Generated, Refusal> {
+    named(text, &[("pwsh", "powershell")])
+}
+
+/// Parses a name. The remedy is the name in lower case, or that of a synonym.
+fn named<T: FromStr>(text: &str, synonyms: &[(&str, &str)]) -> Result<T, Refusal> {
     text.parse().map_err(|_| {
         let meant = text.trim().to_ascii_lowercase();
-        let meant = match meant.as_str() {
-            "ndjson" | "jsonl" => "json",
-            "plain" => "text",
-            name => name,
-        };
-        let is_name = meant.parse::<LogFormat>().is_ok();
+        let synonym = synonyms.iter().find(|(synonym, _)| *synonym == meant);
+        let meant = synonym.map_or(meant.as_str(), |(_, name)| name);
+        let is_name = meant.parse::<T>().is_ok();
         Refusal { problem: "is not allowed", remedy: is_name.then(|| meant.to_owned()) }
     })
 }
@@ -558,23 +558,6 @@ fn parse_shard(text: &str) -> Result<ShardFlag, Refusal> {
         None => text.trim().eq_ignore_ascii_case("auto").then(|| "auto".to_owned()),
     };
     Err(Refusal { problem: "is not allowed", remedy })
-}
-
-fn shard_by(text: &str) -> Result<ShardBy, Refusal> {
-    text.parse().map_err(|_| {
-        let meant = text.trim().to_ascii_lowercase();
-        let is_name = meant.parse::<ShardBy>().is_ok();
-        Refusal { problem: "is not allowed", remedy: is_name.then_some(meant) }
-    })
-}
-
-fn generated(text: &str) -> Result<Generated, Refusal> {
-    Generated::named(text).ok_or_else(|| {
-        let meant = text.trim().to_ascii_lowercase();
-        let meant = if meant == "pwsh" { "powershell" } else { &meant };
-        let remedy = Generated::named(meant).map(|_| meant.to_owned());
-        Refusal { problem: "is not allowed", remedy }
-    })
 }
 
 fn log_level(verbosity: i32) -> LevelFilter {

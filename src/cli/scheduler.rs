@@ -21,7 +21,7 @@ struct Scheduler {
     count: &'static [&'static str],
 }
 
-/// How an index is read.
+/// The form of an index.
 #[derive(Clone, Copy)]
 enum Form {
     /// A number from 0.

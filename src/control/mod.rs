@@ -20,6 +20,7 @@ use log::{Level, error, info, log, warn};
 
 use crate::config::{Config, servers};
 use crate::job::{Job, Replaced, ServersHandle};
+use crate::partition::Shard;
 use crate::signals::{Message, Request};
 use crate::stats::Stats;
 use crate::text::count;
@@ -44,8 +45,9 @@ pub struct ControlOptions {
 /// Shows a line that renews itself, at the bottom of a terminal.
 pub type ShowLine = Box<dyn Fn(String) + Send>;
 
-/// Starts the thread for a job with these settings, [without](Config::without_list) its list. It ends with [`Message::Ended`]. `watch` looks for changes of the
-/// list file. `show_line` shows the totals, which are logged without it.
+/// Starts the thread for a job with these settings, [without](Config::without_list) its list. It ends with
+/// [`Message::Ended`]. `watch` looks for changes of the list file. `show_line` shows the totals, which are logged
+/// without it.
 ///
 /// # Errors
 ///
@@ -209,8 +211,8 @@ impl Desk {
         }
     }
 
-    /// Logs the table of the servers on a thread of its own, as a long one waits for the reader of stderr. A request that
-    /// comes meanwhile is carried out after it.
+    /// Logs the table of the servers on a thread of its own, as a long one waits for the reader of stderr. A request
+    /// that comes meanwhile is carried out after it.
     fn report(&self) {
         let (reports, stats) = (Arc::clone(&self.reports), Arc::clone(&self.stats));
         if reports.fetch_add(1, AcqRel) > 0 {
@@ -246,13 +248,15 @@ impl Desk {
         match servers::reread(&path, self.config.argument_servers()) {
             Ok(listed) => {
                 self.unread = None;
-                let config = self.config.clone().with_listed(listed);
-                if config.list().is_empty() {
+                let mut list = self.config.argument_servers().to_vec();
+                list.extend(listed);
+                if list.is_empty() {
                     warn!("{} has no server now; waiting for a change", path.display());
                 }
-                let replaced = self.servers.replace(config.list().iter().cloned());
+                let len = list.len();
+                let replaced = self.servers.replace(list);
                 self.servers.note_reload(true);
-                log_replaced(replaced, &config);
+                log_replaced(replaced, self.config.shard(), len);
             }
             Err(error) => {
                 self.servers.note_reload(false);
@@ -271,11 +275,11 @@ impl Desk {
     }
 }
 
-fn log_replaced(replaced: Replaced, config: &Config) {
+/// Logs a change of the servers, and the part of the whole list, of this length, that is now read.
+fn log_replaced(replaced: Replaced, shard: Option<Shard>, list: usize) {
     let Replaced { kept, added, removed } = replaced;
-    let shard = config.shard().map_or(String::new(), |shard| {
-        let (part, list) = (config.servers().len(), count(config.list().len(), "server"));
-        format!("; shard {shard} takes {part} of {list}")
+    let shard = shard.map_or(String::new(), |shard| {
+        format!("; shard {shard} takes {} of {}", kept + added, count(list, "server"))
     });
     info!(
         "Read the servers again: {}, {added} added, {removed} removed{shard}",

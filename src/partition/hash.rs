@@ -11,7 +11,7 @@ pub(super) fn shard_of(text: &[u8], count: u32) -> u32 {
 /// Hashes a text: FNV-1a with 64 bits, and then the last step of MurmurHash3, which spreads each bit over all others.
 ///
 /// FNV-1a alone leaves the highest bits of similar texts alike, and the jump uses the highest bits. Texts are short,
-/// so a byte at a time is fast enough. Nobody gains from texts that collide, so the hash has no key.
+/// so a byte at a time is fast enough. A text that collides does no harm, so the hash has no key.
 fn hash(text: &[u8]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;

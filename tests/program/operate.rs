@@ -316,7 +316,7 @@ fn a_service_manager_that_does_not_read_holds_up_nothing_and_gets_its_messages_l
     let full = FullSocket::bind("full-socket");
     let mut command = tcpcore(&format!("-d 1 -f {}", file.path()), NONE);
     command.env("NOTIFY_SOCKET", &full.path);
-    // Nobody reads stdout, so the program cannot end before this test lets it.
+    // Stdout is not read, so the program cannot end before this test lets it.
     let (mut program, stdout) = Program::spawn_unread(&mut command);
     let mut peer = server.accept();
     program.wait_for_log("Connected successfully to");

@@ -3,6 +3,8 @@
 mod man;
 mod shells;
 
+use std::str::FromStr;
+
 use crate::cli::{Action, Flag, Taken};
 use crate::config::Setting;
 use crate::format::Format;
@@ -32,11 +34,6 @@ impl Generated {
         }
     }
 
-    /// Returns the text of a name, if there is one.
-    pub(super) fn named(name: &str) -> Option<Generated> {
-        Generated::ALL.into_iter().find(|generated| generated.name() == name)
-    }
-
     /// Makes the text of a table of flags.
     pub(super) fn text(self, flags: &[Flag]) -> String {
         match self {
@@ -46,6 +43,14 @@ impl Generated {
             Self::Fish => shells::fish(flags),
             Self::PowerShell => shells::powershell(flags),
         }
+    }
+}
+
+impl FromStr for Generated {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Generated, ()> {
+        Generated::ALL.into_iter().find(|generated| generated.name() == name).ok_or(())
     }
 }
 

@@ -20,7 +20,7 @@ pub(super) mod avx2;
 #[cfg(target_arch = "aarch64")]
 pub(super) mod neon;
 
-/// What `vector/avx512.rs` has of the processor: its intrinsics, whether it has the features, and the features of
+/// The means of `vector/avx512.rs` in the processor: its intrinsics, whether it has the features, and the features of
 /// functions.
 #[cfg(target_arch = "x86_64")]
 macro_rules! avx512 {
@@ -260,7 +260,7 @@ fn decode_blocks<I: InstructionSet, V: Handler<NumberDecoder>>(
     (lines + carry.returned, queue.start())
 }
 
-/// What a block has of the one in front of it.
+/// The state that a block leaves to the next one.
 struct Carry {
     /// 1 if the byte in front is a delimiter.
     delimiter: u64,
@@ -303,7 +303,7 @@ impl Carry {
     }
 }
 
-/// What the other bytes of a block mean.
+/// The meaning of the other bytes of a block.
 struct Marks {
     /// The bytes behind the digits of each line: its delimiter, or the carriage return in front of it.
     ends: u64,
