@@ -1,6 +1,26 @@
 # The checks with other programs: shells, systemd, a browser, Prometheus, schedulers, brokers. `.ci/run` calls them.
 # Each installs what it needs, or unpacks it below target/ci if an installation would start a service.
 
+# Runs a test in Python. If it exits with 77, this machine cannot run it, for the reason of the second argument.
+in_python() {
+    local status=0
+    python3 "${@:3}" || status=$?
+    if [[ $status -eq 77 ]]; then
+        skip "$1: $2"
+        return
+    fi
+    return "$status"
+}
+
+# Takes the files out of packages of Debian. Their installation would start services.
+unpack() {
+    local package folder=$1
+    rm -rf "$folder"
+    mkdir -p "$folder" target/ci/bin
+    (cd "$folder" && timeout "$DOWNLOAD_SECONDS" apt-get download -qq "${@:2}" &&
+        for package in ./*.deb; do dpkg -x "$package" . || exit; done)
+}
+
 systemd_units() {
     if ! command -v systemd-analyze; then
         skip 'units of systemd: there is no systemd-analyze'
@@ -63,33 +83,23 @@ build_release() {
 
 # The step before has built it.
 static_program() {
-    local status=0
     if [[ ! -d target/ci/release ]] || ! command -v python3; then
         skip 'names in the static program: there is no such program or no Python'
         return
     fi
-    python3 tests/service/static.py target/ci/release/*-musl/tcpcore || status=$?
-    if [[ $status -eq 77 ]]; then
-        skip 'names in the static program: this is not root, or there are no namespaces'
-        return
-    fi
-    return "$status"
+    in_python 'names in the static program' 'this is not root, or there are no namespaces' \
+        tests/service/static.py target/ci/release/*-musl/tcpcore
 }
 
 # The package is that of the release. The Debian that it is installed in stays in target/.
 debian_package() {
-    local status=0
     if [[ ! -d target/ci/release ]] || ! command -v python3 ||
         ! { type -P debootstrap systemd-nspawn || install_package debootstrap systemd-container; }; then
         skip 'Debian package: there is no package, no Python, or debootstrap or systemd-nspawn cannot be installed'
         return
     fi
-    python3 tests/service/package.py target/dist/tcpcore_*.deb target/ci/debian || status=$?
-    if [[ $status -eq 77 ]]; then
-        skip 'Debian package: this is not root, or no Debian with systemd can be made and booted here'
-        return
-    fi
-    return "$status"
+    in_python 'Debian package' 'this is not root, or no Debian with systemd can be made and booted here' \
+        tests/service/package.py target/dist/tcpcore_*.deb target/ci/debian
 }
 
 # It needs Chromium, Node and two packages of npm, which are installed in a copy.
@@ -120,27 +130,18 @@ page_of_program() {
 }
 
 metrics_in_prometheus() {
-    local status=0
     if ! command -v python3 || ! { type -P prometheus promtool || install_prometheus; }; then
         skip 'metrics and alert with Prometheus: there is no Python, or Prometheus cannot be downloaded'
         return
     fi
     cargo build --locked --release
-    python3 tests/service/prometheus.py || status=$?
-    if [[ $status -eq 77 ]]; then
-        skip 'metrics and alert with Prometheus: there is no prometheus or no promtool'
-        return
-    fi
-    return "$status"
+    in_python 'metrics and alert with Prometheus' 'there is no prometheus or no promtool' \
+        tests/service/prometheus.py
 }
 
-# Takes the programs out of the package of Debian. Its installation would start a service.
 install_prometheus() {
     local as_root folder=target/ci/prometheus
-    rm -rf "$folder"
-    mkdir -p "$folder" target/ci/bin
-    update_packages &&
-        (cd "$folder" && timeout "$DOWNLOAD_SECONDS" apt-get download -qq prometheus && dpkg -x ./*.deb .) &&
+    update_packages && unpack "$folder" prometheus &&
         cp "$folder"/usr/bin/{prometheus,promtool} target/ci/bin
 }
 
@@ -165,59 +166,40 @@ renoir() {
 }
 
 shards_in_swarm() {
-    local status=0
     if ! command -v python3 || ! install_docker || ! { command -v debootstrap || install_package debootstrap; }; then
         skip 'image and shards on a Docker Swarm: there is no Python, or Docker or debootstrap cannot be downloaded'
         return
     fi
-    python3 tests/service/swarm.py || status=$?
-    if [[ $status -eq 77 ]]; then
-        skip 'image and shards on a Docker Swarm: it needs root, namespaces and an engine that starts'
-        return
-    fi
-    return "$status"
+    in_python 'image and shards on a Docker Swarm' 'it needs root, namespaces and an engine that starts' \
+        tests/service/swarm.py
 }
 
 shards_under_slurm() {
-    local status=0
     if ! command -v python3 || ! { type -P munged slurmctld slurmd || install_slurm; }; then
         skip 'shards under Slurm: there is no Python, or Slurm cannot be downloaded'
         return
     fi
     cargo build --locked --release
-    python3 tests/service/slurm.py || status=$?
-    if [[ $status -eq 77 ]]; then
-        skip 'shards under Slurm: no Slurm, or no namespaces'
-        return
-    fi
-    return "$status"
+    in_python 'shards under Slurm' 'no Slurm, or no namespaces' tests/service/slurm.py
 }
 
-# Takes the programs out of the packages of Debian. Their installation would start services.
 install_docker() {
-    local as_root folder=target/ci/docker
+    local folder=target/ci/docker
     if type -P docker dockerd containerd containerd-shim-runc-v2 runc; then return; fi
-    rm -rf "$folder"
-    mkdir -p "$folder" target/ci/bin
-    install_package libdevmapper1.02.1 libseccomp2 || return
-    (cd "$folder" && timeout "$DOWNLOAD_SECONDS" apt-get download -qq docker.io containerd runc &&
-        for package in ./*.deb; do dpkg -x "$package" . || exit; done) &&
+    install_package libdevmapper1.02.1 libseccomp2 && unpack "$folder" docker.io containerd runc &&
         cp "$folder"/usr/bin/{docker,containerd,containerd-shim-runc-v2} "$folder"/usr/sbin/{dockerd,runc} target/ci/bin
 }
 
-# Takes the programs and their libraries out of the packages of Debian. Their installation would start services.
+# The libraries are unpacked, too.
 install_slurm() {
     local as_root folder=target/ci/slurm packages
     if [[ -x $folder/usr/bin/srun ]]; then return; fi
-    rm -rf "$folder" "$folder.new"
+    rm -rf "$folder"
     update_packages || return
     packages=$(apt-get install --simulate --no-install-recommends munge slurm-client slurmctld slurmd |
         awk '$1 == "Inst" { print $2 }') || return
-    mkdir -p "$folder.new"
     # shellcheck disable=SC2086 # One argument a package.
-    (cd "$folder.new" && timeout "$DOWNLOAD_SECONDS" apt-get download -qq $packages &&
-        for package in ./*.deb; do dpkg -x "$package" . || exit; done && rm ./*.deb) || return
-    mv "$folder.new" "$folder"
+    unpack "$folder.new" $packages && rm "$folder.new"/*.deb && mv "$folder.new" "$folder"
 }
 
 # The packages of Python stay in a folder of their own.
@@ -234,28 +216,18 @@ manifests() {
 }
 
 numbers_to_mosquitto() {
-    local status=0
     if ! command -v python3 || ! { type -P mosquitto mosquitto_pub mosquitto_sub || install_mosquitto; }; then
         skip 'numbers to an MQTT broker: there is no Python, or mosquitto cannot be installed'
         return
     fi
     cargo build --locked --release
-    python3 tests/service/mosquitto.py || status=$?
-    if [[ $status -eq 77 ]]; then
-        skip 'numbers to an MQTT broker: there is no mosquitto'
-        return
-    fi
-    return "$status"
+    in_python 'numbers to an MQTT broker' 'there is no mosquitto' tests/service/mosquitto.py
 }
 
-# Takes the broker out of the package of Debian, whose installation would start a service, and installs the libraries
-# that the package needs.
+# The libraries that the package of the broker needs are installed.
 install_mosquitto() {
     local as_root folder=target/ci/mosquitto libraries
-    rm -rf "$folder"
-    mkdir -p "$folder" target/ci/bin
-    update_packages &&
-        (cd "$folder" && timeout "$DOWNLOAD_SECONDS" apt-get download -qq mosquitto && dpkg -x ./*.deb .) &&
+    update_packages && unpack "$folder" mosquitto &&
         libraries=$(dpkg-deb -f "$folder"/*.deb Depends | grep -oE '\blib[a-z0-9.+-]+' | sort -u) &&
         install_package --no-upgrade mosquitto-clients $libraries &&
         cp "$folder"/usr/sbin/mosquitto target/ci/bin

@@ -17,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from steps import fail, say
+
 DEADLINE_SECONDS = 60
 
 # What is typed before a tab, and what the shell then inserts or lists.
@@ -41,8 +43,8 @@ def check(what, command, **settings):
     """Fails unless the command succeeds. Returns its output."""
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **settings)
     if done.returncode != 0:
-        raise SystemExit(f"FAIL {what}: {done.stdout}")
-    print(f"ok   {what}", flush=True)
+        fail(f"{what}: {done.stdout}")
+    say(what)
     return done.stdout
 
 
@@ -83,7 +85,7 @@ class Terminal:
                 text = re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[=>]|[\x07\x08]", b"", output)
                 if all(word.encode() in text for word in words):
                     return
-        raise SystemExit(f"FAIL {words} not within {DEADLINE_SECONDS} s: {output}")
+        fail(f"{words} not within {DEADLINE_SECONDS} s: {output}")
 
 
 def complete_on_terminal(command, setup, folder):
@@ -95,7 +97,7 @@ def complete_on_terminal(command, setup, folder):
             terminal.wait_for(["ready"])
             terminal.type(f"{typed}\t")
             terminal.wait_for(expected)
-        print(f"ok   {shell}: {typed}<tab> gives {' '.join(expected)}", flush=True)
+        say(f"{shell}: {typed}<tab> gives {' '.join(expected)}")
 
 
 def complete_in_fish(folder):
@@ -106,8 +108,8 @@ def complete_in_fish(folder):
         )
         offered = [line.split("\t")[0].split("=")[-1] for line in done.stdout.splitlines()]
         if sorted(offered) != sorted(expected):
-            raise SystemExit(f"FAIL fish: {typed} gives {offered}, expected {expected}: {done.stderr}")
-        print(f"ok   fish: {typed}<tab> gives {' '.join(expected)}", flush=True)
+            fail(f"fish: {typed} gives {offered}, expected {expected}: {done.stderr}")
+        say(f"fish: {typed}<tab> gives {' '.join(expected)}")
 
 
 def check_page(page):
@@ -116,15 +118,15 @@ def check_page(page):
         environment = {**os.environ, "LC_ALL": "C.UTF-8", "MANROFFSEQ": "", "MANWIDTH": "80"}
         done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
         if done.returncode != 0 or done.stderr:
-            raise SystemExit(f"FAIL man: {done.stderr}")
-        print("ok   man has no warning", flush=True)
+            fail(f"man: {done.stderr}")
+        say("man has no warning")
     if is_installed("mandoc"):
         done = subprocess.run(["mandoc", "-T", "lint", "-W", "warning", page], capture_output=True, text=True)
         # A date would change the page without a change of its text.
         found = [line for line in done.stdout.splitlines() if "missing date" not in line]
         if found:
-            raise SystemExit("FAIL mandoc: " + "\n".join(found))
-        print("ok   mandoc has no warning", flush=True)
+            fail("mandoc: " + "\n".join(found))
+        say("mandoc has no warning")
 
 
 def main():

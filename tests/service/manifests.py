@@ -8,25 +8,19 @@ with 77, as skipped.
 
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
+
+from steps import check, skip
 
 try:
     import hcl2
     import yaml
 except ImportError as error:
-    print(f"SKIPPED: {error}")
-    sys.exit(77)
+    skip(error)
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = [f"feed-{number}.example:9000" for number in range(40)]
-
-
-def check(what, condition, found=""):
-    if not condition:
-        raise SystemExit(f"FAIL {what}: {found}")
-    print(f"ok   {what}", flush=True)
 
 
 def accepts(name, arguments, shards, variables_of):

@@ -19,6 +19,9 @@ import threading
 import time
 from pathlib import Path
 
+import steps
+from steps import fail, say, skip
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("mosquitto", "mosquitto_pub", "mosquitto_sub")
 SHARDS = 3
@@ -35,7 +38,6 @@ FLOOD_NUMBERS = 32
 LINE_BYTES = 2000
 SEND_BUFFER_BYTES = 16 * 1024
 DEADLINE_SECONDS = 120
-SKIPPED = 77
 
 # By default the broker drops messages for a subscriber that lags behind by more than 1000.
 BROKER = """
@@ -104,19 +106,8 @@ def log_of(name):
     return (folder / f"{name}.log").read_text()
 
 
-def fail(what):
-    for name, _ in running:
-        print(f"---- {name}\n{log_of(name)[-2000:]}", flush=True)
-    raise SystemExit(f"FAIL {what}")
-
-
-def wait_for(what, is_true):
-    begin = time.monotonic()
-    while not is_true():
-        if time.monotonic() - begin > DEADLINE_SECONDS:
-            fail(f"{what}: not within {DEADLINE_SECONDS} s")
-        time.sleep(0.05)
-    print(f"ok   {what} ({time.monotonic() - begin:.1f} s)", flush=True)
+def wait_for(what, attempt):
+    return steps.wait_for(what, attempt, DEADLINE_SECONDS)
 
 
 def wait_for_end(name, process):
@@ -222,21 +213,24 @@ def run():
             doubled = len(received) - len(set(received))
             fail(f"{server.address}: of {server.sent}, {lost} lost, {doubled} doubled, or out of order")
     count = sum(server.sent for server in servers)
-    print(f"ok   {count} numbers of {len(servers)} servers arrived once each, in order", flush=True)
+    say(f"{count} numbers of {len(servers)} servers arrived once each, in order")
 
 
 def main():
     global folder
     missing = [program for program in PROGRAMS if not shutil.which(program)]
     if missing:
-        print(f"SKIPPED: there is no {' and no '.join(missing)}")
-        sys.exit(SKIPPED)
+        skip(f"there is no {' and no '.join(missing)}")
     # A request to stop also ends the programs that were started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
         try:
             run()
+        except SystemExit:
+            for name, _ in running:
+                print(f"---- {name}\n{log_of(name)[-2000:]}", flush=True)
+            raise
         finally:
             for _, process in running:
                 process.kill()

@@ -20,7 +20,9 @@ import threading
 import time
 from pathlib import Path
 
-SKIPPED = 77
+import steps
+from steps import fail, say, skip
+
 DEADLINE_SECONDS = 120
 DEBOOTSTRAP_SECONDS = 500
 CLONE_NEWNET = 0x40000000
@@ -32,30 +34,14 @@ PORTS = {9001: 6, 9002: 12}
 LEFT = "find / -xdev -path /proc -prune -o -path /packages -prune -o -name '*tcpcore*' -print"
 
 
-def skip(reason):
-    print(f"skipped: {reason}", flush=True)
-    sys.exit(SKIPPED)
-
-
-def say(what):
-    print(f"ok   {what}", flush=True)
-
-
 def expect(what, found, expected):
     if found != expected:
-        raise SystemExit(f"FAIL {what}: {found!r}, expected {expected!r}")
+        fail(f"{what}: {found!r}, expected {expected!r}")
     say(what)
 
 
 def wait_for(what, attempt):
-    begin = time.monotonic()
-    while time.monotonic() - begin < DEADLINE_SECONDS:
-        value = attempt()
-        if value:
-            say(what)
-            return value
-        time.sleep(0.1)
-    raise SystemExit(f"FAIL {what}: not within {DEADLINE_SECONDS} s")
+    return steps.wait_for(what, attempt, DEADLINE_SECONDS)
 
 
 def make_debian(folder):
@@ -131,7 +117,7 @@ class Machine:
         done = self.enter("/bin/sh", "-c", command)
         if done.returncode != status:
             journal = self.enter("journalctl", "--no-pager", "--lines=50").stdout
-            raise SystemExit(f"FAIL {command}: status {done.returncode}: {done.stdout}\n{journal}")
+            fail(f"{command}: status {done.returncode}: {done.stdout}\n{journal}")
         return done.stdout.strip()
 
     def show(self, unit, setting):
@@ -214,7 +200,7 @@ def check_package(machine):
         *("usr/share/doc/tcpcore/copyright", "usr/share/doc/tcpcore/examples/servers"),
     ]:
         if f"/{file}" not in files:
-            raise SystemExit(f"FAIL the package has no {file}: {files}")
+            fail(f"the package has no {file}: {files}")
     say("the package has all files")
 
     # What the comments of the list and of the units say.

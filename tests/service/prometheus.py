@@ -13,16 +13,17 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
+import steps
+from steps import fail, say, skip
+
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "deploy/prometheus/alerts.yml"
 DEADLINE_SECONDS = 60
-SKIPPED = 77
 
 folder = None
 running = []
@@ -47,23 +48,20 @@ def kill(process):
 
 def wait_for(what, attempt):
     """Returns the first value of `attempt` that is true. An answer that is still missing counts as false."""
-    begin = time.monotonic()
-    while time.monotonic() - begin < DEADLINE_SECONDS:
+
+    def answered():
         try:
-            value = attempt()
+            return attempt()
         except (urllib.error.URLError, ConnectionError):
-            value = None
-        if value:
-            print(f"ok   {what} ({time.monotonic() - begin:.1f} s)", flush=True)
-            return value
-        time.sleep(0.1)
-    raise SystemExit(f"FAIL {what}: not within {DEADLINE_SECONDS} s")
+            return None
+
+    return steps.wait_for(what, answered, DEADLINE_SECONDS)
 
 
 def logged(process, log, pattern):
     def attempt():
         if process.poll() is not None:
-            raise SystemExit(f"FAIL {log.stem} ended: {log.read_text()}")
+            fail(f"{log.stem} ended: {log.read_text()}")
         return re.search(pattern, log.read_text())
 
     return wait_for(f"{log.stem} has started", attempt)[1]
@@ -89,8 +87,8 @@ def get(url):
 
 def check(what, *command, **settings):
     if subprocess.run(command, **settings).returncode != 0:
-        raise SystemExit(f"FAIL {what}")
-    print(f"ok   {what}", flush=True)
+        fail(what)
+    say(what)
 
 
 class Prometheus:
@@ -170,8 +168,7 @@ def run():
 def main():
     global folder
     if not shutil.which("prometheus") or not shutil.which("promtool"):
-        print("SKIPPED: there is no prometheus or no promtool")
-        sys.exit(SKIPPED)
+        skip("there is no prometheus or no promtool")
     # A request to stop also ends the programs that were started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory() as path:

@@ -21,12 +21,14 @@ import threading
 import time
 from pathlib import Path
 
+import steps
+from steps import check, fail, skip
+
 ROOT = Path(__file__).resolve().parents[2]
 UNPACKED = ROOT / "target/ci/slurm"
 SCRIPT = ROOT / "deploy/slurm/tcpcore.sbatch"
 NAMESPACES = "--net --uts --ipc --mount --pid --fork --kill-child --mount-proc".split()
 DEADLINE_SECONDS = 120
-SKIPPED = 77
 
 SERVERS = 12
 SHARDS = 4
@@ -40,26 +42,8 @@ folder = None
 running = []
 
 
-def fail(what):
-    raise SystemExit(f"FAIL {what}")
-
-
-def check(what, condition, found=""):
-    if not condition:
-        fail(f"{what}: {found}")
-    print(f"ok   {what}", flush=True)
-
-
 def wait_for(what, attempt):
-    """Returns the first value of `attempt` that is true."""
-    begin = time.monotonic()
-    while time.monotonic() - begin < DEADLINE_SECONDS:
-        value = attempt()
-        if value:
-            print(f"ok   {what} ({time.monotonic() - begin:.1f} s)", flush=True)
-            return value
-        time.sleep(0.05)
-    fail(f"{what}: not within {DEADLINE_SECONDS} s")
+    return steps.wait_for(what, attempt, DEADLINE_SECONDS)
 
 
 class Connection:
@@ -442,11 +426,6 @@ def run():
     start_engine()
     array_of_tasks()
     tasks_of_one_job()
-
-
-def skip(reason):
-    print(f"SKIPPED: {reason}")
-    sys.exit(SKIPPED)
 
 
 def main():

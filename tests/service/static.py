@@ -16,7 +16,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-SKIPPED = 77
+from steps import fail, say, skip
+
 DEADLINE_SECONDS = 60
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
@@ -86,15 +87,14 @@ def read(program, server):
 def main():
     program = Path(sys.argv[1]).resolve()
     if os.geteuid() != 0:
-        sys.exit(SKIPPED)
+        skip("this is not root")
     if b"/ld-" in program.read_bytes()[:4096]:
-        raise SystemExit("FAIL the program asks for a dynamic loader")
-    print("ok   the program asks for no dynamic loader", flush=True)
+        fail("the program asks for a dynamic loader")
+    say("the program asks for no dynamic loader")
     try:
         enter_namespaces()
     except OSError as error:
-        print(f"no namespaces: {error}")
-        sys.exit(SKIPPED)
+        skip(f"there are no namespaces: {error}")
 
     with tempfile.TemporaryDirectory() as folder:
         replace("/etc/hosts", "127.0.0.1 localhost gate.test\n", folder)
@@ -111,12 +111,12 @@ def main():
             asked.clear()
             done = read(program, f"{name}:{port}")
             if (done.returncode, done.stdout, bool(asked)) != (0, "12\n", is_asked):
-                raise SystemExit(f"FAIL {name}: {done}, {len(asked)} queries")
-            print(f"ok   {name} is resolved by {'DNS' if is_asked else '/etc/hosts'}", flush=True)
+                fail(f"{name}: {done}, {len(asked)} queries")
+            say(f"{name} is resolved by {'DNS' if is_asked else '/etc/hosts'}")
         done = read(program, f"absent.test:{port}")
         if done.returncode != 1 or "absent.test" not in done.stderr:
-            raise SystemExit(f"FAIL absent.test: {done}")
-        print("ok   a name that DNS does not know is an error", flush=True)
+            fail(f"absent.test: {done}")
+        say("a name that DNS does not know is an error")
 
 
 main()

@@ -28,11 +28,13 @@ import threading
 import time
 from pathlib import Path
 
+import steps
+from steps import SKIPPED, check, fail, skip
+
 ROOT = Path(__file__).resolve().parents[2]
 # What takes long to make and stays the same.
 CACHE = ROOT / "target/ci/swarm"
 TOOLS = ["docker", "dockerd", "containerd", "runc", "debootstrap", "cargo", "unshare", "ip"]
-SKIPPED = 77
 DEADLINE_SECONDS = 180
 BUILD_SECONDS = 1800
 DOWNLOAD_SECONDS = 600
@@ -48,26 +50,7 @@ folder = None
 
 
 def wait_for(what, attempt):
-    """Returns the first value of `attempt` that is true."""
-    begin = time.monotonic()
-    while time.monotonic() - begin < DEADLINE_SECONDS:
-        value = attempt()
-        if value:
-            print(f"ok   {what} ({time.monotonic() - begin:.1f} s)", flush=True)
-            return value
-        time.sleep(0.1)
-    raise SystemExit(f"FAIL {what}: not within {DEADLINE_SECONDS} s")
-
-
-def check(what, true, evidence=""):
-    if not true:
-        raise SystemExit(f"FAIL {what}: {evidence}")
-    print(f"ok   {what}", flush=True)
-
-
-def skip(why):
-    print(f"SKIPPED: {why}")
-    sys.exit(SKIPPED)
+    return steps.wait_for(what, attempt, DEADLINE_SECONDS)
 
 
 class Connection:
@@ -148,7 +131,7 @@ class Feeds(threading.Thread):
 
     def owned_once(self):
         if self.failure:
-            raise SystemExit(f"FAIL the feeds: {self.failure!r}")
+            fail(f"the feeds: {self.failure!r}")
         return all(len(self.open(feed)) == 1 for feed in range(FEEDS))
 
     def pass_ticks(self, count):
@@ -214,7 +197,7 @@ class Collector(socketserver.ThreadingTCPServer):
 
     def of(self, container):
         if self.failure:
-            raise SystemExit(f"FAIL the output: {self.failure!r}")
+            fail(f"the output: {self.failure!r}")
         return self.outputs.get(container["Id"], Output())
 
 
@@ -251,7 +234,7 @@ class Engine:
         settings = {"stdin": subprocess.DEVNULL, "timeout": DEADLINE_SECONDS} | settings
         done = subprocess.run(["docker", "-H", self.host, *map(str, arguments)], capture_output=True, text=True, **settings)
         if done.returncode != 0:
-            raise SystemExit(f"FAIL docker {' '.join(map(str, arguments))}: {done.stdout}{done.stderr}")
+            fail(f"docker {' '.join(map(str, arguments))}: {done.stdout}{done.stderr}")
         return done.stdout
 
     def stop(self):
@@ -330,7 +313,7 @@ class Stack:
         [service] = json.loads(self.docker("service", "inspect", SERVICE))
         state = (service.get("UpdateStatus") or {}).get("State", "completed")
         if state in ("paused", "rollback_started"):
-            raise SystemExit(f"FAIL the update is {state}: {service['UpdateStatus']}")
+            fail(f"the update is {state}: {service['UpdateStatus']}")
         tasks = self.tasks("--filter", "desired-state=running")
         return (
             state == "completed"
@@ -452,7 +435,7 @@ class Scenario:
             shards = self.collector.of(container).shards
             # A shard may have no server.
             if shards and shards != {f"{slot - 1}/{self.stack.shards}"}:
-                raise SystemExit(f"FAIL slot {slot} of {self.stack.shards} prints as shard {shards}")
+                fail(f"slot {slot} of {self.stack.shards} prints as shard {shards}")
         return owners
 
     def owners(self):
