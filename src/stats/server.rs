@@ -239,23 +239,23 @@ impl ServerStats {
 
     /// Counts a malformed line.
     pub(crate) fn malformed(&self) {
-        self.faults_mut().malformed.add(1);
+        self.faults_to_write().malformed.add(1);
     }
 
     /// Counts an oversized line.
     pub(crate) fn oversized(&self) {
-        self.faults_mut().oversized.add(1);
+        self.faults_to_write().oversized.add(1);
     }
 
     /// Counts a truncated line.
     pub(crate) fn truncated(&self) {
-        self.faults_mut().truncated.add(1);
+        self.faults_to_write().truncated.add(1);
     }
 
     /// Counts a failed attempt or an ended connection, and keeps it as the last error. The next
     /// [`update`](Self::update) gives it its time.
     pub(crate) fn failed(&self, error: LastError) {
-        let faults = self.faults_mut();
+        let faults = self.faults_to_write();
         match error {
             LastError::Failure(reason, _) => faults.attempts_failed[reason as usize].add(1),
             LastError::Disconnect(reason, _) => faults.disconnects[reason as usize].add(1),
@@ -270,8 +270,8 @@ impl ServerStats {
         self.faults.get().is_some()
     }
 
-    /// Returns the figures of what went wrong, for their writer.
-    fn faults_mut(&self) -> &Faults {
+    /// Returns the figures of what went wrong, for their writer. The first call takes memory for them.
+    fn faults_to_write(&self) -> &Faults {
         self.faults.get_or_init(Box::default)
     }
 
