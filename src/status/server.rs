@@ -232,8 +232,10 @@ impl<P: Pages> Server<P> {
 
     /// Makes a client of a new connection, in place of the one that is idle for the longest time if there are too many.
     fn admit(&mut self, mut socket: TcpStream, now: Instant) {
-        // Beside the last descriptors there is no place for another client either.
-        let is_scarce = reserve::is_kept_from_clients(&socket);
+        // Beside the last descriptors there is no place for another client either. A client that has one of them, in
+        // place of another, has left a smaller number free. That one does not mean that there is place.
+        let sockets = self.clients.iter().flatten().map(|client| &client.socket);
+        let is_scarce = sockets.chain([&socket]).any(reserve::is_kept_from_clients);
         let free = self.clients.iter().position(Option::is_none).filter(|_| !is_scarce);
         let Some(index) = free.or_else(|| self.close_idle(now)) else {
             let response = Response::text(Status::ServiceUnavailable, "too many connections\n");
