@@ -21,14 +21,19 @@ const LISTENERS: usize = 16;
 /// Measures the CPU per line against the floor, with one line at a time to every connection.
 pub fn run_lines(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
     let count = options.connections;
-    let [floor, one, two] = {
-        let mut contestants = [(Program::Floor, 1), (Program::Product, 1), (Program::Product, 2)]
-            .map(|c| (c, vec![]));
+    let [floor, one, floor_in_two, two] = {
+        let mut contestants = [
+            (Program::Floor, 1),
+            (Program::Product, 1),
+            (Program::FloorInTwo, 2),
+            (Program::Product, 2),
+        ]
+        .map(|c| (c, vec![]));
         for round in 0..options.slow_rounds() {
             for ((program, workers), times) in &mut contestants {
                 let time = sweep(options, programs.once(*program, *workers, [].into_iter()))?;
                 note!(
-                    "{}, -p {workers}, round {round}: {} us a line",
+                    "{}, {workers} threads, round {round}: {} us a line",
                     program.name(),
                     figure(time)
                 );
@@ -37,21 +42,18 @@ pub fn run_lines(options: &Options, programs: &Programs, report: &mut Report) ->
         }
         contestants.map(|(_, times)| times)
     };
-    let ratio = |its: &[f64]| median(its.iter().zip(&floor).map(|(its, floor)| its / floor));
-    let [floor_us, one_us, two_us] =
-        [&floor, &one, &two].map(|times| median(times.iter().copied()));
-    report.rows.push(Row {
-        what: format!("{count} connections, one short line at a time each: CPU per line"),
-        measured: ratio(&one),
-        goal: Goal::AtMost(1.0),
-        unit: "x the floor",
-        detail: format!(
-            "{} µs with `-p 1`, the floor's {} µs; {} µs with `-p 2`",
-            figure(one_us),
-            figure(floor_us),
-            figure(two_us)
-        ),
-    });
+    for (workers, times, floors) in [(1, &one, &floor), (2, &two, &floor_in_two)] {
+        let us = |times: &[f64]| figure(median(times.iter().copied()));
+        report.rows.push(Row {
+            what: format!(
+                "{count} connections, one short line at a time each, `-p {workers}`: CPU per line"
+            ),
+            measured: median(times.iter().zip(floors).map(|(its, floor)| its / floor)),
+            goal: Goal::AtMost(1.0),
+            unit: "x the floor",
+            detail: format!("{} µs, the floor's {} µs, of as many threads", us(times), us(floors)),
+        });
+    }
     Ok(())
 }
 

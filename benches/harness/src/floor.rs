@@ -1,8 +1,9 @@
 //! Runs the floors: the smallest programs that do only the unavoidable part of a job. Each is a process
-//! with a single thread.
+//! with a single thread, but for one with two.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::thread;
 
 use mio::{Events, Interest, Poll, Token};
 
@@ -10,6 +11,7 @@ use crate::Result;
 
 /// The names of the subcommands.
 pub const READ: &str = "floor-read";
+pub const READ_IN_TWO: &str = "floor-read-in-two";
 pub const ECHO: &str = "floor-echo";
 pub const CONNECT: &str = "floor-connect";
 
@@ -52,6 +54,17 @@ fn read(servers: &[String], mut what: impl FnMut(&[u8]) -> io::Result<()>) -> Re
 /// Reads all bytes from the sockets and discards them.
 pub fn run_read(servers: &[String]) -> Result<()> {
     read(servers, |_| Ok(()))
+}
+
+/// Reads all bytes from the sockets and discards them, with the sockets cut over two threads.
+pub fn run_read_in_two(servers: &[String]) -> Result<()> {
+    let (first, second) = servers.split_at(servers.len() / 2);
+    thread::scope(|scope| {
+        let first = scope.spawn(|| run_read(first).map_err(|error| error.to_string()));
+        let second = run_read(second);
+        first.join().expect("it does not panic")?;
+        second
+    })
 }
 
 /// Reads, converts and writes in one thread, with nothing between a line and stdout. It assumes whole

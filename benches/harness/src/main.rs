@@ -130,6 +130,7 @@ fn run() -> Result<()> {
         Some(load::COMMAND) => return load::serve(rest[0].parse()?),
         Some(hosts::COMMAND) => return hosts::serve(),
         Some(floor::READ) => return floor::run_read(&rest),
+        Some(floor::READ_IN_TWO) => return floor::run_read_in_two(&rest),
         Some(floor::ECHO) => return floor::run_echo(&rest),
         Some(floor::CONNECT) => return floor::run_connect(&rest),
         _ => {}

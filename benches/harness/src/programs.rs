@@ -9,6 +9,7 @@ use crate::{Result, note};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     Floor,
+    FloorInTwo,
     Product,
     Tokio,
 }
@@ -17,6 +18,7 @@ impl Program {
     pub fn name(self) -> &'static str {
         match self {
             Program::Floor => "floor",
+            Program::FloorInTwo => "floor of two threads",
             Program::Product => "tcpcore",
             Program::Tokio => "tuned tokio",
         }
@@ -58,6 +60,7 @@ impl Programs {
     ) -> Command {
         let mut command = match program {
             Program::Floor => return self.floor(floor::READ, servers),
+            Program::FloorInTwo => return self.floor(floor::READ_IN_TWO, servers),
             Program::Product => {
                 let mut command = self.product(workers);
                 command.arg("--once");

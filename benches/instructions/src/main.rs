@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
 
-use tcpcore::internals::codec::number::{Divisor, NumberDecoder};
+use tcpcore::internals::codec::number::{DecoderPath, Divisor, NumberDecoder};
 use tcpcore::internals::codec::{Decoder, Framing, Handler, Lines};
 use tcpcore::internals::output::encode::{
     ENCODE_SLACK, Encoder, NUMBER_MAX_LEN, Plain, PlainLines, TaggedLines, TaggedNumbers,
@@ -241,7 +241,7 @@ fn fastest() -> NumberDecoder {
 }
 
 fn fallback() -> NumberDecoder {
-    NumberDecoder::fallback(divisor(), FRAMING)
+    NumberDecoder::on_path(divisor(), FRAMING, DecoderPath::Fallback).expect("any machine has it")
 }
 
 /// The processor and the decoder's path: `x86_64/avx2`.

@@ -11,6 +11,7 @@ use memchr::memchr;
 use super::{Decoder, Framing, Handler};
 
 mod path;
+mod portable;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
 mod vector;
 
@@ -198,15 +199,6 @@ impl NumberDecoder {
         self.path.name()
     }
 
-    /// Makes a decoder that uses only the fallback, the path for any processor, as a reference for tests.
-    ///
-    /// # Panics
-    ///
-    /// Panics where [`new`](Self::new) does.
-    pub fn fallback(divisor: Divisor, framing: Framing) -> NumberDecoder {
-        NumberDecoder::made(divisor, framing, Path::Fallback)
-    }
-
     /// Returns whether this byte can end numbers: any byte except for a digit, `+` and `-`.
     pub const fn is_delimiter(byte: u8) -> bool {
         !matches!(byte, b'0'..=b'9' | b'+' | b'-')
@@ -219,8 +211,8 @@ impl NumberDecoder {
             "numbers may contain the delimiter '{}'",
             delimiter.escape_ascii()
         );
-        // With a lower limit, a line that is decoded in blocks may be oversized.
-        let path = if framing.max_line() < SAFE_DIGITS + 2 { Path::Fallback } else { path };
+        // With a lower limit, a line that is decoded in blocks or words may be oversized.
+        let path = if framing.max_line() < SAFE_DIGITS + 2 { Path::ByteByByte } else { path };
         NumberDecoder { divisor, framing, path }
     }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
 use super::vector;
-use super::{Batch, Handler, NumberDecoder};
+use super::{Batch, Handler, NumberDecoder, portable};
 
 /// A path of decoding numbers. All paths have the same results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum DecoderPath {
     Avx2,
     /// Vectors of 16 bytes, on aarch64.
     Neon,
-    /// The fallback, for any processor.
+    /// Plain Rust, for any processor.
     Fallback,
 }
 
@@ -90,7 +90,9 @@ pub(super) enum Path {
     Avx2(vector::avx2::Avx2),
     #[cfg(target_arch = "aarch64")]
     Neon(vector::neon::Neon),
-    Fallback,
+    Portable,
+    /// The path of short limits of a line, and the reference for tests.
+    ByteByByte,
     /// The code of the AVX-512 path on intrinsics in plain Rust.
     #[cfg(test)]
     Avx512Emulated(vector::avx512_emulated::Avx512),
@@ -106,7 +108,8 @@ impl Path {
             DecoderPath::Avx2 => vector::avx2::Avx2::detect().map(Path::Avx2),
             #[cfg(target_arch = "aarch64")]
             DecoderPath::Neon => Some(Path::Neon(vector::neon::Neon)),
-            DecoderPath::Fallback => Some(Path::Fallback),
+            DecoderPath::Fallback if portable::HAS_VECTORS => Some(Path::Portable),
+            DecoderPath::Fallback => Some(Path::ByteByByte),
             _ => None,
         }
     }
@@ -124,7 +127,7 @@ impl Path {
             Path::Avx2(_) => DecoderPath::Avx2,
             #[cfg(target_arch = "aarch64")]
             Path::Neon(_) => DecoderPath::Neon,
-            Path::Fallback => DecoderPath::Fallback,
+            Path::Portable | Path::ByteByByte => DecoderPath::Fallback,
             #[cfg(test)]
             Path::Avx512Emulated(_) => DecoderPath::Avx512,
         }
@@ -151,7 +154,8 @@ impl Path {
             Path::Neon(set) => in_blocks(decoder, region, batch, |start, batch| {
                 set.decode(decoder, region, start, batch)
             }),
-            Path::Fallback => decoder.decode_bytes(region, batch),
+            Path::Portable => decoder.decode_portably(region, batch),
+            Path::ByteByByte => decoder.decode_bytes(region, batch),
             #[cfg(test)]
             Path::Avx512Emulated(set) => in_blocks(decoder, region, batch, |start, batch| {
                 set.decode(decoder, region, start, batch)

@@ -8,14 +8,11 @@ type Seen = Found<i64, NumberError>;
 /// Lines that end with a line feed, up to the default limit.
 pub(super) const LF: Framing = Framing::new(4096);
 
-/// Returns a decoder on each path of this machine, and on those that are emulated. The fallback comes first.
+/// Returns a decoder on each path of this machine, and on those that are emulated. Byte by byte comes first.
 pub(super) fn decoders(divisor: u64, framing: Framing) -> Vec<NumberDecoder> {
     let divisor = Divisor::new(NonZeroU64::new(divisor).expect("tests divide by something"));
-    let mut decoders = vec![NumberDecoder::made(divisor, framing, Path::Fallback)];
-    decoders.extend(
-        path::in_test().into_iter().map(|path| NumberDecoder::made(divisor, framing, path)),
-    );
-    decoders
+    let paths = [Path::ByteByByte, Path::Portable].into_iter().chain(path::in_test());
+    paths.map(|path| NumberDecoder::made(divisor, framing, path)).collect()
 }
 
 /// Reports that a path was not tried. cargo shows it with `--nocapture`, and the file that `TCPCORE_SKIPPED` names, if
@@ -33,11 +30,11 @@ fn skip(why: &str) {
 /// Decodes on all paths, and compares their results.
 pub(super) fn decode(region: &[u8], divisor: u64, framing: Framing) -> (Seen, u64) {
     let mut decoders = decoders(divisor, framing).into_iter();
-    let fallback = decode_all(&decoders.next().expect("the fallback is first"), region);
+    let reference = decode_all(&decoders.next().expect("it is first"), region);
     for decoder in decoders {
-        assert_eq!(decode_all(&decoder, region), fallback, "{:?} differs", decoder.path);
+        assert_eq!(decode_all(&decoder, region), reference, "{:?} differs", decoder.path);
     }
-    fallback
+    reference
 }
 
 /// Decodes a region by other means: text, `str::parse` and `%`.
@@ -157,10 +154,8 @@ fn any_byte_but_a_digit_and_a_sign_is_a_delimiter_of_numbers() {
     for byte in 0..=u8::MAX {
         let is_part_of_numbers = byte.is_ascii_digit() || byte == b'+' || byte == b'-';
         assert_eq!(NumberDecoder::is_delimiter(byte), !is_part_of_numbers);
-        for new in [NumberDecoder::new, NumberDecoder::fallback] {
-            let made = std::panic::catch_unwind(|| new(divisor, LF.with_delimiter(byte)));
-            assert_eq!(made.is_err(), is_part_of_numbers);
-        }
+        let new = || NumberDecoder::new(divisor, LF.with_delimiter(byte));
+        assert_eq!(std::panic::catch_unwind(new).is_err(), is_part_of_numbers);
     }
 }
 
