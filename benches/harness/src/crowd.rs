@@ -29,7 +29,7 @@ pub fn run_lines(options: &Options, programs: &Programs, report: &mut Report) ->
             (Program::Product, 2),
         ]
         .map(|c| (c, vec![]));
-        for round in 0..options.slow_rounds() {
+        for round in 0..options.rounds {
             for ((program, workers), times) in &mut contestants {
                 let time = sweep(options, programs.once(*program, *workers, [].into_iter()))?;
                 note!(
