@@ -150,7 +150,7 @@ fn measure(options: &Options, programs: &Programs, count: usize, crowd: Crowd) -
         let cpu = process.cpu()? - cpu_before;
         let cores = cpu.as_secs_f64() / busy_since.elapsed().as_secs_f64();
         // This ends the program, and so its stdout.
-        process.interrupt()?;
+        process.terminate()?;
         Ok((lines.join().expect("it does not panic")?, cores))
     })?;
     let (ended, totals) = totals.recv_timeout(Duration::from_secs(60))?;

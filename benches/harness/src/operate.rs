@@ -140,7 +140,7 @@ fn reloads(options: &Options, programs: &Programs, is_busy: bool) -> Result<Vec<
         rounds.push(Reload { logged, connected, without, with });
     }
     drop(steady);
-    process.interrupt()?;
+    process.terminate()?;
     process.wait()?;
     if is_busy {
         // The loss of the connections ends the flood.
@@ -278,7 +278,7 @@ fn answers(options: &Options, programs: &Programs, report: &mut Report) -> Resul
             ),
         });
     }
-    process.interrupt()?;
+    process.terminate()?;
     process.wait()?;
     Ok(())
 }

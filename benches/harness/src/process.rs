@@ -51,9 +51,9 @@ impl Process {
         Pid::from_raw(raw).expect("a process id is not zero")
     }
 
-    /// Sends SIGINT, as Ctrl-C does.
-    pub fn interrupt(&self) -> Result<()> {
-        Ok(kill_process(self.pid(), Signal::INT)?)
+    /// Sends SIGTERM, which a program in the background of a script does not ignore, either.
+    pub fn terminate(&self) -> Result<()> {
+        Ok(kill_process(self.pid(), Signal::TERM)?)
     }
 
     /// Sends SIGHUP, which asks for a reload.
