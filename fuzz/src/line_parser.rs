@@ -20,8 +20,10 @@ const DELIMITERS: [u8; 7] = *b"\n\r;\0 \t\xff";
 const DIVISORS: [u64; 12] =
     [6, 1, 2, 3, 7, 9999, 10_000, 65_535, 65_536, 1 << 63, i64::MAX.cast_unsigned(), u64::MAX];
 
-/// Panics unless `read`, on each path of this machine, and `naive` agree on `input`. It is the choice of a limit and a delimiter, the choice of a
-/// divisor, the sizes of the reads, and the bytes of a server.
+/// Panics unless `read`, on each path of this machine, and `naive` agree on `input`.
+///
+/// An input is the choice of a limit and a delimiter, the choice of a divisor, the sizes of the reads, and the bytes of
+/// a server.
 pub fn check(input: &[u8]) {
     let [limit_choice, divisor_choice, size_count, rest @ ..] = input else {
         return;

@@ -92,6 +92,7 @@ mod tests {
         let mut clock = Clock::new(at(1000));
         assert_eq!((clock.read(at(1100)), clock.now()), (None, at(1100)));
         assert_eq!((clock.read(at(1201)), clock.now()), (Some(ms(101)), at(1100)));
+        assert_eq!(clock.lost(), ms(101));
         assert_eq!(clock.sleep_until(Some(at(5000))), Some(at(5101)));
         assert_eq!((clock.read(at(5201)), clock.now()), (None, at(5100)));
     }

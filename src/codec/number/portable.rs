@@ -49,14 +49,11 @@ impl NumberDecoder {
         let (mut lines, mut start) = self.decode_stretch(region, SHORT, batch);
         let window = |start: usize| region.get(start.checked_sub(SHORT)?..)?.first_chunk();
         while let Some(window) = window(start) {
-            if let Some((count, len)) = self.decode_short(short, window, batch) {
-                lines += count;
-                start += len;
-            } else {
-                let (count, len) = self.decode_stretch(&region[start..], STRETCH, batch);
-                lines += count;
-                start += len;
-            }
+            let (count, len) = self
+                .decode_short(short, window, batch)
+                .unwrap_or_else(|| self.decode_stretch(&region[start..], STRETCH, batch));
+            lines += count;
+            start += len;
         }
         let (count, len) = self.decode_stretch(&region[start..], BLOCK, batch);
         lines + count + self.decode_bytes(&region[start + len..], batch)
@@ -86,8 +83,8 @@ impl NumberDecoder {
         if others != 0 {
             let find = |byte| mask(array::from_fn(|index| block[index] == byte));
             let minuses = find(b'-') & (delimiters << 1 | 1);
-            let is_return = self.framing.trims_return();
-            let returns = if is_return { find(b'\r') & delimiters >> 1 } else { 0 };
+            let trims_return = self.framing.trims_return();
+            let returns = if trims_return { find(b'\r') & delimiters >> 1 } else { 0 };
             let bad = others & !(minuses | returns) | nondigits & minuses << 1;
             // The bytes behind the last delimiter belong to the next block.
             if bad << delimiters.leading_zeros() != 0 {
@@ -136,7 +133,7 @@ impl NumberDecoder {
         while start < len
             && let Some(line) = region[start..].first_chunk::<REACH>()
         {
-            // Both the sign and the carriage return are branches, since the next line waits for no guess.
+            // The sign and the carriage return are branches. The processor predicts them and begins the next line.
             let mut first = 0;
             let (value, digits) = loop {
                 let found = leading_digits(line[first..].first_chunk().expect("in reach"));
