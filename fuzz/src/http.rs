@@ -39,15 +39,16 @@ fn talk(bytes: &[u8], sizes: &[u8]) -> Vec<u8> {
         true => sizes.iter().map(|size| usize::from(*size)).collect(),
         false => vec![usize::MAX],
     };
-    let mut sizes = sizes.into_iter().cycle();
-    let mut size = || sizes.next().expect("it is not empty");
+    // Each direction takes all sizes in turn, so each gets on.
+    let (mut received, mut sent) = (sizes.iter().cycle(), sizes.iter().cycle());
     let now = Instant::ZERO;
     let mut connection = Connection::new(now);
     let mut taken = Vec::new();
     let mut rest = bytes;
     let mut has_ended = false;
     while !connection.is_closed() {
-        let len = rest.len().min(connection.room()).min(size());
+        let size = *received.next().expect("it is not empty");
+        let len = rest.len().min(connection.room()).min(size);
         if len > 0 {
             connection.received(&rest[..len], now);
             rest = &rest[len..];
@@ -56,7 +57,8 @@ fn talk(bytes: &[u8], sizes: &[u8]) -> Vec<u8> {
             connection.received_end();
         }
         connection.answer(&Echo, now);
-        let len = connection.unsent().len().min(size());
+        let size = *sent.next().expect("it is not empty");
+        let len = connection.unsent().len().min(size);
         taken.extend_from_slice(&connection.unsent()[..len]);
         if !connection.unsent().is_empty() {
             connection.sent(len, now);
