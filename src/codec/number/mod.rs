@@ -134,7 +134,6 @@ impl Divisor {
     }
 
     /// Returns the inverse, the shift and the limit for numbers of 16 bits.
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
     fn short(self) -> (u16, u16, u16) {
         match u16::try_from(self.divisor.get()) {
             Ok(divisor) => {
@@ -255,12 +254,9 @@ impl NumberDecoder {
                 kept = batch.put(kept, value, sign);
                 at += 1;
             } else {
-                let rest = &region[start..];
-                let end = memchr(delimiter, rest).unwrap_or(rest.len());
                 batch.len = kept;
-                self.decode_any(&rest[..end], batch);
+                at = start + self.decode_any(&region[start..], batch);
                 kept = batch.len;
-                at = start + end;
             }
             lines += 1;
             at += 1;
@@ -271,18 +267,25 @@ impl NumberDecoder {
         lines
     }
 
-    /// Decodes any line, given without its delimiter.
+    /// Decodes any line, the first of these bytes. Returns its length without the delimiter.
     #[cold]
-    fn decode_any<V: Handler<NumberDecoder>>(&self, line: &[u8], batch: &mut Batch<'_, V>) {
-        if line.len() > self.framing.max_line() {
+    fn decode_any<V: Handler<NumberDecoder>>(
+        &self,
+        rest: &[u8],
+        batch: &mut Batch<'_, V>,
+    ) -> usize {
+        let len = memchr(self.framing.delimiter(), rest).unwrap_or(rest.len());
+        let line = &rest[..len];
+        if len > self.framing.max_line() {
             batch.handler.oversized();
-            return;
+            return len;
         }
         match parse(self.framing.trim(line)) {
             Ok(Some(value)) => batch.take(value),
             Ok(None) => {}
             Err(error) => batch.handler.malformed(line, error),
         }
+        len
     }
 }
 

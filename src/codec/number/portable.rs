@@ -7,8 +7,6 @@
 
 use std::array;
 
-use memchr::memchr;
-
 use super::{Batch, Divisor, Handler, NumberDecoder, SAFE_DIGITS};
 
 /// Whether the compiler has vectors for any processor of the target. Without them, byte by byte is faster.
@@ -156,12 +154,10 @@ impl NumberDecoder {
                 kept = batch.put(kept, value, sign);
                 start += end + 2;
             } else {
-                let rest = &region[start..];
-                let end = memchr(delimiter, rest).unwrap_or(rest.len());
                 batch.len = kept;
-                self.decode_any(&rest[..end], batch);
+                let len = self.decode_any(&region[start..], batch);
                 kept = batch.len;
-                start = region.len().min(start + end + 1);
+                start = region.len().min(start + len + 1);
             }
             lines += 1;
         }
@@ -183,16 +179,9 @@ struct ShortDivisor {
 
 impl ShortDivisor {
     fn new(divisor: Divisor) -> ShortDivisor {
-        let Ok(short) = u16::try_from(divisor.divisor.get()) else {
-            // All numbers of 16 bits are smaller than the divisor, so only 0 is a multiple.
-            return ShortDivisor { low: u16::MAX, inverse: 1, limit: u16::MAX };
-        };
-        let [low, high, ..] = divisor.inverse.to_le_bytes();
-        ShortDivisor {
-            low: (1 << divisor.shift) - 1,
-            inverse: u16::from_le_bytes([low, high]),
-            limit: u16::MAX / (short >> divisor.shift),
-        }
+        let (inverse, shift, limit) = divisor.short();
+        // The inverse of the odd part takes a multiple to its quotient by that part, which has the factors of two.
+        ShortDivisor { low: (1 << shift) - 1, inverse, limit: limit << shift }
     }
 
     #[inline(always)]
