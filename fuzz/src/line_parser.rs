@@ -4,7 +4,7 @@
 use std::num::NonZeroU64;
 
 use tcpcore::internals::codec::framer::{Framed, Framer};
-use tcpcore::internals::codec::number::{DecoderPath, Divisor, NumberDecoder, NumberError, parse};
+use tcpcore::internals::codec::number::{Divisor, NumberDecoder, NumberError, parse};
 use tcpcore::internals::codec::{Decoder, Framing, Handler};
 
 /// Limits of a line, in bytes: the default, small ones, and those around special sizes. 18 digits always
@@ -20,7 +20,7 @@ const DELIMITERS: [u8; 7] = *b"\n\r;\0 \t\xff";
 const DIVISORS: [u64; 12] =
     [6, 1, 2, 3, 7, 9999, 10_000, 65_535, 65_536, 1 << 63, i64::MAX.cast_unsigned(), u64::MAX];
 
-/// Panics unless `read`, on each path of this machine, and `naive` agree on `input`.
+/// Panics unless `read`, on each path, and `naive` agree on `input`.
 ///
 /// An input is the choice of a limit and a delimiter, the choice of a divisor, the sizes of the reads, and the bytes of
 /// a server.
@@ -40,10 +40,24 @@ pub fn check(input: &[u8]) {
     let mut framer = Framer::default();
     // Two runs are two connections of one server. The second must not see the unfinished line of the first.
     let divisor = Divisor::new(divisor);
-    for path in DecoderPath::available() {
-        let decoder = NumberDecoder::on_path(divisor, framing, path).expect("the path is there");
+    for decoder in decoders(divisor, framing) {
         assert_eq!(read(&mut framer, bytes, sizes, framing, decoder), expected, "{decoder:?}");
     }
+}
+
+/// Returns a decoder on each path of this machine, and on those that are emulated.
+#[cfg(fuzzing)]
+fn decoders(divisor: Divisor, framing: Framing) -> impl Iterator<Item = NumberDecoder> {
+    NumberDecoder::on_all_paths(divisor, framing)
+}
+
+/// Returns a decoder on each path of this machine. Only fuzzing and unit tests compile those that are emulated.
+#[cfg(not(fuzzing))]
+fn decoders(divisor: Divisor, framing: Framing) -> impl Iterator<Item = NumberDecoder> {
+    use tcpcore::internals::codec::number::DecoderPath;
+    DecoderPath::available().map(move |path| {
+        NumberDecoder::on_path(divisor, framing, path).expect("the machine has the path")
+    })
 }
 
 /// All observable results of a connection.

@@ -192,6 +192,13 @@ impl NumberDecoder {
         Ok(NumberDecoder::made(divisor, framing, found))
     }
 
+    /// Makes a decoder on each path of the machine, and on those that are emulated. Byte by byte comes first.
+    #[cfg(any(test, fuzzing))]
+    #[doc(hidden)]
+    pub fn on_all_paths(divisor: Divisor, framing: Framing) -> impl Iterator<Item = NumberDecoder> {
+        Path::all().map(move |path| NumberDecoder::made(divisor, framing, path))
+    }
+
     /// Returns the path on which it decodes.
     #[doc(hidden)]
     pub fn path(&self) -> DecoderPath {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, fuzzing))]
 use super::vector;
 use super::{Batch, Handler, NumberDecoder, portable};
 
@@ -94,7 +94,7 @@ pub(super) enum Path {
     /// The path of short limits of a line, and the reference for tests.
     ByteByByte,
     /// The code of the AVX-512 path on intrinsics in plain Rust.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     Avx512Emulated(vector::avx512_emulated::Avx512),
 }
 
@@ -114,6 +114,20 @@ impl Path {
         }
     }
 
+    /// Returns all paths of the machine and those that are emulated, to compare their results.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn all() -> impl Iterator<Item = Path> {
+        [Path::ByteByByte, Path::Portable].into_iter().chain(Path::in_blocks())
+    }
+
+    /// Returns the paths of [`all`](Self::all) that decode in blocks of an instruction set.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn in_blocks() -> impl Iterator<Item = Path> {
+        let real = DecoderPath::ALL.into_iter().filter(|&path| path != DecoderPath::Fallback);
+        let emulated = vector::avx512_emulated::Avx512::detect().map(Path::Avx512Emulated);
+        real.filter_map(Path::detect).chain(emulated)
+    }
+
     /// Returns the fastest path of the machine.
     pub(super) fn fastest() -> Path {
         DecoderPath::ALL.into_iter().find_map(Path::detect).expect("all machines have the fallback")
@@ -128,7 +142,7 @@ impl Path {
             #[cfg(target_arch = "aarch64")]
             Path::Neon(_) => DecoderPath::Neon,
             Path::Portable | Path::ByteByByte => DecoderPath::Fallback,
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Path::Avx512Emulated(_) => DecoderPath::Avx512,
         }
     }
@@ -156,7 +170,7 @@ impl Path {
             }),
             Path::Portable => decoder.decode_portably(region, batch),
             Path::ByteByByte => decoder.decode_bytes(region, batch),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Path::Avx512Emulated(set) => in_blocks(decoder, region, batch, |start, batch| {
                 set.decode(decoder, region, start, batch)
             }),
@@ -164,18 +178,10 @@ impl Path {
     }
 }
 
-/// Returns the paths in blocks of this machine, and those that are emulated.
-#[cfg(test)]
-pub(super) fn in_test() -> Vec<Path> {
-    let emulated = vector::avx512_emulated::Avx512::detect().map(Path::Avx512Emulated);
-    let real = DecoderPath::ALL.into_iter().filter(|&path| path != DecoderPath::Fallback);
-    real.filter_map(Path::detect).chain(emulated).collect()
-}
-
 /// Decodes a region in blocks, and the lines too close to its ends byte by byte.
 ///
 /// `decode` takes the start of the first line, and returns the number of lines and the start of the next.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, fuzzing))]
 fn in_blocks<V: Handler<NumberDecoder>>(
     decoder: &NumberDecoder,
     region: &[u8],

@@ -11,8 +11,7 @@ pub(super) const LF: Framing = Framing::new(4096);
 /// Returns a decoder on each path of this machine, and on those that are emulated. Byte by byte comes first.
 pub(super) fn decoders(divisor: u64, framing: Framing) -> Vec<NumberDecoder> {
     let divisor = Divisor::new(NonZeroU64::new(divisor).expect("tests divide by something"));
-    let paths = [Path::ByteByByte, Path::Portable].into_iter().chain(path::in_test());
-    paths.map(|path| NumberDecoder::made(divisor, framing, path)).collect()
+    NumberDecoder::on_all_paths(divisor, framing).collect()
 }
 
 /// Reports that a path was not tried. cargo shows it with `--nocapture`, and the file that `TCPCORE_SKIPPED` names, if

@@ -48,14 +48,14 @@ macro_rules! avx512 {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::duplicate_mod, reason = "tests compile it a second time")]
+#[allow(clippy::duplicate_mod, reason = "tests and fuzzing compile it a second time")]
 pub(super) mod avx512;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod emulated;
 
 /// The same without a processor that has it.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 macro_rules! avx512 {
     (intrinsics) => {
         use super::emulated::*;
@@ -66,7 +66,7 @@ macro_rules! avx512 {
     ($($function:item)+) => {$($function)+};
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[allow(unused_unsafe, reason = "functions without features are safe to call")]
 #[allow(clippy::duplicate_mod, reason = "the macro differs")]
 #[path = "vector/avx512.rs"]

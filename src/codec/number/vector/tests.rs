@@ -13,7 +13,7 @@ thread_local! {
 /// returns the paths of the blocks, which are the same for all.
 fn paths(lines: &[String]) -> Vec<Path> {
     let mut all = Vec::new();
-    for path in path::in_test() {
+    for path in path::Path::in_blocks() {
         // Other delimiters have other code with AVX2.
         let delimiters: &[u8] =
             if matches!(path, path::Path::Avx512Emulated(_)) { b"\n" } else { b"\n;\0\xff" };
@@ -80,7 +80,7 @@ fn signs_and_carriage_returns_stay_off_the_path_byte_by_byte() {
             region.insert(place, '\n');
             let marked = format!("-{}\r\n{}\r\n-{plain}", "6".repeat(digits), "6".repeat(digits));
             region.push_str(&marked.repeat(40));
-            for path in path::in_test() {
+            for path in path::Path::in_blocks() {
                 PATHS.take();
                 let decoder = NumberDecoder::made(Divisor::new(NonZeroU64::MIN), LF, path);
                 let found = decode_all(&decoder, region.as_bytes());
@@ -100,7 +100,7 @@ fn the_first_line_in_blocks_begins_right_after_the_bytes_that_are_looked_back() 
         let line = format!("{}\n", "9".repeat(digits));
         let region = format!("{}\n{}", "1".repeat(LOOK_BACK - 1), line.repeat(100));
         assert_eq!(first_line(region.as_bytes(), b'\n'), Some(LOOK_BACK));
-        for path in path::in_test() {
+        for path in path::Path::in_blocks() {
             let decoder = NumberDecoder::made(Divisor::new(NonZeroU64::MIN), LF, path);
             let found = decode_all(&decoder, region.as_bytes());
             assert_eq!(found, naive(region.as_bytes(), 1, LF), "{path:?}");
