@@ -69,13 +69,14 @@ impl NumberDecoder {
         let delimiter = self.framing.delimiter();
         let block: &[u8; BLOCK] = window.last_chunk().expect("a window is longer");
         let delimiters = mask(array::from_fn(|index| block[index] == delimiter));
-        let others = mask(array::from_fn(|index| {
-            !is_digit(digit(block[index])) && block[index] != delimiter
-        }));
         let count = delimiters.count_ones();
         if count < FEWEST {
             return None;
         }
+        let is_other = block.map(|byte| !is_digit(digit(byte)) & (byte != delimiter));
+        // Most blocks have none, and it costs less to find that out than to make a mask.
+        let has_others = is_other.iter().fold(false, |has_others, is_other| has_others | is_other);
+        let others = if has_others { mask(is_other) } else { 0 };
         let nondigits = delimiters | others;
         let (mut ends, mut negatives) = (delimiters, 0);
         if others != 0 {
