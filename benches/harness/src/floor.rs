@@ -1,8 +1,9 @@
 //! Runs the floors: the smallest programs that do only the unavoidable part of a job. Each is a process
-//! with a single thread, but for one with two.
+//! with a single thread, but for two that have two.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc;
 use std::thread;
 
 use mio::{Events, Interest, Poll, Token};
@@ -13,6 +14,7 @@ use crate::Result;
 pub const READ: &str = "floor-read";
 pub const READ_IN_TWO: &str = "floor-read-in-two";
 pub const ECHO: &str = "floor-echo";
+pub const ECHO_IN_TWO: &str = "floor-echo-in-two";
 pub const CONNECT: &str = "floor-connect";
 
 const READ_SIZE: usize = 256 * 1024;
@@ -67,10 +69,37 @@ pub fn run_read_in_two(servers: &[String]) -> Result<()> {
     })
 }
 
-/// Reads, converts and writes in one thread, with nothing between a line and stdout. It assumes whole
-/// lines, which is true if lines are sent one at a time.
+/// Reads, converts and writes in one thread, with nothing between a line and stdout.
 pub fn run_echo(servers: &[String]) -> Result<()> {
     let mut output = io::stdout().lock();
+    convert(servers, |text| {
+        output.write_all(text)?;
+        output.flush()
+    })
+}
+
+/// Reads and converts in one thread, and writes in another, with nothing but a channel between them.
+pub fn run_echo_in_two(servers: &[String]) -> Result<()> {
+    let (sender, receiver) = mpsc::channel::<Vec<u8>>();
+    thread::scope(|scope| {
+        let writer = scope.spawn(move || {
+            let mut output = io::stdout().lock();
+            receiver.iter().try_for_each(|text| {
+                output.write_all(&text)?;
+                output.flush()
+            })
+        });
+        // The writer's error is the cause if it has ended.
+        let read = convert(servers, |text| sender.send(text.to_vec()).map_err(io::Error::other));
+        drop(sender);
+        writer.join().expect("it does not panic")?;
+        read
+    })
+}
+
+/// Reads from all servers, and passes the text of the multiples of six on. It assumes whole lines, which is true if
+/// lines are sent one at a time.
+fn convert(servers: &[String], mut what: impl FnMut(&[u8]) -> io::Result<()>) -> Result<()> {
     let mut text = Vec::new();
     let mut digits = itoa::Buffer::new();
     read(servers, |lines| {
@@ -84,8 +113,7 @@ pub fn run_echo(servers: &[String]) -> Result<()> {
                 text.push(b'\n');
             }
         }
-        output.write_all(&text)?;
-        output.flush()
+        what(&text)
     })
 }
 

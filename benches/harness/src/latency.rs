@@ -1,8 +1,9 @@
 //! Measures the time from a server's write to the reader of the pipe.
 
+use std::array;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -28,44 +29,51 @@ pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Resul
     let goals = [("median", 0.5, 1.3), ("99%", 0.99, 1.2)];
     let mut figures = goals.map(|_| vec![]);
     for _ in 0..2 * options.rounds {
-        let [floor, product] = [Program::Floor, Program::Product].map(|program| {
-            let mut delays = measure(programs, program, count)?;
+        let floor = |name| move |servers: Vec<String>| programs.floor(name, servers.into_iter());
+        let product =
+            |servers: Vec<String>| programs.once(Program::Product, 2, servers.into_iter());
+        let mut quantiles = [
+            measure(&floor(floor::ECHO), count)?,
+            measure(&floor(floor::ECHO_IN_TWO), count)?,
+            measure(&product, count)?,
+        ]
+        .map(|mut delays| {
             delays.sort_by(f64::total_cmp);
-            Result::Ok(goals.map(|(_, share, _)| quantile(&delays, share)))
+            goals.map(|(_, share, _)| quantile(&delays, share)).into_iter()
         });
-        let (floor, product) = (floor?, product?);
-        for ((figures, floor), product) in figures.iter_mut().zip(floor).zip(product) {
-            figures.push((floor, product));
+        for figures in &mut figures {
+            figures.push(quantiles.each_mut().map(|quantiles| quantiles.next().expect("as many")));
         }
     }
     for ((name, _, goal), figures) in goals.into_iter().zip(figures) {
-        let floor = median(figures.iter().map(|f| f.0));
-        let product = median(figures.iter().map(|f| f.1));
+        let [floor, in_two, product] =
+            array::from_fn(|program| median(figures.iter().map(|figures| figures[program])));
         report.rows.push(Row {
             what: format!("latency, four servers, 2000 lines/s: {name}"),
             // The ratio is taken within a round, since other load on the machine comes and goes.
-            measured: median(figures.iter().map(|(floor, product)| product / floor)),
+            measured: median(figures.iter().map(|[floor, _, product]| product / floor)),
             goal: Goal::AtMost(goal),
             unit: "x one thread",
-            detail: format!("{} µs, a one-thread loop {} µs", figure(product), figure(floor)),
+            detail: format!(
+                "{} µs, a one-thread loop {} µs, one that writes in a second thread {} µs",
+                figure(product),
+                figure(floor),
+                figure(in_two)
+            ),
         });
     }
     Ok(())
 }
 
-/// Sends `count` lines, and returns the delays of those that count, in microseconds.
-fn measure(programs: &Programs, program: Program, count: usize) -> Result<Vec<f64>> {
+/// Sends `count` lines to the command of some servers, and returns the delays of those that count, in microseconds.
+fn measure(command: &dyn Fn(Vec<String>) -> Command, count: usize) -> Result<Vec<f64>> {
     let listeners: Vec<_> =
         (0..SERVERS).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
     let mut servers = Vec::new();
     for listener in &listeners {
         servers.push(listener.local_addr()?.to_string());
     }
-    let mut command = match program {
-        Program::Floor => programs.floor(floor::ECHO, servers.into_iter()),
-        other => programs.once(other, 2, servers.into_iter()),
-    };
-    let mut process = Process::start(command.stdout(Stdio::piped()))?;
+    let mut process = Process::start(command(servers).stdout(Stdio::piped()))?;
     let stdout = process.child().stdout.take().expect("it is piped");
     let mut connections = Vec::new();
     for listener in &listeners {

@@ -132,6 +132,7 @@ fn run() -> Result<()> {
         Some(floor::READ) => return floor::run_read(&rest),
         Some(floor::READ_IN_TWO) => return floor::run_read_in_two(&rest),
         Some(floor::ECHO) => return floor::run_echo(&rest),
+        Some(floor::ECHO_IN_TWO) => return floor::run_echo_in_two(&rest),
         Some(floor::CONNECT) => return floor::run_connect(&rest),
         _ => {}
     }
