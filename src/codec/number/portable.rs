@@ -281,3 +281,6 @@ fn eight_digits(word: u64) -> u64 {
 
 /// The powers of ten below that of a word of digits.
 const POWERS: [u64; WORD] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+
+#[cfg(test)]
+mod tests;

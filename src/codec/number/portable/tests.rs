@@ -1,0 +1,77 @@
+use super::super::tests::{LF, naive};
+use super::*;
+use crate::codec::number::Path;
+use crate::codec::tests::Found;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::num::NonZeroU64;
+
+/// Decodes the first block of these bytes at once, checks its numbers, and returns the lines and bytes of it.
+fn at_once(text: &[u8], delimiter: u8) -> Option<(u64, usize)> {
+    let framing = LF.with_delimiter(delimiter);
+    let divisor = Divisor::new(NonZeroU64::MIN);
+    let decoder = NumberDecoder::made(divisor, framing, Path::Portable);
+    // The bytes in front may be any, but the last ends a line.
+    let window: Vec<u8> = [b"999", &[delimiter][..], text].concat();
+    let mut found = Found::default();
+    let mut batch = Batch::new(divisor, &mut found);
+    let window = window.first_chunk().expect("a whole block");
+    let decoded = decoder.decode_short(ShortDivisor::new(divisor), window, &mut batch);
+    batch.flush();
+    match decoded {
+        Some((lines, len)) => assert_eq!((found, lines), naive(&text[..len], 1, framing)),
+        None => assert_eq!(found, Found::default()),
+    }
+    decoded
+}
+
+/// Returns the lines and bytes of a block that are decoded at once, by the rules for each line.
+fn expected(block: &[u8], delimiter: u8) -> Option<(u64, usize)> {
+    let len = block.iter().rposition(|&byte| byte == delimiter)? + 1;
+    let lines: Vec<_> = block[..len - 1].split(|&byte| byte == delimiter).collect();
+    let is_short = |line: &&[u8]| {
+        let line = line.strip_prefix(b"-").filter(|rest| !rest.is_empty()).unwrap_or(line);
+        let trimmed = if delimiter == b'\n' { line.strip_suffix(b"\r") } else { None };
+        let digits = trimmed.unwrap_or(line);
+        digits.len() <= SHORT && digits.iter().all(u8::is_ascii_digit)
+    };
+    let are_short = lines.len() >= FEWEST as usize && lines.iter().all(is_short);
+    are_short.then_some((lines.len() as u64, len))
+}
+
+/// Returns a block of lines, most of which are short.
+fn blocks() -> impl Strategy<Value = Vec<u8>> {
+    let line = prop_oneof![
+        20 => "-?[0-9]{1,4}\r?",
+        2 => "",
+        1 => "[0-9]{5,9}",
+        1 => "[-+x\r0-9]{0,6}",
+    ];
+    vec((line, prop::bool::weighted(0.98)), 80).prop_map(|lines| {
+        let text: String = lines
+            .into_iter()
+            .map(|(line, has_end)| if has_end { line + "\n" } else { line })
+            .collect();
+        text.into_bytes()[..BLOCK].to_vec()
+    })
+}
+
+proptest! {
+    #[test]
+    fn blocks_of_short_lines_and_no_others_are_decoded_at_once(block in blocks()) {
+        prop_assert_eq!(at_once(&block, b'\n'), expected(&block, b'\n'));
+        let other: Vec<_> =
+            block.iter().map(|&byte| if byte == b'\n' { b';' } else { byte }).collect();
+        prop_assert_eq!(at_once(&other, b';'), expected(&other, b';'));
+    }
+}
+
+#[test]
+fn a_block_is_decoded_at_once_from_8_lines_on() {
+    let lines = |count| [b"1234\n".repeat(count), vec![b'5'; BLOCK]].concat();
+    assert_eq!(at_once(&lines(7), b'\n'), None);
+    assert_eq!(at_once(&lines(8), b'\n'), Some((8, 40)));
+    assert_eq!(at_once(&lines(12), b'\n'), Some((12, 60)));
+    assert_eq!(at_once(&b"1\n".repeat(32), b'\n'), Some((32, 64)));
+    assert_eq!(at_once(&b"\n".repeat(64), b'\n'), Some((64, 64)));
+}
