@@ -93,7 +93,7 @@ impl NumberDecoder {
             if bad << delimiters.leading_zeros() != 0 {
                 return None;
             }
-            ends = delimiters & !(returns << 1) | returns;
+            ends |= returns;
             // The carry of this sum runs from a minus sign through the digits to the byte behind them.
             negatives = (!nondigits).wrapping_add(minuses << 1) & nondigits;
         }
@@ -104,7 +104,7 @@ impl NumberDecoder {
         if ends & !is_short != 0 {
             return None;
         }
-        // An empty line is a heartbeat.
+        // An empty line is a heartbeat, and a delimiter behind a carriage return is no end of its own.
         let ends = ends & !(nondigits << 1 | 1);
         let values = short_values(window);
         let mut hits = ends & mask(values.map(|value| divisor.divides(value)));

@@ -39,15 +39,18 @@ fn expected(block: &[u8], delimiter: u8) -> Option<(u64, usize)> {
     are_short.then_some((lines.len() as u64, len))
 }
 
-/// Returns a block of lines, most of which are short.
-fn blocks() -> impl Strategy<Value = Vec<u8>> {
-    let line = prop_oneof![
+/// Returns a line, which is short as a rule.
+fn line() -> impl Strategy<Value = String> {
+    prop_oneof![
         20 => "-?[0-9]{1,4}\r?",
         2 => "",
-        1 => "[0-9]{5,9}",
+        1 => "-?[0-9]{5,20}\r?",
         1 => "[-+x\r0-9]{0,6}",
-    ];
-    vec((line, prop::bool::weighted(0.98)), 80).prop_map(|lines| {
+    ]
+}
+
+fn blocks() -> impl Strategy<Value = Vec<u8>> {
+    vec((line(), prop::bool::weighted(0.98)), 80).prop_map(|lines| {
         let text: String = lines
             .into_iter()
             .map(|(line, has_end)| if has_end { line + "\n" } else { line })
@@ -63,6 +66,27 @@ proptest! {
         let other: Vec<_> =
             block.iter().map(|&byte| if byte == b'\n' { b';' } else { byte }).collect();
         prop_assert_eq!(at_once(&other, b';'), expected(&other, b';'));
+    }
+
+    #[test]
+    fn lines_are_decoded_one_by_one_to_the_end_of_a_stretch_or_near_that_of_the_region(
+        lines in vec(line(), 1..40),
+        len in 0..200_usize,
+    ) {
+        let region: Vec<u8> = lines.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect();
+        let divisor = Divisor::new(NonZeroU64::MIN);
+        let decoder = NumberDecoder::made(divisor, LF, Path::Portable);
+        let mut found = Found::default();
+        let mut batch = Batch::new(divisor, &mut found);
+        let (count, end) = decoder.decode_stretch(&region, len, &mut batch);
+        batch.flush();
+        prop_assert_eq!((found, count), naive(&region[..end], 1, LF));
+        let is_last = end >= len || end + REACH > region.len();
+        let before = lines[..usize::try_from(count).unwrap()].split_last().map_or(0, |(_, before)| {
+            before.iter().map(|line| line.len() + 1).sum()
+        });
+        prop_assert!(is_last, "{end} of {len}");
+        prop_assert!(count == 0 || before < len && before + REACH <= region.len(), "{before} of {len}");
     }
 }
 
