@@ -1,5 +1,5 @@
 //! Runs the floors: the smallest programs that do only the unavoidable part of a job. Each is a process
-//! with a single thread, but for two that have two.
+//! with a single thread, or with two if its name says so.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;

@@ -12,7 +12,7 @@ use super::{Decoder, Framing, Handler};
 
 mod path;
 mod portable;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", test, fuzzing))]
 mod vector;
 
 use path::Path;

@@ -139,10 +139,16 @@ struct ShortLines {
     /// The mask of the ends of negative lines.
     negatives: u64,
     /// The mask of the bytes that are no digits, for AVX-512.
-    #[cfg_attr(not(any(target_arch = "x86_64", test)), expect(dead_code, reason = "for AVX-512"))]
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", test, fuzzing)),
+        expect(dead_code, reason = "for AVX-512")
+    )]
     nondigits: u64,
     /// The same of the block in front.
-    #[cfg_attr(not(any(target_arch = "x86_64", test)), expect(dead_code, reason = "for AVX-512"))]
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", test, fuzzing)),
+        expect(dead_code, reason = "for AVX-512")
+    )]
     previous: u64,
 }
 
@@ -533,7 +539,7 @@ impl Queue {
 }
 
 /// Returns a pointer to the byte this far below an end of the region, which must have that many in front of it.
-#[cfg(any(target_arch = "x86_64", test))]
+#[cfg(any(target_arch = "x86_64", test, fuzzing))]
 #[inline(always)]
 fn below(region: &[u8], end: u32, distance: usize) -> *const u8 {
     debug_assert!(distance <= end as usize && end as usize <= region.len());

@@ -49,6 +49,7 @@ fn line() -> impl Strategy<Value = String> {
     ]
 }
 
+/// Returns a block of lines, some of which are joined with the next.
 fn blocks() -> impl Strategy<Value = Vec<u8>> {
     vec((line(), prop::bool::weighted(0.98)), 80).prop_map(|lines| {
         let text: String = lines
