@@ -100,3 +100,19 @@ fn a_block_is_decoded_at_once_from_8_lines_on() {
     assert_eq!(at_once(&b"1\n".repeat(32), b'\n'), Some((32, 64)));
     assert_eq!(at_once(&b"\n".repeat(64), b'\n'), Some((64, 64)));
 }
+
+#[test]
+fn leading_digits_end_at_any_other_byte() {
+    let all = *b"123456789012345678901234";
+    assert_eq!(leading_digits(&all).1, all.len());
+    for len in 0..all.len() {
+        let number = std::str::from_utf8(&all[..len]).unwrap().parse().unwrap_or(0);
+        for other in (0..=u8::MAX).filter(|byte| !byte.is_ascii_digit()) {
+            let mut bytes = all;
+            bytes[len] = other;
+            let (value, digits) = leading_digits(&bytes);
+            assert_eq!(digits, len, "{other}");
+            assert!(value == number || len > SAFE_DIGITS, "{value} for {number}");
+        }
+    }
+}
