@@ -30,7 +30,10 @@ fn expected(block: &[u8], delimiter: u8) -> Option<(u64, usize)> {
     let len = block.iter().rposition(|&byte| byte == delimiter)? + 1;
     let lines: Vec<_> = block[..len - 1].split(|&byte| byte == delimiter).collect();
     let is_short = |line: &&[u8]| {
-        let line = line.strip_prefix(b"-").filter(|rest| !rest.is_empty()).unwrap_or(line);
+        // A minus without a digit is no number.
+        let unsigned = line.strip_prefix(b"-");
+        let line =
+            unsigned.filter(|rest| rest.first().is_some_and(u8::is_ascii_digit)).unwrap_or(line);
         let trimmed = if delimiter == b'\n' { line.strip_suffix(b"\r") } else { None };
         let digits = trimmed.unwrap_or(line);
         digits.len() <= SHORT && digits.iter().all(u8::is_ascii_digit)
@@ -99,6 +102,7 @@ fn a_block_is_decoded_at_once_from_8_lines_on() {
     assert_eq!(at_once(&lines(12), b'\n'), Some((12, 60)));
     assert_eq!(at_once(&b"1\n".repeat(32), b'\n'), Some((32, 64)));
     assert_eq!(at_once(&b"\n".repeat(64), b'\n'), Some((64, 64)));
+    assert_eq!(at_once(&[&b"-\r\n"[..], &lines(12)].concat(), b'\n'), None);
 }
 
 #[test]
