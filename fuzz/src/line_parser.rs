@@ -40,24 +40,9 @@ pub fn check(input: &[u8]) {
     let mut framer = Framer::default();
     // Two runs are two connections of one server. The second must not see the unfinished line of the first.
     let divisor = Divisor::new(divisor);
-    for decoder in decoders(divisor, framing) {
+    for decoder in NumberDecoder::on_all_paths(divisor, framing) {
         assert_eq!(read(&mut framer, bytes, sizes, framing, decoder), expected, "{decoder:?}");
     }
-}
-
-/// Returns a decoder on each path of this machine, and on those that are emulated.
-#[cfg(fuzzing)]
-fn decoders(divisor: Divisor, framing: Framing) -> impl Iterator<Item = NumberDecoder> {
-    NumberDecoder::on_all_paths(divisor, framing)
-}
-
-/// Returns a decoder on each path of this machine. Only fuzzing and unit tests compile those that are emulated.
-#[cfg(not(fuzzing))]
-fn decoders(divisor: Divisor, framing: Framing) -> impl Iterator<Item = NumberDecoder> {
-    use tcpcore::internals::codec::number::DecoderPath;
-    DecoderPath::available().map(move |path| {
-        NumberDecoder::on_path(divisor, framing, path).expect("the machine has the path")
-    })
 }
 
 /// All observable results of a connection.

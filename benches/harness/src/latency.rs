@@ -27,31 +27,26 @@ const SKIPPED: usize = 100;
 pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Result<()> {
     let count = if options.quick { 500 } else { 2_500 };
     let goals = [("median", 0.5, 1.3), ("99%", 0.99, 1.2)];
-    let mut figures = goals.map(|_| vec![]);
+    let mut rounds = Vec::new();
     for _ in 0..2 * options.rounds {
-        let floor = |name| move |servers: Vec<String>| programs.floor(name, servers.into_iter());
-        let product =
-            |servers: Vec<String>| programs.once(Program::Product, 2, servers.into_iter());
-        let mut quantiles = [
-            measure(&floor(floor::ECHO), count)?,
-            measure(&floor(floor::ECHO_IN_TWO), count)?,
-            measure(&product, count)?,
-        ]
-        .map(|mut delays| {
+        let delays = [
+            measure(programs.floor(floor::ECHO, [].into_iter()), count)?,
+            measure(programs.floor(floor::ECHO_IN_TWO, [].into_iter()), count)?,
+            measure(programs.once(Program::Product, 2, [].into_iter()), count)?,
+        ];
+        rounds.push(delays.map(|mut delays| {
             delays.sort_by(f64::total_cmp);
-            goals.map(|(_, share, _)| quantile(&delays, share)).into_iter()
-        });
-        for figures in &mut figures {
-            figures.push(quantiles.each_mut().map(|quantiles| quantiles.next().expect("as many")));
-        }
+            goals.map(|(_, share, _)| quantile(&delays, share))
+        }));
     }
-    for ((name, _, goal), figures) in goals.into_iter().zip(figures) {
+    for (index, (name, _, goal)) in goals.into_iter().enumerate() {
+        let figures = || rounds.iter().map(|programs| programs.map(|quantiles| quantiles[index]));
         let [floor, in_two, product] =
-            array::from_fn(|program| median(figures.iter().map(|figures| figures[program])));
+            array::from_fn(|program| median(figures().map(|figures| figures[program])));
         report.rows.push(Row {
             what: format!("latency, four servers, 2000 lines/s: {name}"),
             // The ratio is taken within a round, since other load on the machine comes and goes.
-            measured: median(figures.iter().map(|[floor, _, product]| product / floor)),
+            measured: median(figures().map(|[floor, _, product]| product / floor)),
             goal: Goal::AtMost(goal),
             unit: "x one thread",
             detail: format!(
@@ -65,15 +60,16 @@ pub fn run(options: &Options, programs: &Programs, report: &mut Report) -> Resul
     Ok(())
 }
 
-/// Sends `count` lines to the command of some servers, and returns the delays of those that count, in microseconds.
-fn measure(command: &dyn Fn(Vec<String>) -> Command, count: usize) -> Result<Vec<f64>> {
+/// Starts `command` with the servers as its last arguments, and sends it `count` lines. Returns the delays of those that
+/// count, in microseconds.
+fn measure(mut command: Command, count: usize) -> Result<Vec<f64>> {
     let listeners: Vec<_> =
         (0..SERVERS).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
     let mut servers = Vec::new();
     for listener in &listeners {
         servers.push(listener.local_addr()?.to_string());
     }
-    let mut process = Process::start(command(servers).stdout(Stdio::piped()))?;
+    let mut process = Process::start(command.args(servers).stdout(Stdio::piped()))?;
     let stdout = process.child().stdout.take().expect("it is piped");
     let mut connections = Vec::new();
     for listener in &listeners {

@@ -192,8 +192,8 @@ impl NumberDecoder {
         Ok(NumberDecoder::made(divisor, framing, found))
     }
 
-    /// Makes a decoder on each path of the machine, and on those that are emulated. Byte by byte comes first.
-    #[cfg(any(test, fuzzing))]
+    /// Makes a decoder on each path of the machine. Byte by byte comes first. Unit tests and fuzzing have one on each
+    /// emulated path, too.
     #[doc(hidden)]
     pub fn on_all_paths(divisor: Divisor, framing: Framing) -> impl Iterator<Item = NumberDecoder> {
         Path::all().map(move |path| NumberDecoder::made(divisor, framing, path))

@@ -115,17 +115,17 @@ impl Path {
     }
 
     /// Returns all paths of the machine and those that are emulated, to compare their results.
-    #[cfg(any(test, fuzzing))]
     pub(super) fn all() -> impl Iterator<Item = Path> {
         [Path::ByteByByte, Path::Portable].into_iter().chain(Path::in_blocks())
     }
 
     /// Returns the paths of [`all`](Self::all) that decode in blocks of an instruction set.
-    #[cfg(any(test, fuzzing))]
     pub(super) fn in_blocks() -> impl Iterator<Item = Path> {
-        let real = DecoderPath::ALL.into_iter().filter(|&path| path != DecoderPath::Fallback);
-        let emulated = vector::avx512_emulated::Avx512::detect().map(Path::Avx512Emulated);
-        real.filter_map(Path::detect).chain(emulated)
+        let all = DecoderPath::ALL.into_iter().filter(|&path| path != DecoderPath::Fallback);
+        let all = all.filter_map(Path::detect);
+        #[cfg(any(test, fuzzing))]
+        let all = all.chain(vector::avx512_emulated::Avx512::detect().map(Path::Avx512Emulated));
+        all
     }
 
     /// Returns the fastest path of the machine.
